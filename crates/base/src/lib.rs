@@ -1,0 +1,10 @@
+//! What every component stands on: time, chance, named tasks, mailboxes and backoff.
+//!
+//! Nothing here knows Kubernetes. Time and randomness enter the program only through this crate, so that a
+//! whole cluster can later run from one seed.
+
+pub mod backoff;
+pub mod id;
+pub mod mailbox;
+pub mod task;
+pub mod time;

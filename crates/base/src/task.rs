@@ -1,0 +1,147 @@
+//! Named tasks with an owner. A component is spawned into a [`Group`]; the first one that ends before the group was asked to
+//! shut down brings the group down, so there is no half-dead cluster.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+pub use tokio_util::sync::CancellationToken;
+
+/// Why a group ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Ended {
+    /// A component returned or panicked although nobody asked it to stop.
+    #[error("task {task} ended unexpectedly: {reason}")]
+    Unexpectedly {
+        /// The name it was spawned under.
+        task: String,
+        /// Its error, or the panic's message.
+        reason: String,
+    },
+}
+
+/// A task's name and how it ended.
+type NamedOutcome = (String, Result<(), String>);
+
+/// Owns a set of component tasks and their one shutdown token. Clones own the same set.
+#[derive(Clone)]
+pub struct Group {
+    shutdown: CancellationToken,
+    tasks: Arc<Mutex<JoinSet<NamedOutcome>>>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new() -> Self {
+        Self { shutdown: CancellationToken::new(), tasks: Arc::new(Mutex::new(JoinSet::new())) }
+    }
+
+    /// The token that every task of the group watches.
+    pub fn token(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Spawns a component that must run until the group's token is cancelled.
+    pub fn spawn<F, E>(&self, name: impl Into<String>, component: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send,
+    {
+        let name = name.into();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(async move { (name, component.await.map_err(|error| error.to_string())) });
+    }
+
+    /// Asks every task to end.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits until every task has ended. The first that ends early cancels the rest and is the error.
+    ///
+    /// # Errors
+    /// [`Ended::Unexpectedly`] names the task that ended before the shutdown.
+    pub async fn join(&self) -> Result<(), Ended> {
+        let mut first = None;
+        while let Some((task, outcome)) = self.next_ended().await {
+            if !self.shutdown.is_cancelled() {
+                let reason = outcome.err().unwrap_or_else(|| "it returned".to_owned());
+                first.get_or_insert(Ended::Unexpectedly { task, reason });
+                self.shutdown.cancel();
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn next_ended(&self) -> Option<NamedOutcome> {
+        std::future::poll_fn(|context| {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.poll_join_next(context)
+        })
+        .await
+        .map(|joined| match joined {
+            Ok(ended) => ended,
+            Err(error) => ("a task".to_owned(), Err(error.to_string())),
+        })
+    }
+}
+
+/// Spawns a task that serves one connection, request or object and may end at any time. Its panic is logged, not lost.
+/// The caller keeps the handle when it wants to abort or await it.
+#[allow(clippy::disallowed_methods)] // The one place that spawns.
+pub fn spawn<F>(name: &'static str, work: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(async move {
+        let _guard = PanicNote(name);
+        work.await
+    })
+}
+
+struct PanicNote(&'static str);
+
+impl Drop for PanicNote {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.0, "a task panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn a_component_that_returns_brings_the_group_down() {
+        let group = Group::new();
+        let token = group.token();
+        group.spawn("patient", async move {
+            token.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        group.spawn("hasty", async { Err("no disk") });
+        let ended = group.join().await.unwrap_err();
+        assert_eq!(ended.to_string(), "task hasty ended unexpectedly: no disk");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_is_clean() {
+        let group = Group::new();
+        let token = group.token();
+        group.spawn("patient", async move {
+            token.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        group.shut_down();
+        assert!(group.join().await.is_ok());
+    }
+}

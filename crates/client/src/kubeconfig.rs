@@ -1,0 +1,291 @@
+//! kubeconfig files: merging our context in, taking it out again, and reading one to connect. Entries of others are kept
+//! as they are.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// Why a kubeconfig cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not YAML of the right shape.
+    #[error("{path} is not a kubeconfig: {message}")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// It names no such context, cluster or user.
+    #[error("{path} has no {what} {name:?}")]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+        /// `context`, `cluster`, ...
+        what: &'static str,
+        /// The name that was looked for.
+        name: String,
+    },
+}
+
+/// What a person needs to reach a cluster as one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Names the cluster, the user and the context.
+    pub name: String,
+    /// `https://host:port`
+    pub server: String,
+    /// PEM.
+    pub certificate_authority: String,
+    /// PEM; empty with a token.
+    pub client_certificate: String,
+    /// PEM; empty with a token.
+    pub client_key: String,
+    /// Bearer token; empty with a certificate.
+    pub token: String,
+}
+
+/// The file that kubectl would write to: the first existing of `$KUBECONFIG`, else its last, else `~/.kube/config`.
+pub fn default_path(kubeconfig: Option<&str>, home: Option<&Path>) -> PathBuf {
+    let listed: Vec<PathBuf> = kubeconfig
+        .into_iter()
+        .flat_map(|list| list.split(':'))
+        .filter(|path| !path.is_empty())
+        .map(Into::into)
+        .collect();
+    let existing = listed.iter().find(|path| path.exists());
+    match existing.or(listed.last()) {
+        Some(path) => path.clone(),
+        None => home.unwrap_or(Path::new("/root")).join(".kube/config"),
+    }
+}
+
+/// Adds or replaces `entry` and makes it the current context.
+///
+/// # Errors
+/// When the file is there but is no kubeconfig, or cannot be written.
+pub fn merge(path: &Path, entry: &Entry) -> Result<(), KubeconfigError> {
+    let mut config = read(path)?;
+    set_named(&mut config, "clusters", &entry.name, "cluster", cluster_of(entry));
+    set_named(&mut config, "users", &entry.name, "user", user_of(entry));
+    let context = json!({"cluster": entry.name, "user": entry.name});
+    set_named(&mut config, "contexts", &entry.name, "context", context);
+    config.insert("current-context".to_owned(), Value::from(entry.name.as_str()));
+    write(path, &config)
+}
+
+/// Takes the entries called `name` out; the file stays, unless nothing is left in it.
+///
+/// # Errors
+/// When the file is there but is no kubeconfig, or cannot be written.
+pub fn remove(path: &Path, name: &str) -> Result<(), KubeconfigError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut config = read(path)?;
+    for list in ["clusters", "users", "contexts"] {
+        if let Some(Value::Array(items)) = config.get_mut(list) {
+            items.retain(|item| item["name"] != name);
+        }
+    }
+    if config.get("current-context").is_some_and(|current| current == name) {
+        config.insert("current-context".to_owned(), Value::from(""));
+    }
+    let is_empty = ["clusters", "users", "contexts"]
+        .iter()
+        .all(|list| config.get(*list).and_then(Value::as_array).is_none_or(Vec::is_empty));
+    if is_empty { std::fs::remove_file(path).map_err(io_error(path)) } else { write(path, &config) }
+}
+
+/// Reads one context; `None` takes the current one.
+///
+/// # Errors
+/// When the file cannot be read or lacks what the context names.
+pub fn load(path: &Path, context: Option<&str>) -> Result<Entry, KubeconfigError> {
+    let config = read(path)?;
+    let current = config.get("current-context").and_then(Value::as_str).unwrap_or_default();
+    let name = context.unwrap_or(current);
+    let context = named(path, &config, "contexts", "context", name)?;
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let cluster = named(path, &config, "clusters", "cluster", &text(&context, "cluster"))?;
+    let user = named(path, &config, "users", "user", &text(&context, "user"))?;
+    let pem = |value: &Value, key: &str| pem_of(path, value, key);
+    Ok(Entry {
+        name: name.to_owned(),
+        server: text(&cluster, "server"),
+        certificate_authority: pem(&cluster, "certificate-authority")?,
+        client_certificate: pem(&user, "client-certificate")?,
+        client_key: pem(&user, "client-key")?,
+        token: text(&user, "token"),
+    })
+}
+
+fn cluster_of(entry: &Entry) -> Value {
+    json!({"server": entry.server, "certificate-authority-data": STANDARD.encode(&entry.certificate_authority)})
+}
+
+fn user_of(entry: &Entry) -> Value {
+    if entry.token.is_empty() {
+        json!({
+            "client-certificate-data": STANDARD.encode(&entry.client_certificate),
+            "client-key-data": STANDARD.encode(&entry.client_key),
+        })
+    } else {
+        json!({"token": entry.token})
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> KubeconfigError + '_ {
+    move |source| KubeconfigError::Io { path: path.to_owned(), source }
+}
+
+fn malformed(path: &Path, message: impl std::fmt::Display) -> KubeconfigError {
+    KubeconfigError::Malformed { path: path.to_owned(), message: message.to_string() }
+}
+
+fn read(path: &Path) -> Result<Map<String, Value>, KubeconfigError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(io_error(path)(error)),
+    };
+    if text.trim().is_empty() {
+        let fresh = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}});
+        return Ok(fresh.as_object().cloned().unwrap_or_default());
+    }
+    match serde_saphyr::from_str::<Value>(&text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(malformed(path, "the document is not a mapping")),
+        Err(error) => Err(malformed(path, error)),
+    }
+}
+
+/// Written beside and renamed over, readable by its owner only.
+fn write(path: &Path, config: &Map<String, Value>) -> Result<(), KubeconfigError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(io_error(path))?;
+    }
+    let text = serde_saphyr::to_string(config).map_err(|error| malformed(path, error))?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", nauplius_base::id::suffix(5)));
+    let temporary = PathBuf::from(temporary);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(io_error(&temporary))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error(&temporary))?;
+    std::fs::rename(&temporary, path).map_err(io_error(path))
+}
+
+fn set_named(config: &mut Map<String, Value>, list: &str, name: &str, key: &str, value: Value) {
+    let entry = config.entry(list).or_insert_with(|| json!([]));
+    if !entry.is_array() {
+        *entry = json!([]);
+    }
+    let Some(items) = entry.as_array_mut() else { return };
+    items.retain(|item| item["name"] != name);
+    items.push(json!({"name": name, key: value}));
+}
+
+fn named(
+    path: &Path,
+    config: &Map<String, Value>,
+    list: &str,
+    what: &'static str,
+    name: &str,
+) -> Result<Value, KubeconfigError> {
+    let items = config.get(list).and_then(Value::as_array);
+    let found = items.into_iter().flatten().find(|item| item["name"] == name);
+    found.map(|item| item[what].clone()).ok_or_else(|| KubeconfigError::Missing {
+        path: path.to_owned(),
+        what,
+        name: name.to_owned(),
+    })
+}
+
+/// `key-data` inline, or the file that `key` names.
+fn pem_of(path: &Path, value: &Value, key: &str) -> Result<String, KubeconfigError> {
+    if let Some(data) = value[&format!("{key}-data")].as_str() {
+        let bytes = STANDARD.decode(data).map_err(|error| malformed(path, error))?;
+        return String::from_utf8(bytes).map_err(|error| malformed(path, error));
+    }
+    match value[key].as_str() {
+        Some(file) => {
+            let file = path.parent().unwrap_or(Path::new("/")).join(file);
+            std::fs::read_to_string(&file).map_err(io_error(&file))
+        }
+        None => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> Entry {
+        Entry {
+            name: name.to_owned(),
+            server: "https://192.0.2.1:6443".to_owned(),
+            certificate_authority: "ca".to_owned(),
+            client_certificate: "cert".to_owned(),
+            client_key: "key".to_owned(),
+            token: String::new(),
+        }
+    }
+
+    fn scratch() -> PathBuf {
+        std::env::temp_dir()
+            .join(format!("nauplius-kubeconfig-{}", nauplius_base::id::suffix(8)))
+            .join("config")
+    }
+
+    #[test]
+    fn keeps_the_entries_of_others() {
+        let path = scratch();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let other = "apiVersion: v1\nkind: Config\ncurrent-context: other\ncontexts:\n- name: other\n  context: {cluster: o, user: o, namespace: team}\n";
+        std::fs::write(&path, other).unwrap();
+        merge(&path, &entry("nauplius")).unwrap();
+        merge(&path, &entry("nauplius")).unwrap();
+        assert_eq!(load(&path, None).unwrap(), entry("nauplius"));
+        remove(&path, "nauplius").unwrap();
+        let left = read(&path).unwrap();
+        assert_eq!(left["contexts"][0]["context"]["namespace"], "team");
+        assert_eq!(left["contexts"].as_array().unwrap().len(), 1);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_only_ours_goes_with_us() {
+        let path = scratch();
+        merge(&path, &entry("a")).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+        remove(&path, "a").unwrap();
+        assert!(!path.exists());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_kubeconfig() {
+        let path = scratch();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "- just\n- a list\n").unwrap();
+        let error = merge(&path, &entry("a")).unwrap_err().to_string();
+        assert!(error.ends_with("is not a kubeconfig: the document is not a mapping"), "{error}");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,4 @@
+//! The informer and the driver against a scripted API server.
+
+mod informer;
+mod script;
