@@ -2,8 +2,21 @@
 //! and the typed form that components read. It never does I/O: what needs other objects happens in the API server's hooks.
 
 pub mod api;
+mod builtin;
+mod check;
+mod core;
+mod describe;
+pub mod duration;
 pub mod kind;
+mod label_selector;
+mod name;
 pub mod object;
+mod table;
+#[cfg(test)]
+mod testing;
+mod tree;
+
+pub use builtin::builtin;
 
 pub use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 pub use api::authentication::{SelfSubjectReview, TokenRequest, TokenReview};

@@ -1,0 +1,119 @@
+//! Building the descriptor of a built-in kind in a few words. It knows how upstream derives names, and no particular kind.
+
+use crate::kind::{Descriptor, Scale, Subresource, Verbs, Version};
+use serde_json::Value;
+
+/// The verbs of a `status` subresource and of others that are read and written in place.
+const READ_WRITE: &[&str] = &["get", "patch", "update"];
+/// The verbs of a subresource that only takes a body.
+pub(crate) const CREATE: &[&str] = &["create"];
+
+/// A descriptor in the making: a stored, namespaced kind with one version until told otherwise.
+pub(crate) struct Describe(Descriptor);
+
+/// Starts a descriptor.
+pub(crate) fn describe(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> Describe {
+    Describe(Descriptor {
+        group: group.into(),
+        kind: kind.into(),
+        list_kind: format!("{kind}List").into(),
+        plural: plural.into(),
+        singular: kind.to_lowercase().into(),
+        namespaced: true,
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        versions: vec![plain_version(version)],
+        hub: version.into(),
+        verbs: Verbs::STORED,
+        subresources: Vec::new(),
+        scale: None,
+        ttl_s: 0,
+    })
+}
+
+/// A version without defaults and conversions.
+pub(crate) fn plain_version(name: &'static str) -> Version {
+    Version { name: name.into(), default: |_| (), to_hub: None, from_hub: None, deprecation_warning: None }
+}
+
+impl Describe {
+    pub(crate) fn cluster_scoped(mut self) -> Self {
+        self.0.namespaced = false;
+        self
+    }
+
+    pub(crate) fn short(mut self, names: &[&'static str]) -> Self {
+        self.0.short_names = names.iter().map(|name| (*name).into()).collect();
+        self
+    }
+
+    pub(crate) fn in_all(mut self) -> Self {
+        self.0.categories.push("all".into());
+        self
+    }
+
+    /// The defaults of the version named last.
+    pub(crate) fn defaults(mut self, default: fn(&mut Value)) -> Self {
+        if let Some(version) = self.0.versions.last_mut() {
+            version.default = default;
+        }
+        self
+    }
+
+    /// The warning that a use of the version named last earns.
+    pub(crate) fn deprecated(mut self, warning: &'static str) -> Self {
+        if let Some(version) = self.0.versions.last_mut() {
+            version.deprecation_warning = Some(warning.into());
+        }
+        self
+    }
+
+    pub(crate) fn status(self) -> Self {
+        self.written_in_place("status")
+    }
+
+    pub(crate) fn written_in_place(self, name: &'static str) -> Self {
+        self.subresource(name, None, READ_WRITE)
+    }
+
+    pub(crate) fn subresource(
+        mut self,
+        name: &'static str,
+        body: Option<(&'static str, &'static str, &'static str)>,
+        verbs: &'static [&'static str],
+    ) -> Self {
+        let body = body.map(|(group, version, kind)| (group.into(), version.into(), kind.into()));
+        self.0.subresources.push(Subresource { name: name.into(), body, verbs });
+        self
+    }
+
+    /// The `scale` subresource of a kind that counts `spec.replicas` and `status.replicas`.
+    pub(crate) fn scale(mut self) -> Self {
+        let path = |keys: [&'static str; 2]| keys.into_iter().map(Into::into).collect();
+        self.0.scale = Some(Scale {
+            spec_replicas: path(["spec", "replicas"]),
+            status_replicas: path(["status", "replicas"]),
+            selector: Some(path(["spec", "selector"])),
+        });
+        self.subresource("scale", Some(("autoscaling", "v1", "Scale")), READ_WRITE)
+    }
+
+    pub(crate) fn create_only(mut self) -> Self {
+        self.0.verbs = Verbs::CREATE_ONLY;
+        self
+    }
+
+    pub(crate) fn ttl_s(mut self, ttl_s: i64) -> Self {
+        self.0.ttl_s = ttl_s;
+        self
+    }
+
+    pub(crate) fn done(self) -> Descriptor {
+        self.0
+    }
+}
