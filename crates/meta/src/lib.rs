@@ -1,0 +1,18 @@
+//! API machinery, pure: object metadata, names, selectors, patches, schema, codecs and Status errors.
+//!
+//! Nothing here does input or output, reads a clock or waits. Objects are trees of [`serde_json::Value`].
+pub mod error;
+pub mod field;
+pub mod gvk;
+pub mod intstr;
+pub mod metadata;
+pub mod names;
+pub mod object;
+pub mod quantity;
+pub mod selector;
+mod status;
+pub mod time;
+
+pub use error::ApiError;
+pub use object::Object;
+pub use status::Status;
