@@ -9,6 +9,7 @@ pub mod metadata;
 pub mod names;
 pub mod object;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 mod status;
 pub mod time;

@@ -1,0 +1,33 @@
+//! Chores of the repository: `cargo xtask schema FACTS` turns upstream's field facts into the table that `meta` carries.
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str =
+    "usage: cargo xtask schema FACTS    (FACTS: the folder with fields.tsv and definitions.json)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["schema", facts] => write_schema(Path::new(facts)),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_schema(facts: &Path) -> Result<(), String> {
+    let read = |name: &str| {
+        let path = facts.join(name);
+        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let table = schema::generate(&read("fields.tsv")?, &read("definitions.json")?)?;
+    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../meta/src/schema/builtin.tbl");
+    std::fs::write(&target, table).map_err(|error| format!("{}: {error}", target.display()))
+}
