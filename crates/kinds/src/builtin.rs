@@ -9,6 +9,7 @@ pub fn builtin() -> Vec<Arc<dyn Kind>> {
     vec![
         Arc::new(core::config_map::kind()),
         Arc::new(core::namespace::kind()),
+        Arc::new(core::pod::kind()),
         Arc::new(core::secret::kind()),
         Arc::new(core::service_account::kind()),
     ]

@@ -146,43 +146,37 @@ pub trait Kind: Send + Sync + 'static {
     /// The fixed facts.
     fn descriptor(&self) -> &Descriptor;
 
-    /// Before a create: drop what a client may not set. The default drops `status` of kinds with a `status` subresource and
-    /// sets `metadata.generation` to 1 for kinds that count generations.
+    /// The status that a new object starts with, for kinds with a `status` subresource.
+    fn initial_status(&self, _object: &Value) -> Value {
+        Value::Object(serde_json::Map::new())
+    }
+
+    /// Before a create: drop what a client may not set. The default resets the `status` of kinds with a `status`
+    /// subresource to [`Kind::initial_status`] and sets `metadata.generation` to 1 for kinds that count generations.
     fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
-        let descriptor = self.descriptor();
-        if descriptor.has_subresource("status")
-            && let Some(map) = object.as_object_mut()
-        {
-            map.remove("status");
+        if self.descriptor().has_subresource("status") {
+            let status = self.initial_status(object);
+            put(object, "status", Some(status));
         }
         if self.counts_generations() {
-            object["metadata"]["generation"] = Value::from(1);
+            put(&mut object["metadata"], "generation", Some(1.into()));
         }
     }
 
-    /// Before an update of the object itself: the default keeps the old `status` (for kinds with that subresource) and moves
-    /// the generation when anything but metadata and status changed.
+    /// Before an update of the object itself: the default keeps the old `status` (for kinds with that subresource) and the
+    /// generation, which moves when anything but metadata and status changed.
     fn prepare_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
         if self.descriptor().has_subresource("status") {
             carry(new, old, "status");
         }
-        if self.counts_generations() {
-            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
-            let moved = i64::from(content_differs(new, old));
-            new["metadata"]["generation"] = Value::from(generation + moved);
-        }
+        count_generation(self.counts_generations(), new, old);
     }
 
-    /// Before an update through a subresource that writes the object (`status`, and what a kind adds): the default keeps
-    /// everything of the old object but `status` and metadata, of which it keeps all but managed fields.
+    /// Before an update through a subresource that writes the object (`status`, and what a kind adds): the default takes
+    /// status and metadata of the new object and keeps everything else of the old one.
     fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
-        let status = new.get("status").cloned();
-        let resource_version = new["metadata"].get("resourceVersion").cloned();
-        let managed = new["metadata"].get("managedFields").cloned();
-        *new = old.clone();
-        put(new, "status", status);
-        put(&mut new["metadata"], "resourceVersion", resource_version);
-        put(&mut new["metadata"], "managedFields", managed);
+        keep_content(new, old);
+        count_generation(false, new, old);
     }
 
     /// Field errors of an object about to be created; metadata itself is checked by the registry through
@@ -252,12 +246,36 @@ pub trait Kind: Send + Sync + 'static {
     }
 }
 
-fn put(object: &mut Value, key: &str, value: Option<Value>) {
+pub(crate) fn put(object: &mut Value, key: &str, value: Option<Value>) {
     let Some(map) = object.as_object_mut() else { return };
     match value {
         Some(value) => map.insert(key.to_owned(), value),
         None => map.remove(key),
     };
+}
+
+/// Keeps the old generation, or moves it on if the kind counts and the content differs.
+fn count_generation(counts: bool, new: &mut Value, old: &Value) {
+    let generation = old["metadata"].get("generation").cloned();
+    let generation = if counts && content_differs(new, old) {
+        Some((generation.and_then(|generation| generation.as_i64()).unwrap_or(0) + 1).into())
+    } else {
+        generation
+    };
+    put(&mut new["metadata"], "generation", generation);
+}
+
+/// Makes everything but metadata, status, kind and version that of `old`.
+pub fn keep_content(new: &mut Value, old: &Value) {
+    for key in content_keys(new).union(&content_keys(old)) {
+        carry(new, old, key);
+    }
+}
+
+fn content_keys(value: &Value) -> BTreeSet<String> {
+    let ignored = ["metadata", "status", "kind", "apiVersion"];
+    let keys = value.as_object().into_iter().flat_map(|map| map.keys());
+    keys.filter(|key| !ignored.contains(&key.as_str())).cloned().collect()
 }
 
 /// Replaces `key` of `new` by what `old` has there.
@@ -267,9 +285,5 @@ pub fn carry(new: &mut Value, old: &Value, key: &str) {
 
 /// Whether anything but `metadata`, `status`, `kind` and `apiVersion` differs.
 pub fn content_differs(new: &Value, old: &Value) -> bool {
-    let ignored = ["metadata", "status", "kind", "apiVersion"];
-    let keys = |value: &Value| -> BTreeSet<String> {
-        value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
-    };
-    keys(new).union(&keys(old)).any(|key| !ignored.contains(&key.as_str()) && new.get(key) != old.get(key))
+    content_keys(new).union(&content_keys(old)).any(|key| new.get(key) != old.get(key))
 }

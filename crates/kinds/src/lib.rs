@@ -11,6 +11,9 @@ pub mod kind;
 mod label_selector;
 mod name;
 pub mod object;
+mod pod_requests;
+mod pod_template;
+mod resource;
 mod table;
 #[cfg(test)]
 mod testing;

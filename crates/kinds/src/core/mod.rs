@@ -2,5 +2,12 @@
 
 pub(crate) mod config_map;
 pub(crate) mod namespace;
+pub(crate) mod persistent_volume_claim;
+pub(crate) mod pod;
+mod pod_cells;
+mod pod_diff;
+mod pod_status;
+mod pod_update;
+pub(crate) mod pod_warnings;
 pub(crate) mod secret;
 pub(crate) mod service_account;

@@ -1,0 +1,163 @@
+//! What the kubelet may not write into a pod's status.
+
+use crate::check::{self, Errors};
+use crate::tree::{at, count, get, list, text};
+use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::names;
+use serde_json::Value;
+
+/// Conditions whose types need no domain.
+const SYSTEM_CONDITIONS: &[&str] = &["PodScheduled", "Ready", "Initialized"];
+
+/// Errors of a status write.
+pub(super) fn validate_update(new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let (status, old_status, path) = (&new["status"], &old["status"], Path::new("status"));
+    let conditions = Path::new("metadata").child("conditions");
+    for (index, condition) in list(status, "conditions").iter().enumerate() {
+        let type_ = text(condition, "type");
+        if !SYSTEM_CONDITIONS.contains(&type_) {
+            check::label_name(type_, &conditions.index(index).child("Type"), &mut errors);
+        }
+    }
+    if at(new, &["spec", "nodeName"]) != at(old, &["spec", "nodeName"]) {
+        errors.push(FieldError::forbidden(&path.child("nodeName"), "may not be changed directly"));
+    }
+    if text(status, "nominatedNodeName") != text(old_status, "nominatedNodeName") {
+        check::name_if_set(status, "nominatedNodeName", names::dns1123_subdomain, &path, &mut errors);
+    }
+    check::immutable(status, old_status, "qosClass", &path, &mut errors);
+    transitions(new, old, &path, &mut errors);
+    addresses(status, "podIPs", "ip", &path, &mut errors);
+    host_addresses(status, &path, &mut errors);
+    errors
+}
+
+/// A container that is done, and that nothing restarts, stays done.
+fn transitions(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    let policy = text(&old["spec"], "restartPolicy");
+    let sidecars: Vec<_> = list(&old["spec"], "initContainers")
+        .iter()
+        .filter(|container| text(container, "restartPolicy") == "Always")
+        .map(|container| text(container, "name"))
+        .collect();
+    let groups = [
+        ("containerStatuses", policy),
+        ("initContainerStatuses", policy),
+        ("ephemeralContainerStatuses", "Never"),
+    ];
+    for (key, policy) in groups {
+        let current = list(&new["status"], key);
+        for (index, before) in list(&old["status"], key).iter().enumerate() {
+            let name = text(before, "name");
+            let Some(terminated) = get(&before["state"], "terminated") else { continue };
+            let restarts = policy == "Always"
+                || (policy == "OnFailure" && count(terminated, "exitCode") != 0)
+                || (key == "initContainerStatuses" && sidecars.contains(&name));
+            let revived = |status: &&Value| {
+                text(status, "name") == name && get(&status["state"], "terminated").is_none()
+            };
+            if !restarts && current.iter().any(|status| revived(&status)) {
+                let path = path.child(key).index(index).child("state");
+                errors.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));
+            }
+        }
+    }
+}
+
+/// At most one address of each family, none twice.
+fn addresses(status: &Value, key: &str, field: &str, path: &Path, errors: &mut Errors) {
+    let path = path.child(key);
+    let items: Vec<_> = list(status, key).iter().map(|item| text(item, field)).collect();
+    for (index, address) in items.iter().enumerate() {
+        check::ip(address, &path.index(index), errors);
+    }
+    if items.len() > 1 {
+        if items.len() > 2 || !check::is_dual_stack(&items) {
+            let detail = "may specify no more than one IP for each IP family";
+            errors.push(FieldError::invalid(&path, status[key].clone(), detail));
+        }
+        let paths = items.iter().enumerate().map(|(index, address)| (path.index(index), *address));
+        check::duplicates(paths, errors);
+    }
+}
+
+fn host_addresses(status: &Value, path: &Path, errors: &mut Errors) {
+    let Some(first) = list(status, "hostIPs").first() else { return };
+    if text(first, "ip") != text(status, "hostIP") {
+        let path = path.child("hostIPs").index(0).child("ip");
+        errors.push(FieldError::invalid(&path, text(first, "ip"), "must be equal to `hostIP`"));
+    }
+    addresses(status, "hostIPs", "ip", path, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::pod::kind;
+    use crate::kind::Kind;
+    use crate::testing::{container, context, created, subresource};
+    use serde_json::{Value, json};
+
+    fn pod(restart_policy: &str) -> Value {
+        created(
+            &kind(),
+            json!({"metadata": {"name": "x"}, "spec": {"containers": [container("c")], "restartPolicy": restart_policy}}),
+        )
+    }
+
+    fn status(state: Value) -> Value {
+        json!({"phase": "Running", "containerStatuses": [{"name": "c", "state": state}]})
+    }
+
+    #[test]
+    fn what_ended_stays_ended() {
+        let check = |policy, code, expected: &[&str]| {
+            let mut old = pod(policy);
+            old["status"] = status(json!({"terminated": {"exitCode": code}}));
+            old["status"]["qosClass"] = "BestEffort".into();
+            let mut new = old.clone();
+            new["status"] = status(json!({"running": {}}));
+            subresource(&kind(), "status", &old, new, expected);
+        };
+        let refused =
+            "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state";
+        check("Always", 0, &[]);
+        check("Never", 1, &[refused]);
+        check("OnFailure", 1, &[]);
+        check("OnFailure", 0, &[refused]);
+    }
+
+    #[test]
+    fn the_class_and_addresses_are_checked() {
+        let old = pod("Always");
+        let mut new = old.clone();
+        new["status"] = json!({"qosClass": "Guaranteed", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "hostIP": "1.1.1.1",
+            "hostIPs": [{"ip": "1.1.1.2"}]});
+        subresource(
+            &kind(),
+            "status",
+            &old,
+            new,
+            &[
+                "status.qosClass: Invalid value: \"Guaranteed\": field is immutable",
+                "status.podIPs: Invalid value: [{\"ip\":\"10.0.0.1\"},{\"ip\":\"10.0.0.2\"}]: may specify no more than one IP for each IP family",
+                "status.hostIPs[0].ip: Invalid value: \"1.1.1.2\": must be equal to `hostIP`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_status_write_leaves_spec_and_owners() {
+        let old = pod("Always");
+        let mut new = old.clone();
+        new["spec"]["nodeName"] = "other".into();
+        new["metadata"]["ownerReferences"] = json!([{"uid": "u"}]);
+        new["metadata"]["labels"] = json!({"a": "b"});
+        new["status"] = json!({"phase": "Running"});
+        kind().prepare_subresource_update(&context(Some("status")), &mut new, &old);
+        assert_eq!(new["spec"], old["spec"]);
+        assert_eq!(new["metadata"]["ownerReferences"], json!(null));
+        assert_eq!(new["status"], json!({"phase": "Running", "qosClass": "BestEffort"}));
+        assert_eq!(new["metadata"]["labels"], json!({"a": "b"}));
+    }
+}
