@@ -1,0 +1,119 @@
+//! Admission: plugins that change or refuse a write after authorization. They see the object in its hub version. How it is
+//! stored and what the kind itself checks is not known here.
+
+use crate::error::ApiResult;
+use crate::request::UserInfo;
+use crate::warning::Warnings;
+use futures_util::future::BoxFuture;
+use nauplius_meta::gvk::{GroupVersionKind, GroupVersionResource};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What is being done to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A new object, or a `create` of a subresource.
+    Create,
+    /// A new form of an object, patches included.
+    Update,
+    /// A deletion.
+    Delete,
+    /// `exec`, `attach`, `portforward`, `proxy`.
+    Connect,
+}
+
+/// What plugins know of the request besides the objects: upstream's `admission.Attributes`.
+pub struct Review<'a> {
+    /// What is being done.
+    pub operation: Operation,
+    /// By whom.
+    pub user: &'a UserInfo,
+    /// The kind of the body in the request's version.
+    pub kind: GroupVersionKind,
+    /// The resource of the path.
+    pub resource: GroupVersionResource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Empty for cluster-scoped objects.
+    pub namespace: &'a str,
+    /// Empty while a generated name is not chosen yet.
+    pub name: &'a str,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The create, update, patch or delete options, as an object; null when there are none.
+    pub options: &'a Value,
+    /// Where warnings for the client go.
+    pub warnings: &'a Warnings,
+}
+
+impl Review<'_> {
+    /// Whether this is about `resource` of `group` itself, not about a subresource.
+    pub fn is_for(&self, group: &str, resource: &str) -> bool {
+        self.resource.group == group && self.resource.resource == resource && self.subresource.is_empty()
+    }
+}
+
+/// A plugin that may change the object.
+pub trait Mutate: Send + Sync + 'static {
+    /// Called for create, update and connect before defaults are checked; for updates again with each retry.
+    fn mutate<'a>(
+        &'a self,
+        review: &'a Review<'a>,
+        object: &'a mut Value,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, ApiResult<()>>;
+}
+
+/// A plugin that may only refuse.
+pub trait Validate: Send + Sync + 'static {
+    /// `object` is absent for deletions, `old` for creations.
+    fn validate<'a>(
+        &'a self,
+        review: &'a Review<'a>,
+        object: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, ApiResult<()>>;
+}
+
+/// All plugins, in order.
+#[derive(Default, Clone)]
+pub struct Chain {
+    /// Called first.
+    pub mutating: Vec<Arc<dyn Mutate>>,
+    /// Called on the final object.
+    pub validating: Vec<Arc<dyn Validate>>,
+}
+
+impl Chain {
+    /// Lets every mutating plugin change the object.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn mutate(
+        &self,
+        review: &Review<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> ApiResult<()> {
+        for plugin in &self.mutating {
+            plugin.mutate(review, object, old).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks every validating plugin.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(
+        &self,
+        review: &Review<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> ApiResult<()> {
+        for plugin in &self.validating {
+            plugin.validate(review, object, old).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! One object as the cache holds it: its encoded bytes and what selectors need. The bytes are the hub version without
+//! resourceVersion; the revision is spliced in on the way out. See `encode` for the layout.
+
+use crate::encode::{self, Layout};
+use bytes::Bytes;
+use nauplius_kinds::Kind;
+use nauplius_store::KeyValue;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Stored bytes that are no object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the object stored at {key} cannot be read: {reason}")]
+pub struct UnreadableObject {
+    /// Its key.
+    pub key: String,
+    /// What the decoder said.
+    pub reason: String,
+}
+
+/// An object at one revision. Shared between the snapshot, the ring of events and whoever reads.
+#[derive(Debug)]
+pub struct Entry {
+    key: Bytes,
+    value: Bytes,
+    layout: Layout,
+    revision: i64,
+    path_at: usize,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    fields: Box<[Box<str>]>,
+    selectable: &'static [&'static str],
+}
+
+#[derive(Deserialize)]
+struct Head {
+    metadata: HeadMeta,
+}
+
+#[derive(Deserialize)]
+struct HeadMeta {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl Entry {
+    /// Reads what selectors need from a stored object. `path_at` is the length of the resource's key prefix.
+    ///
+    /// # Errors
+    /// When the bytes are no object.
+    pub fn from_stored(kind: &dyn Kind, path_at: usize, kv: KeyValue) -> Result<Self, UnreadableObject> {
+        let unreadable =
+            |reason: String| UnreadableObject { key: String::from_utf8_lossy(&kv.key).into_owned(), reason };
+        let selectable = kind.selectable_fields();
+        let (labels, fields) = if selectable.is_empty() {
+            let head: Head =
+                serde_json::from_slice(&kv.value).map_err(|error| unreadable(error.to_string()))?;
+            (head.metadata.labels, Vec::new())
+        } else {
+            let object: Value =
+                serde_json::from_slice(&kv.value).map_err(|error| unreadable(error.to_string()))?;
+            let fields =
+                selectable.iter().map(|name| kind.selectable_field(&object, name).into_boxed_str()).collect();
+            (labels_of(&object), fields)
+        };
+        let layout =
+            Layout::of(&kv.value).ok_or_else(|| unreadable("it has no metadata in front".to_owned()))?;
+        std::str::from_utf8(&kv.key).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self {
+            revision: kv.mod_revision.0,
+            key: kv.key,
+            value: kv.value,
+            layout,
+            path_at,
+            labels: labels.into_iter().map(|(k, v)| (k.into_boxed_str(), v.into_boxed_str())).collect(),
+            fields: fields.into_boxed_slice(),
+            selectable,
+        })
+    }
+
+    /// The whole store key.
+    pub fn key(&self) -> &Bytes {
+        &self.key
+    }
+
+    /// `namespace/name`, or `name` for cluster-scoped objects.
+    pub fn path(&self) -> &str {
+        std::str::from_utf8(&self.key[self.path_at..]).expect("the constructor checked the key")
+    }
+
+    /// The namespace, empty for cluster-scoped objects.
+    pub fn namespace(&self) -> &str {
+        self.path().split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.path().rsplit_once('/').map_or(self.path(), |(_, name)| name)
+    }
+
+    /// The revision that wrote this form.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The stored bytes, without resourceVersion.
+    pub fn stored(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Where to cut the stored bytes.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(own, _)| &**own == name).map(|(_, value)| &**value)
+    }
+
+    /// All labels, sorted by name.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The value of a selectable field; `None` when the kind has no such field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        match name {
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            other => self.selectable.iter().position(|own| *own == other).map(|index| &*self.fields[index]),
+        }
+    }
+
+    /// The object in its hub version with its resourceVersion, decoded.
+    ///
+    /// # Errors
+    /// When the stored bytes are no JSON object.
+    pub fn object(&self) -> Result<Value, UnreadableObject> {
+        encode::decode_stored(&self.value, self.revision)
+            .map_err(|reason| UnreadableObject { key: self.path().to_owned(), reason })
+    }
+
+    /// The whole object as JSON with its resourceVersion, for typed decoding.
+    pub fn json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.value.len() + 40);
+        encode::write_object(&mut out, &self.value, self.layout, self.revision, None);
+        out
+    }
+
+    /// Bytes held, near enough for a bound.
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>() + self.key.len() + self.value.len()
+    }
+}
+
+fn labels_of(object: &Value) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"].as_object();
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::Entry;
+    use crate::encode::{Layout, encode_stored};
+    use bytes::Bytes;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    /// An entry whose whole key is its path.
+    pub fn entry(path: &str, revision: i64) -> Arc<Entry> {
+        labelled(path, revision, &[])
+    }
+
+    /// An entry with labels.
+    pub fn labelled(path: &str, revision: i64, labels: &[(&str, &str)]) -> Arc<Entry> {
+        let value = encode_stored(&json!({"metadata": {"name": path}}), "ConfigMap", "v1").unwrap();
+        Arc::new(Entry {
+            key: Bytes::copy_from_slice(path.as_bytes()),
+            layout: Layout::of(&value).unwrap(),
+            value: value.into(),
+            revision,
+            path_at: 0,
+            labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            fields: Box::default(),
+            selectable: &[],
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! Fills the caches: one consistent load, then one watch of everything, applied in revision order. When the watch breaks, it
+//! loads anew; watchers that cannot go on from there are told so by the ring.
+
+use super::resource::{ResourceCache, Update};
+use super::{Caches, Entry, ROOT};
+use nauplius_base::backoff::Backoff;
+use nauplius_base::task::CancellationToken;
+use nauplius_base::time::sleep;
+use nauplius_store::{Event, KeyValue, RangeRequest, Revision, StoreError, WatchMessage, WatchRequest};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Key values read from the store at once while loading.
+const LOAD_PAGE: usize = 1_000;
+
+impl Caches {
+    /// Keeps the caches filled until `shutdown`.
+    ///
+    /// # Errors
+    /// Never; a store that fails is tried again.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), Infallible> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5)).with_jitter(0.5);
+        loop {
+            let followed = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                followed = self.load_and_follow(&mut backoff) => followed,
+            };
+            if matches!(followed, Err(StoreError::Closed)) {
+                shutdown.cancelled().await;
+                return Ok(());
+            }
+            if let Err(error) = followed {
+                tracing::warn!(%error, "the watch cache starts over");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = sleep(backoff.next_delay()) => {}
+            }
+        }
+    }
+
+    async fn load_and_follow(&self, backoff: &mut Backoff) -> Result<(), StoreError> {
+        let revision = self.store().revision().await?;
+        for cache in self.all() {
+            let entries = self.load_resource(&cache, revision).await?;
+            cache.load(entries, revision.0);
+        }
+        let mut watch = self
+            .store()
+            .watch(WatchRequest { previous: false, ..WatchRequest::prefix(ROOT, Some(revision.next())) })
+            .await?;
+        self.progress.send_replace(revision.0);
+        backoff.reset();
+        loop {
+            match watch.next().await? {
+                WatchMessage::Events { events, revision } => {
+                    self.apply(events);
+                    self.progress.send_replace(revision.0);
+                }
+                WatchMessage::Progress { revision } => {
+                    self.progress.send_replace(revision.0);
+                }
+            }
+        }
+    }
+
+    async fn load_resource(
+        &self,
+        cache: &ResourceCache,
+        at: Revision,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let mut entries = Vec::new();
+        let mut request = RangeRequest {
+            limit: LOAD_PAGE,
+            at: Some(at),
+            ..RangeRequest::prefix(cache.prefix().as_bytes().to_vec())
+        };
+        loop {
+            let page = self.store().range(request.clone()).await?;
+            let next = page.kvs.last().map(|kv| after(&kv.key));
+            entries.extend(page.kvs.into_iter().filter_map(|kv| read(cache, kv)));
+            match next {
+                Some(next) if page.more => request.start = next.into(),
+                _ => return Ok(entries),
+            }
+        }
+    }
+
+    fn apply(&self, events: Vec<Event>) {
+        let mut updates: HashMap<String, (Arc<ResourceCache>, Vec<Update>)> = HashMap::new();
+        for event in events {
+            let Some(cache) = self.of_key(event.key()) else { continue };
+            let update = match event {
+                Event::Put { kv, .. } => read(&cache, kv).map(Update::Put),
+                Event::Delete { key, revision, .. } => Some(Update::Delete(key, revision.0)),
+            };
+            let slot = updates.entry(cache.prefix().to_owned()).or_insert_with(|| (cache, Vec::new()));
+            slot.1.extend(update);
+        }
+        for (cache, updates) in updates.into_values().filter(|(_, updates)| !updates.is_empty()) {
+            cache.apply(updates);
+        }
+    }
+}
+
+/// The smallest key after `key`.
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, b"\0"].concat()
+}
+
+/// An object that cannot be read is left out and reported: the others must stay served.
+fn read(cache: &ResourceCache, kv: KeyValue) -> Option<Arc<Entry>> {
+    match Entry::from_stored(&**cache.kind(), cache.prefix().len(), kv) {
+        Ok(entry) => Some(Arc::new(entry)),
+        Err(error) => {
+            tracing::error!(%error, "an object is not served");
+            None
+        }
+    }
+}

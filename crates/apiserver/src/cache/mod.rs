@@ -1,0 +1,150 @@
+//! The watch cache: what every read is served from. One feed follows the whole store in revision order and keeps a snapshot and
+//! a ring of recent events per resource. It knows entries and revisions, not requests.
+
+mod entry;
+mod feed;
+mod resource;
+mod ring;
+mod snapshot;
+
+pub use entry::{Entry, UnreadableObject};
+pub use resource::{ResourceCache, Subscription};
+pub use ring::{Change, TooOld};
+pub use snapshot::{Position, Snapshot};
+
+use nauplius_base::time::timeout;
+use nauplius_kinds::Kind;
+use nauplius_meta::gvk::GroupResource;
+use nauplius_store::{Store, StoreError};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Everything the API server stores lies below this key.
+pub(crate) const ROOT: &str = "/registry/";
+/// How long a read waits for the cache to see a revision; upstream's limit.
+const MAX_WAIT: Duration = Duration::from_secs(3);
+
+/// The cache did not reach a revision in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Too large resource version: {wanted}, current: {current}")]
+pub struct NotReached {
+    /// What was waited for.
+    pub wanted: i64,
+    /// What is there.
+    pub current: i64,
+}
+
+/// Why a consistent read cannot be served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StaleRead {
+    /// The cache lags behind.
+    #[error(transparent)]
+    Lagging(#[from] NotReached),
+    /// The store cannot tell its revision.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The caches of all resources. Authorizers, admission plugins and hooks read other objects through it.
+pub struct Caches {
+    store: Arc<dyn Store>,
+    resources: RwLock<Resources>,
+    /// Every change up to this revision is in the caches; 0 until the first load.
+    progress: watch::Sender<i64>,
+}
+
+#[derive(Default)]
+struct Resources {
+    by_name: HashMap<GroupResource, Arc<ResourceCache>>,
+    by_prefix: HashMap<String, Arc<ResourceCache>>,
+}
+
+impl Caches {
+    /// Empty caches of stored kinds; [`Caches::run`] fills them.
+    pub fn new(store: Arc<dyn Store>, kinds: &[Arc<dyn Kind>]) -> Arc<Self> {
+        let mut resources = Resources::default();
+        for kind in kinds.iter().filter(|kind| kind.descriptor().verbs.stored) {
+            let cache = Arc::new(ResourceCache::new(Arc::clone(kind)));
+            resources.by_prefix.insert(cache.prefix_below_root().to_owned(), Arc::clone(&cache));
+            resources.by_name.insert(cache.group_resource(), cache);
+        }
+        Arc::new(Self { store, resources: RwLock::new(resources), progress: watch::Sender::new(0) })
+    }
+
+    /// The cache of a resource, if its kind is stored here.
+    pub fn resource(&self, group: &str, plural: &str) -> Option<Arc<ResourceCache>> {
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        resources.by_name.get(&GroupResource::new(group, plural)).cloned()
+    }
+
+    /// One object as the cache has it now; `namespace` is empty for cluster-scoped resources.
+    pub fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.resource(group, plural)?.get(namespace, name)
+    }
+
+    fn all(&self) -> Vec<Arc<ResourceCache>> {
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        resources.by_name.values().cloned().collect()
+    }
+
+    /// The resource that a store key belongs to: `/registry/pods/...` or `/registry/apps/deployments/...`.
+    fn of_key(&self, key: &[u8]) -> Option<Arc<ResourceCache>> {
+        let below = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?; // Other keys are not ours.
+        let first = below.find('/')? + 1;
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = resources.by_prefix.get(&below[..first]) {
+            return Some(Arc::clone(found));
+        }
+        let second = first + below[first..].find('/')? + 1;
+        resources.by_prefix.get(&below[..second]).cloned()
+    }
+
+    /// The revision up to which the caches are complete.
+    pub fn revision(&self) -> i64 {
+        *self.progress.borrow()
+    }
+
+    /// Whether the first load is done.
+    pub fn is_loaded(&self) -> bool {
+        self.revision() > 0
+    }
+
+    /// Waits for the first load.
+    pub async fn loaded(&self) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives in `self`, so the channel cannot close.
+        let _ = progress.wait_for(|revision| *revision > 0).await;
+    }
+
+    /// Waits until the caches have seen `revision`.
+    ///
+    /// # Errors
+    /// [`NotReached`] after three seconds.
+    pub async fn reach(&self, revision: i64) -> Result<(), NotReached> {
+        if self.revision() >= revision {
+            return Ok(());
+        }
+        let mut progress = self.progress.subscribe();
+        let reached = timeout(MAX_WAIT, progress.wait_for(|current| *current >= revision)).await;
+        match reached {
+            Ok(_) => Ok(()),
+            Err(_) => Err(NotReached { wanted: revision, current: self.revision() }),
+        }
+    }
+
+    /// Waits until the caches have seen everything that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// When the store or the feed does not answer in time.
+    pub async fn catch_up(&self) -> Result<(), StaleRead> {
+        let revision = self.store.revision().await?;
+        Ok(self.reach(revision.0).await?)
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}

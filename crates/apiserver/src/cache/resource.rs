@@ -1,0 +1,174 @@
+//! The cache of one resource: its newest snapshot and its ring of changes, changed by the feed alone.
+
+use super::ring::{Change, Ring, TooOld};
+use super::{Entry, ROOT, Snapshot};
+use nauplius_kinds::Kind;
+use nauplius_meta::gvk::GroupResource;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// One resource.
+pub struct ResourceCache {
+    kind: Arc<dyn Kind>,
+    prefix: String,
+    state: RwLock<State>,
+    /// The revision of the newest change; wakes watchers.
+    changed: watch::Sender<i64>,
+}
+
+#[derive(Default)]
+struct State {
+    snapshot: Snapshot,
+    ring: Ring,
+    /// The newest change or load that the snapshot has seen.
+    revision: i64,
+}
+
+/// Wakes its holder when the resource changed.
+pub struct Subscription(watch::Receiver<i64>);
+
+impl Subscription {
+    /// Waits for a change since the last call. Safe to cancel.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The cache is gone with its sender, so nothing will ever change; its owner ends the watch.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl ResourceCache {
+    pub(super) fn new(kind: Arc<dyn Kind>) -> Self {
+        let descriptor = kind.descriptor();
+        let prefix = if descriptor.group.is_empty() {
+            format!("{ROOT}{}/", descriptor.plural)
+        } else {
+            format!("{ROOT}{}/{}/", descriptor.group, descriptor.plural)
+        };
+        Self { kind, prefix, state: RwLock::default(), changed: watch::Sender::new(0) }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &Arc<dyn Kind> {
+        &self.kind
+    }
+
+    /// Group and plural.
+    pub fn group_resource(&self) -> GroupResource {
+        let descriptor = self.kind.descriptor();
+        GroupResource::new(descriptor.group.clone(), descriptor.plural.clone())
+    }
+
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn prefix_below_root(&self) -> &str {
+        &self.prefix[ROOT.len()..]
+    }
+
+    /// The store key of an object; `namespace` is empty for cluster-scoped kinds.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if namespace.is_empty() {
+            format!("{}{name}", self.prefix)
+        } else {
+            format!("{}{namespace}/{name}", self.prefix)
+        }
+    }
+
+    /// What all keys of a namespace begin with; of all namespaces when it is empty.
+    pub fn namespace_prefix(&self, namespace: &str) -> String {
+        if namespace.is_empty() { self.prefix.clone() } else { format!("{}{namespace}/", self.prefix) }
+    }
+
+    /// One object as it is now.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        let key = self.key(namespace, name);
+        self.read(|state| state.snapshot.get(key.as_bytes()).cloned())
+    }
+
+    /// One object by its whole store key.
+    pub fn get_key(&self, key: &str) -> Option<Arc<Entry>> {
+        self.read(|state| state.snapshot.get(key.as_bytes()).cloned())
+    }
+
+    /// All objects as they are now, with the newest revision of this resource among them.
+    pub fn snapshot(&self) -> (Snapshot, i64) {
+        self.read(|state| (state.snapshot.clone(), state.revision))
+    }
+
+    /// Changes after `revision`.
+    ///
+    /// # Errors
+    /// [`TooOld`] when they are not all kept.
+    pub fn changes_after(&self, revision: i64) -> Result<Vec<Arc<Change>>, TooOld> {
+        self.read(|state| state.ring.after(revision))
+    }
+
+    /// To be woken by changes from now on.
+    pub fn subscribe(&self) -> Subscription {
+        Subscription(self.changed.subscribe())
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Starts over from a load at `revision`; watchers of older revisions will find that too old.
+    pub(super) fn load(&self, entries: Vec<Arc<Entry>>, revision: i64) {
+        let state =
+            State { snapshot: Snapshot::from_sorted(entries), ring: Ring::starting_at(revision), revision };
+        let old = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
+        drop(old);
+        self.changed.send_replace(revision);
+    }
+
+    /// Applies the changes of whole revisions at once, so that no reader sees half a transaction.
+    pub(super) fn apply(&self, updates: Vec<Update>) {
+        let mut newest = 0;
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            for update in updates {
+                newest = update.revision();
+                state.apply(update);
+            }
+        }
+        self.changed.send_replace(newest);
+    }
+}
+
+/// One change on its way into the cache.
+pub(super) enum Update {
+    /// A new form of an object.
+    Put(Arc<Entry>),
+    /// An object that is gone: its key and the revision.
+    Delete(bytes::Bytes, i64),
+}
+
+impl Update {
+    fn revision(&self) -> i64 {
+        match self {
+            Self::Put(entry) => entry.revision(),
+            Self::Delete(_, revision) => *revision,
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, update: Update) {
+        let revision = update.revision();
+        self.revision = revision;
+        let change = match update {
+            Update::Put(entry) => {
+                let old = self.snapshot.insert(Arc::clone(&entry));
+                Change { revision, new: Some(entry), old }
+            }
+            Update::Delete(key, _) => {
+                let Some(old) = self.snapshot.remove(&key) else { return };
+                Change { revision, new: None, old: Some(old) }
+            }
+        };
+        self.ring.push(Arc::new(change));
+    }
+}

@@ -1,0 +1,61 @@
+//! How much is done at once: requests in flight, with 429 for the one too many. Requests that are meant to last do not count.
+
+use crate::request::Call;
+use nauplius_meta::error::ApiError;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bounds of what is done at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Reads in flight; upstream's `--max-requests-inflight`.
+    pub reads: usize,
+    /// Writes in flight; upstream's `--max-mutating-requests-inflight`.
+    pub writes: usize,
+    /// Watches, logs, exec and the like at once.
+    pub long_running: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { reads: 400, writes: 200, long_running: 10_000 }
+    }
+}
+
+/// Permits for requests.
+pub(crate) struct InFlight {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    long_running: Arc<Semaphore>,
+}
+
+impl InFlight {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            reads: Arc::new(Semaphore::new(limits.reads)),
+            writes: Arc::new(Semaphore::new(limits.writes)),
+            long_running: Arc::new(Semaphore::new(limits.long_running)),
+        }
+    }
+
+    /// A permit, or 429.
+    pub(crate) fn enter(&self, call: &Call, long: bool) -> Result<OwnedSemaphorePermit, ApiError> {
+        let semaphore = match call.info.verb.as_str() {
+            _ if long => &self.long_running,
+            "get" | "list" | "watch" | "head" | "options" => &self.reads,
+            _ => &self.writes,
+        };
+        Arc::clone(semaphore).try_acquire_owned().map_err(|_| ApiError::TooManyRequests {
+            retry_after_s: 1,
+            message: "Too many requests, please try again later.".to_owned(),
+            causes: Vec::new(),
+        })
+    }
+}
+
+/// Whether the request is meant to last: upstream's long-running check.
+pub(crate) fn is_long_running(call: &Call) -> bool {
+    let info = &call.info;
+    matches!(info.verb.as_str(), "watch" | "proxy")
+        || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+}

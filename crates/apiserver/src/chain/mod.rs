@@ -1,0 +1,157 @@
+//! What every request goes through, in order: panic guard, Audit-Id, limits, authentication, authorization, dispatch. Each step
+//! only decides whether the next may run.
+
+mod forbidden;
+mod impersonation;
+mod limits;
+
+pub(crate) use limits::InFlight;
+pub use limits::Limits;
+
+use crate::authn::{self, Outcome};
+use crate::dispatch;
+use crate::negotiate::Output;
+use crate::request::{ALL_AUTHENTICATED, Attributes, Call, Query, RequestInfo, UserInfo};
+use crate::respond::{self, Reply};
+use crate::server::ApiServer;
+use crate::warning::Warnings;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{HeaderName, WARNING};
+use http::request::Parts;
+use http::{HeaderValue, Request};
+use nauplius_base::time::timeout;
+use nauplius_client::transport::Body;
+use nauplius_meta::error::{ApiError, Reason, Status};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// How long a request that is not meant to last may take; upstream's `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The identity of an in-process request. Only [`ApiServer::transport`] makes one, and listeners remove it.
+#[derive(Clone)]
+pub(crate) struct Identity(Arc<UserInfo>);
+
+impl Identity {
+    pub(crate) fn new(user: UserInfo) -> Self {
+        Self(Arc::new(user))
+    }
+}
+
+/// Runs one request.
+pub(crate) async fn run(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
+    let audit_id = audit_id(request.headers());
+    let path = request.uri().path().to_owned();
+    let work: BoxFuture<'static, Reply> = Box::pin(answer(server, request));
+    let guarded = AssertUnwindSafe(work).catch_unwind().await;
+    let mut reply = guarded.unwrap_or_else(|_| {
+        tracing::error!(path, "a request panicked");
+        respond::error(
+            &ApiError::internal("this request caused apiserver to panic. Look in the logs for details."),
+            &Output::json(),
+        )
+    });
+    reply.headers_mut().insert(AUDIT_ID.clone(), audit_id);
+    reply
+}
+
+/// The client's own id when it sent one, as upstream takes it.
+fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
+    let own = headers.get(&AUDIT_ID).filter(|value| !value.is_empty() && value.len() <= 64).cloned();
+    own.unwrap_or_else(|| {
+        HeaderValue::try_from(nauplius_base::id::uuid()).expect("a uuid is made of header characters")
+    })
+}
+
+async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
+    match admit(&server, request).await {
+        Ok((call, body)) => serve(server, call, body).await,
+        Err(refusal) => respond::error(&refusal, &Output::json()),
+    }
+}
+
+/// Parsing, authentication and authorization.
+async fn admit(server: &ApiServer, request: Request<Body>) -> Result<(Call, Body), ApiError> {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let user = Arc::new(authenticate(server, &parts).await?);
+    let user = impersonation::apply(server, user, &parts).await?;
+    let attributes = Attributes::of(&user, &info, &query);
+    authorize(server, &attributes).await?;
+    Ok((Call { parts, info, query, user, warnings: Warnings::default() }, body))
+}
+
+async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<UserInfo, ApiError> {
+    if let Some(Identity(user)) = parts.extensions.get::<Identity>() {
+        return Ok((**user).clone());
+    }
+    match authn::authenticate(&server.config.authenticators, parts).await {
+        Outcome::User(mut user) => {
+            if !user.in_group(ALL_AUTHENTICATED) {
+                user.groups.push(ALL_AUTHENTICATED.to_owned());
+            }
+            Ok(*user)
+        }
+        Outcome::NoCredentials if server.config.anonymous => Ok(UserInfo::anonymous()),
+        Outcome::NoCredentials => Err(unauthorized()),
+        Outcome::Invalid(reasons) => {
+            for reason in reasons {
+                tracing::info!(%reason, "credentials were refused");
+            }
+            Err(unauthorized())
+        }
+    }
+}
+
+fn unauthorized() -> ApiError {
+    ApiError::Status(Box::new(Status::failure(401, Reason::Unauthorized, "Unauthorized")))
+}
+
+/// Asks the authorizer.
+///
+/// # Errors
+/// 403 in upstream's words.
+pub(crate) async fn authorize(server: &ApiServer, attributes: &Attributes) -> Result<(), ApiError> {
+    let verdict = server.config.authorizer.authorize(attributes).await;
+    if verdict.decision == crate::authz::Decision::Allow {
+        return Ok(());
+    }
+    Err(forbidden::error(attributes, &verdict.reason))
+}
+
+async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
+    let call = Arc::new(call);
+    let long = limits::is_long_running(&call);
+    let _permit = match server.in_flight.enter(&call, long) {
+        Ok(permit) => permit,
+        Err(refusal) => return respond::error(&refusal, &Output::json()),
+    };
+    let work = dispatch::dispatch(server, Arc::clone(&call), body);
+    let mut reply = if long {
+        work.await
+    } else {
+        match timeout(REQUEST_TIMEOUT, work).await {
+            Ok(reply) => reply,
+            Err(_) => respond::error(&too_slow(), &Output::json()),
+        }
+    };
+    for warning in call.warnings.headers() {
+        // Control characters were removed, so only text beyond ASCII is left, which header values may carry as bytes.
+        if let Ok(value) = HeaderValue::from_bytes(warning.as_bytes()) {
+            reply.headers_mut().append(WARNING, value);
+        }
+    }
+    reply
+}
+
+fn too_slow() -> ApiError {
+    ApiError::Timeout {
+        message: "request did not complete within the allotted timeout".to_owned(),
+        retry_after_s: 0,
+    }
+}

@@ -1,0 +1,73 @@
+//! From a request that may run to whoever answers it.
+
+use crate::negotiate::{Offer, Output, negotiate};
+use crate::request::Call;
+use crate::respond::{self, Reply};
+use crate::server::ApiServer;
+use crate::{discovery, health, openapi, registry, version, virtual_resources};
+use http::{Method, StatusCode};
+use nauplius_client::transport::Body;
+use nauplius_meta::error::ApiError;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Answers a request.
+pub(crate) async fn dispatch(server: Arc<ApiServer>, call: Arc<Call>, body: Body) -> Reply {
+    if call.info.is_resource { resource(&server, &call, body).await } else { path(&server, &call).await }
+}
+
+async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Reply {
+    let answer = match virtual_resources::find(server, &call.info) {
+        Some(resource) => virtual_resources::serve(resource, server, call, body).await,
+        None => registry::serve(server, call, body).await,
+    };
+    answer.unwrap_or_else(|refusal| {
+        // A client that accepts nothing of ours is told so in JSON.
+        let output = negotiate(&call.parts.headers, &call.query, Offer::Plain).unwrap_or_default();
+        respond::error(&refusal, &output)
+    })
+}
+
+async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
+    if let Some(reply) = health::serve(server, &call.info.path, &call.query).await {
+        return reply;
+    }
+    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
+        return respond::error(&ApiError::PathNotFound, &Output::json());
+    }
+    if let Some(reply) = discovery::serve(server, call).await {
+        return reply;
+    }
+    if let Some(reply) = openapi::serve(server, call).await {
+        return reply;
+    }
+    match call.info.path.as_str() {
+        "/version" | "/version/" => version::serve(call.query.flag("pretty")),
+        "/" => respond::json(StatusCode::OK, &json!({ "paths": paths(server) }), true),
+        path if path.starts_with("/api") => respond::error(&ApiError::PathNotFound, &Output::json()),
+        _ => respond::json(StatusCode::NOT_FOUND, &json!({ "paths": paths(server) }), true),
+    }
+}
+
+/// What upstream lists at `/`.
+fn paths(server: &ApiServer) -> Vec<String> {
+    let mut paths: Vec<String> =
+        ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics"]
+            .into_iter()
+            .chain(["/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version"])
+            .map(str::to_owned)
+            .collect();
+    for kind in server.kinds() {
+        let descriptor = kind.descriptor();
+        let root = if descriptor.group.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{}", descriptor.group)
+        };
+        paths.extend(descriptor.versions.iter().map(|version| format!("{root}/{}", version.name)));
+        paths.push(root);
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,114 @@
+//! Watch events as bytes: newline-delimited JSON, or length-delimited protobuf.
+
+use crate::cache::Entry;
+use crate::codec;
+use crate::error::ApiResult;
+use crate::negotiate::{Format, Output};
+use crate::render::View;
+use nauplius_meta::error::ApiError;
+use serde_json::Value;
+
+/// What happened to an object, to one watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventType {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
+
+impl EventType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+            Self::Bookmark => "BOOKMARK",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// Writes events for one client.
+pub(crate) struct Frames {
+    view: View,
+}
+
+impl Frames {
+    /// For a client that sees objects through `view`.
+    pub fn new(mut view: View) -> ApiResult<Self> {
+        view.output.pretty = false;
+        if view.output.format == Format::Yaml {
+            let streams = [Format::Json, Format::Protobuf];
+            let streams = streams.iter().map(|format| format!("{};stream=watch", format.media_type()));
+            return Err(ApiError::NotAcceptable(streams.collect()));
+        }
+        Ok(Self { view })
+    }
+
+    /// The stream's media type.
+    pub fn content_type(&self) -> &'static str {
+        match self.view.output.format {
+            Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        }
+    }
+
+    /// An object's event, at `revision`.
+    pub fn entry(&self, out: &mut Vec<u8>, event: EventType, entry: &Entry, revision: i64) -> ApiResult<()> {
+        if self.view.output.format == Format::Protobuf {
+            let object = self.view.value(entry.stored(), revision)?;
+            return self.protobuf(out, event, &object);
+        }
+        open(out, event);
+        self.view.write(out, entry.stored(), entry.layout(), revision)?;
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// A bookmark.
+    pub fn bookmark(&self, out: &mut Vec<u8>, revision: i64, initial_events_end: bool) {
+        let bookmark = self.view.bookmark(revision, initial_events_end);
+        self.value(out, EventType::Bookmark, &bookmark);
+    }
+
+    /// The last event of a watch that failed.
+    pub fn error(&self, out: &mut Vec<u8>, error: &ApiError) {
+        // A Status always has a JSON form.
+        let status: Value = serde_json::from_slice(&error.to_status().to_json()).unwrap_or_default();
+        self.value(out, EventType::Error, &status);
+    }
+
+    fn value(&self, out: &mut Vec<u8>, event: EventType, value: &Value) {
+        if self.view.output.format == Format::Protobuf {
+            if let Err(error) = self.protobuf(out, event, value) {
+                // Bookmarks and Status are plain messages; a client without them only misses a hint.
+                tracing::error!(%error, "an event could not be encoded");
+            }
+            return;
+        }
+        open(out, event);
+        out.extend_from_slice(value.to_string().as_bytes());
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn protobuf(&self, out: &mut Vec<u8>, event: EventType, object: &Value) -> ApiResult<()> {
+        let frame = codec::protobuf_watch_event(event.as_str(), object)?;
+        let length = u32::try_from(frame.len()).map_err(|_| ApiError::internal("an event is too large"))?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&frame);
+        Ok(())
+    }
+
+    /// How this client is answered outside the stream.
+    pub fn output(&self) -> &Output {
+        &self.view.output
+    }
+}
+
+fn open(out: &mut Vec<u8>, event: EventType) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(event.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}

@@ -1,0 +1,60 @@
+//! What single kinds need of other objects: allocations in the same transaction, deletions that wait, subresources. The registry
+//! calls hooks by resource and knows no kind; a hook knows its kind and nothing of HTTP.
+
+pub(crate) mod subresource;
+pub mod token;
+
+use crate::error::ApiResult;
+use crate::registry::Scope;
+use crate::registry::write::Also;
+use crate::server::Config;
+use futures_util::future::BoxFuture;
+use nauplius_meta::gvk::GroupResource;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Called around the writes of one resource. Objects are in the hub version; what a hook returns is committed with the write.
+pub(crate) trait Hooks: Send + Sync + 'static {
+    /// Completes a new object that passed validation.
+    fn before_create<'a>(&'a self, _scope: &'a Scope, _new: &'a mut Value) -> BoxFuture<'a, ApiResult<Also>> {
+        Box::pin(async { Ok(Also::default()) })
+    }
+
+    /// Completes a new form of an object.
+    fn before_update<'a>(
+        &'a self,
+        _scope: &'a Scope,
+        _new: &'a mut Value,
+        _old: &'a Value,
+    ) -> BoxFuture<'a, ApiResult<Also>> {
+        Box::pin(async { Ok(Also::default()) })
+    }
+
+    /// The object is about to go.
+    fn before_remove<'a>(&'a self, _scope: &'a Scope, _old: &'a Value) -> BoxFuture<'a, ApiResult<Also>> {
+        Box::pin(async { Ok(Also::default()) })
+    }
+
+    /// Whether something other than finalizers of its metadata keeps an object that is being deleted.
+    fn keeps(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// Whether an update without finalizers may remove an object that is being deleted.
+    fn may_remove_on_update(&self, _new: &Value) -> bool {
+        true
+    }
+
+    /// The object was marked as being deleted and stays for now.
+    fn on_deleting(&self, _object: &mut Value) {}
+}
+
+/// For kinds that need nothing.
+struct Nothing;
+
+impl Hooks for Nothing {}
+
+/// The hooks of a resource.
+pub(crate) fn of(_resource: &GroupResource, _config: &Config) -> Arc<dyn Hooks> {
+    Arc::new(Nothing)
+}

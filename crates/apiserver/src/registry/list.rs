@@ -1,0 +1,305 @@
+//! LIST: a filter over a snapshot and a concatenation of bytes. Whole lists stream out of the snapshot while the client reads;
+//! no object is copied before its turn, and no lock is held.
+
+use super::get::wait;
+use super::page::{At, Page, encode_token};
+use super::selection::Selection;
+use super::{Resource, Scope};
+use crate::cache::{Entry, Position, Snapshot};
+use crate::error::{ApiResult, from_store};
+use crate::negotiate::Format;
+use crate::render::{self, View};
+use crate::respond::{self, Reply};
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use nauplius_client::transport::BoxError;
+use nauplius_meta::error::ApiError;
+use nauplius_store::{KeyValue, RangeRequest, Revision, StoreError};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Bytes written to the client at once.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Key values read from the store at once for a later page.
+const STORE_PAGE: usize = 500;
+
+pub(super) async fn list(scope: &Scope) -> ApiResult<Reply> {
+    let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
+    let page = Page::of(&scope.call.query)?;
+    let items = read(scope, &selection, &page).await?;
+    reply(scope, items)
+}
+
+/// Entries of a list at one revision.
+pub(super) struct Items {
+    source: Source,
+    revision: i64,
+    next: Option<String>,
+    remaining: Option<i64>,
+}
+
+enum Source {
+    Snapshot(Cursor),
+    Entries(std::vec::IntoIter<Arc<Entry>>),
+}
+
+impl Iterator for Items {
+    type Item = Arc<Entry>;
+
+    fn next(&mut self) -> Option<Arc<Entry>> {
+        match &mut self.source {
+            Source::Snapshot(cursor) => cursor.next(),
+            Source::Entries(entries) => entries.next(),
+        }
+    }
+}
+
+/// Walks the selected entries of a snapshot.
+pub(super) struct Cursor {
+    snapshot: Snapshot,
+    position: Position,
+    prefix: Vec<u8>,
+    selection: Selection,
+    single: bool,
+}
+
+impl Cursor {
+    pub(super) fn new(
+        resource: &Resource,
+        snapshot: Snapshot,
+        selection: Selection,
+        start: Option<&str>,
+    ) -> Self {
+        let cache = &resource.cache;
+        let namespaced = resource.kind.descriptor().namespaced;
+        let mut prefix = cache.namespace_prefix(&selection.namespace).into_bytes();
+        let mut single = false;
+        if let Some(name) = selection.single_name()
+            && (!namespaced || !selection.namespace.is_empty())
+        {
+            prefix = cache.key(&selection.namespace, name).into_bytes();
+            single = true;
+        }
+        let from = match start {
+            Some(start) => format!("{}{start}", cache.prefix()).into_bytes().max(prefix.clone()),
+            None => prefix.clone(),
+        };
+        let position = snapshot.seek(&from);
+        Self { snapshot, position, prefix, selection, single }
+    }
+}
+
+impl Iterator for Cursor {
+    type Item = Arc<Entry>;
+
+    fn next(&mut self) -> Option<Arc<Entry>> {
+        loop {
+            let entry = self.snapshot.at(self.position)?;
+            let within = if self.single {
+                entry.key() == &*self.prefix
+            } else {
+                entry.key().starts_with(&self.prefix)
+            };
+            if !within {
+                return None;
+            }
+            self.position = self.snapshot.after(self.position);
+            if self.selection.matches(entry) {
+                return Some(Arc::clone(entry));
+            }
+        }
+    }
+}
+
+/// Reads what `page` asks for.
+pub(super) async fn read(scope: &Scope, selection: &Selection, page: &Page) -> ApiResult<Items> {
+    match page.at {
+        At::Newest => wait(scope, None).await?,
+        At::Any => {}
+        At::NotOlderThan(revision) => wait(scope, Some(&revision.to_string())).await?,
+        At::Exactly(revision) => return exactly(scope, selection, page, revision).await,
+    }
+    let (snapshot, revision) = scope.resource.current();
+    let cursor = Cursor::new(&scope.resource, snapshot, selection.clone(), page.start.as_deref());
+    Ok(limited(cursor, selection, page.limit, revision))
+}
+
+/// A list at a revision: from the snapshot when nothing changed since, else from the store.
+async fn exactly(scope: &Scope, selection: &Selection, page: &Page, at: i64) -> ApiResult<Items> {
+    wait(scope, Some(&at.to_string())).await?;
+    let resource = &scope.resource;
+    let (snapshot, newest) = resource.cache.snapshot();
+    if newest <= at {
+        let cursor = Cursor::new(resource, snapshot, selection.clone(), page.start.as_deref());
+        return Ok(limited(cursor, selection, page.limit, at));
+    }
+    from_history(resource, selection, page, at).await
+}
+
+fn limited(mut cursor: Cursor, selection: &Selection, limit: usize, revision: i64) -> Items {
+    if limit == 0 {
+        return Items { source: Source::Snapshot(cursor), revision, next: None, remaining: None };
+    }
+    let entries: Vec<Arc<Entry>> = cursor.by_ref().take(limit).collect();
+    let left = if selection.is_everything() { cursor.count() } else { usize::from(cursor.next().is_some()) };
+    page_of(entries, selection, left, revision)
+}
+
+fn page_of(entries: Vec<Arc<Entry>>, selection: &Selection, left: usize, revision: i64) -> Items {
+    let more = left > 0;
+    let next = entries.last().filter(|_| more).map(|last| encode_token(revision, last.path()));
+    let remaining = (more && selection.is_everything()).then(|| i64::try_from(left).unwrap_or(i64::MAX));
+    Items { source: Source::Entries(entries.into_iter()), revision, next, remaining }
+}
+
+async fn from_history(resource: &Resource, selection: &Selection, page: &Page, at: i64) -> ApiResult<Items> {
+    let prefix = resource.cache.namespace_prefix(&selection.namespace);
+    let mut request = RangeRequest {
+        limit: STORE_PAGE,
+        at: Some(Revision(at)),
+        ..RangeRequest::prefix(prefix.clone().into_bytes())
+    };
+    if let Some(start) = &page.start {
+        request.start =
+            format!("{}{start}", resource.cache.prefix()).into_bytes().max(prefix.into_bytes()).into();
+    }
+    let mut entries = Vec::new();
+    loop {
+        let read =
+            resource.store.range(request.clone()).await.map_err(|error| expired(resource, page, error))?;
+        let (count, taken) = (usize::try_from(read.count).unwrap_or(usize::MAX), read.kvs.len());
+        let last = read.kvs.last().map(|kv| [&kv.key[..], b"\0"].concat());
+        for (index, kv) in read.kvs.into_iter().enumerate() {
+            let entry = historic(resource, kv)?;
+            if !selection.matches(&entry) {
+                continue;
+            }
+            if page.limit > 0 && entries.len() == page.limit {
+                return Ok(page_of(entries, selection, count - index, at));
+            }
+            entries.push(entry);
+        }
+        match last {
+            Some(last) if read.more && taken > 0 => request.start = last.into(),
+            _ => return Ok(page_of(entries, selection, 0, at)),
+        }
+    }
+}
+
+fn historic(resource: &Resource, kv: KeyValue) -> ApiResult<Arc<Entry>> {
+    Entry::from_stored(&*resource.kind, resource.cache.prefix().len(), kv)
+        .map(Arc::new)
+        .map_err(crate::error::unreadable)
+}
+
+/// Upstream's 410: for a page, with a token that goes on at the newest revision.
+fn expired(resource: &Resource, page: &Page, error: StoreError) -> ApiError {
+    let (StoreError::Compacted { .. }, Some(start)) = (&error, &page.start) else {
+        return match error {
+            StoreError::Compacted { .. } => {
+                ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned())
+            }
+            other => from_store(other),
+        };
+    };
+    tracing::debug!(resource = %resource.group_resource, "a continue token expired");
+    ApiError::ExpiredContinue {
+        message: "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                  list without the continue parameter, or use the continue token in this response to retrieve the \
+                  remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                  objects that were created, modified, or deleted between the time the first chunk was returned and \
+                  now may show up in the list."
+            .to_owned(),
+        continue_token: encode_token(-1, start.trim_end_matches('\0')),
+    }
+}
+
+impl Resource {
+    /// The snapshot and the revision it is exact at.
+    pub(super) fn current(&self) -> (Snapshot, i64) {
+        // The feed's progress is read first: the snapshot has then seen at least that much.
+        let progress = self.caches.revision();
+        let (snapshot, newest) = self.cache.snapshot();
+        (snapshot, newest.max(progress))
+    }
+}
+
+fn reply(scope: &Scope, mut items: Items) -> ApiResult<Reply> {
+    let view = scope.view();
+    let mut metadata = json!({"resourceVersion": items.revision.to_string()});
+    if let Some(next) = items.next.take() {
+        metadata["continue"] = next.into();
+    }
+    if let Some(remaining) = items.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    let mut writer = Writer { out: view.list_head(&metadata), view, items, first: true, done: false };
+    let output = writer.view.output.clone();
+    if output.format != Format::Json || output.pretty {
+        while !writer.done {
+            writer.fill()?;
+        }
+        let whole: Value =
+            serde_json::from_slice(&writer.out).map_err(|error| ApiError::internal(error.to_string()))?;
+        let body = render::encode_value(&whole, &output)?;
+        return Ok(respond::bytes(StatusCode::OK, output.format.media_type(), body));
+    }
+    writer.fill()?;
+    let mut reply = respond::bytes(StatusCode::OK, output.format.media_type(), Bytes::new());
+    let first = Bytes::from(std::mem::take(&mut writer.out));
+    *reply.body_mut() = if writer.done {
+        nauplius_client::transport::full(first)
+    } else {
+        StreamBody::new(stream::iter(writer.into_chunks(first))).boxed_unsync()
+    };
+    Ok(reply)
+}
+
+/// Writes the items of a list, a chunk at a time.
+struct Writer {
+    view: View,
+    items: Items,
+    out: Vec<u8>,
+    first: bool,
+    done: bool,
+}
+
+impl Writer {
+    /// Adds items until the chunk is full or the list has ended.
+    fn fill(&mut self) -> ApiResult<()> {
+        let enough = self.out.len() + CHUNK_BYTES;
+        while self.out.len() < enough {
+            let Some(entry) = self.items.next() else {
+                self.out.extend_from_slice(b"]}");
+                self.done = true;
+                return Ok(());
+            };
+            if !self.first {
+                self.out.push(b',');
+            }
+            self.first = false;
+            self.view.write_item(&mut self.out, entry.stored(), entry.layout(), entry.revision())?;
+        }
+        Ok(())
+    }
+
+    fn into_chunks(mut self, first: Bytes) -> impl Iterator<Item = Result<Frame<Bytes>, BoxError>> {
+        let rest = std::iter::from_fn(move || {
+            if self.done {
+                return None;
+            }
+            self.out = Vec::with_capacity(CHUNK_BYTES + (8 << 10));
+            Some(match self.fill() {
+                Ok(()) => Ok(Frame::data(Bytes::from(std::mem::take(&mut self.out)))),
+                Err(error) => {
+                    self.done = true;
+                    Err(error.into())
+                }
+            })
+        });
+        std::iter::once(Ok(Frame::data(first))).chain(rest)
+    }
+}

@@ -1,0 +1,134 @@
+//! The generic registry: the verbs, compiled once against the erased kind. One file a verb; what a kind needs of other objects
+//! hangs in as hooks.
+
+mod collection;
+pub(crate) mod convert;
+mod create;
+mod decode;
+mod delete;
+pub(crate) mod get;
+mod lease;
+mod list;
+pub(crate) mod options;
+mod page;
+pub(crate) mod patch;
+mod prepare;
+pub(crate) mod scope;
+mod selection;
+pub(crate) mod update;
+mod watch;
+pub(crate) mod write;
+
+pub(crate) use create::create_object;
+pub(crate) use decode::decode_body;
+pub(crate) use prepare::validation_error;
+pub(crate) use scope::Scope;
+
+use crate::body;
+use crate::cache::{Caches, ResourceCache};
+use crate::error::ApiResult;
+use crate::hooks::{self, Hooks};
+use crate::request::{Call, RequestInfo};
+use crate::respond::Reply;
+use crate::server::{ApiServer, Config};
+use lease::LeasePool;
+use nauplius_client::transport::Body;
+use nauplius_kinds::Kind;
+use nauplius_meta::error::ApiError;
+use nauplius_meta::gvk::{GroupKind, GroupResource};
+use nauplius_store::{LeaseId, Store};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Every served resource by group and plural.
+pub struct Registry {
+    resources: HashMap<GroupResource, Arc<Resource>>,
+}
+
+/// One stored resource.
+pub(crate) struct Resource {
+    pub kind: Arc<dyn Kind>,
+    pub cache: Arc<ResourceCache>,
+    pub caches: Arc<Caches>,
+    pub hooks: Arc<dyn Hooks>,
+    pub group_resource: GroupResource,
+    pub group_kind: GroupKind,
+    store: Arc<dyn Store>,
+    hub_api_version: String,
+    leases: LeasePool,
+}
+
+impl Registry {
+    /// The resources of the configured kinds.
+    pub(crate) fn new(config: &Config) -> Self {
+        let resources = config.kinds.iter().filter_map(|kind| {
+            let descriptor = kind.descriptor();
+            let cache = config.caches.resource(&descriptor.group, &descriptor.plural)?;
+            let group_resource = cache.group_resource();
+            let resource = Resource {
+                hooks: hooks::of(&group_resource, config),
+                group_kind: GroupKind::new(descriptor.group.clone(), descriptor.kind.clone()),
+                hub_api_version: convert::api_version(descriptor, &descriptor.hub),
+                leases: LeasePool::new(descriptor.ttl_s),
+                kind: Arc::clone(kind),
+                caches: Arc::clone(&config.caches),
+                store: Arc::clone(&config.store),
+                group_resource: group_resource.clone(),
+                cache,
+            };
+            Some((group_resource, Arc::new(resource)))
+        });
+        Self { resources: resources.collect() }
+    }
+
+    /// A stored resource.
+    pub(crate) fn resource(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(&GroupResource::new(group, plural))
+    }
+
+    fn serving(&self, info: &RequestInfo) -> ApiResult<&Arc<Resource>> {
+        self.resource(&info.group, &info.resource)
+            .filter(|resource| resource.kind.descriptor().version(&info.version).is_some())
+            .ok_or(ApiError::PathNotFound)
+    }
+}
+
+impl Resource {
+    async fn lease(&self) -> ApiResult<Option<LeaseId>> {
+        self.leases.get(&*self.store).await
+    }
+}
+
+/// Answers a request for a stored resource or one of its subresources.
+pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> ApiResult<Reply> {
+    let resource = Arc::clone(server.registry.serving(&call.info)?);
+    let scope = Scope::new(Arc::clone(server), resource, Arc::clone(call))?;
+    let info = &call.info;
+    if let Some(warning) = &scope.version().deprecation_warning {
+        call.warnings.add(&**warning);
+    }
+    if !info.subresource.is_empty() {
+        return hooks::subresource::serve(scope, body).await;
+    }
+    scope.check_namespace()?;
+    match info.verb.as_str() {
+        "get" => get::get(&scope).await,
+        "list" => list::list(&scope).await,
+        "watch" => watch::watch(&scope).await,
+        "create" if info.name.is_empty() => create::create(&scope, body).await,
+        "update" if !info.name.is_empty() => update::update(&scope, body).await,
+        "patch" if !info.name.is_empty() => patch::patch(&scope, body).await,
+        "delete" => delete::delete(&scope, body).await,
+        "deletecollection" => collection::delete(&scope, body).await,
+        _ => Err(scope.not_allowed()),
+    }
+}
+
+/// Reads and decodes the body of a write.
+pub(crate) async fn read_body(
+    scope: &Scope,
+    body: Body,
+) -> ApiResult<(bytes::Bytes, crate::negotiate::Format)> {
+    let format = body::format(&scope.call.parts.headers)?;
+    Ok((body::read(body).await?, format))
+}

@@ -1,0 +1,184 @@
+//! Pages of a list: the continue token, and upstream's rules for resourceVersion, its match, limit and continue.
+
+use super::get::parse_revision;
+use crate::error::ApiResult;
+use crate::request::Query;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nauplius_meta::error::ApiError;
+use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::gvk::GroupKind;
+use serde_json::{Value, json};
+
+/// The only token version that upstream writes.
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// At which revision to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Everything acknowledged so far.
+    Newest,
+    /// Whatever the cache has.
+    Any,
+    /// At least this.
+    NotOlderThan(i64),
+    /// Exactly this.
+    Exactly(i64),
+}
+
+/// What part of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Page {
+    pub at: At,
+    /// 0 for all.
+    pub limit: usize,
+    /// The path (`namespace/name`) to start at, from a continue token.
+    pub start: Option<String>,
+}
+
+impl Page {
+    /// Reads the query.
+    pub fn of(query: &Query) -> ApiResult<Self> {
+        check(query)?;
+        let limit = match query.non_empty("limit") {
+            Some(limit) => limit.parse::<i64>().map_err(|_| {
+                ApiError::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax"))
+            })?,
+            None => 0,
+        };
+        // Upstream takes a negative limit for none.
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let version = query.non_empty("resourceVersion");
+        if let Some(token) = query.non_empty("continue") {
+            return Self::from_token(token, version, limit);
+        }
+        let exact = query.get("resourceVersionMatch") == Some("Exact");
+        let explicit = query.non_empty("resourceVersionMatch").is_some();
+        let at = match version {
+            None => At::Newest,
+            Some("0") => At::Any,
+            Some(version) => {
+                let revision = parse_revision(version)?;
+                // Without a match, a limited list means exactly that revision.
+                if exact || (!explicit && limit > 0) {
+                    At::Exactly(revision)
+                } else {
+                    At::NotOlderThan(revision)
+                }
+            }
+        };
+        Ok(Self { at, limit, start: None })
+    }
+
+    fn from_token(token: &str, version: Option<&str>, limit: usize) -> ApiResult<Self> {
+        if version.is_some_and(|version| version != "0") {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let (revision, start) = decode_token(token)
+            .map_err(|reason| ApiError::bad_request(format!("continue key is not valid: {reason}")))?;
+        // A token from an expired list goes on at the newest revision.
+        let at = if revision < 0 { At::Newest } else { At::Exactly(revision) };
+        Ok(Self { at, limit, start: Some(start) })
+    }
+}
+
+fn check(query: &Query) -> ApiResult<()> {
+    let mut errors = Vec::new();
+    let path = Path::new("resourceVersionMatch");
+    if let Some(wanted) = query.non_empty("resourceVersionMatch") {
+        let version = query.non_empty("resourceVersion");
+        let mut forbid = |detail: &str| errors.push(FieldError::forbidden(&path, detail));
+        if version.is_none() {
+            forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if query.non_empty("continue").is_some() {
+            forbid("resourceVersionMatch is forbidden when continue is provided");
+        }
+        if wanted == "Exact" && version == Some("0") {
+            forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !matches!(wanted, "Exact" | "NotOlderThan") {
+            errors.push(FieldError::not_supported(&path, wanted, &["Exact", "NotOlderThan", ""]));
+        }
+    }
+    if query.get("sendInitialEvents").is_some() {
+        let path = Path::new("sendInitialEvents");
+        errors.push(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list"));
+    }
+    refuse(errors)
+}
+
+/// 422 for list options.
+pub(super) fn refuse(errors: Vec<FieldError>) -> ApiResult<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&GroupKind::new("meta.k8s.io", "ListOptions"), "", errors))
+}
+
+/// A token that goes on after `last` at `revision`; a negative revision means the newest.
+pub(crate) fn encode_token(revision: i64, last: &str) -> String {
+    let token = json!({"v": TOKEN_VERSION, "rv": revision, "start": format!("{last}\0")});
+    URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn decode_token(token: &str) -> Result<(i64, String), String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| error.to_string())?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if token["v"] != TOKEN_VERSION {
+        return Err("server does not recognize this encoded version".to_owned());
+    }
+    let revision = token["rv"].as_i64().filter(|revision| *revision != 0);
+    let revision = revision.ok_or("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")?;
+    let start = token["start"].as_str().unwrap_or_default();
+    if start.is_empty() {
+        return Err("encoded start key empty (version meta.k8s.io/v1)".to_owned());
+    }
+    let climbs = start.starts_with('/') || start.split('/').any(|part| matches!(part, "." | ".."));
+    if climbs { Err("invalid continue token".to_owned()) } else { Ok((revision, start.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_page(query: &str, expected: &str) {
+        let shown = match Page::of(&Query::parse(query)) {
+            Ok(page) => format!("{:?} {} {:?}", page.at, page.limit, page.start),
+            Err(error) => format!("{} {}", error.code(), error.message()),
+        };
+        assert_eq!(shown, expected, "{query}");
+    }
+
+    #[test]
+    fn upstreams_rules() {
+        let invalid = |rest: &str| format!("422 ListOptions.meta.k8s.io \"\" is invalid: {rest}");
+        check_page("", "Newest 0 None");
+        check_page("resourceVersion=0", "Any 0 None");
+        check_page("resourceVersion=0&limit=5", "Any 5 None");
+        check_page("resourceVersion=7", "NotOlderThan(7) 0 None");
+        check_page("resourceVersion=7&limit=2", "Exactly(7) 2 None");
+        check_page("resourceVersion=7&limit=2&resourceVersionMatch=NotOlderThan", "NotOlderThan(7) 2 None");
+        check_page("resourceVersion=7&resourceVersionMatch=Exact", "Exactly(7) 0 None");
+        check_page(&format!("continue={}", encode_token(9, "a/b")), "Exactly(9) 0 Some(\"a/b\\0\")");
+        check_page(&format!("limit=3&continue={}", encode_token(-1, "a/b")), "Newest 3 Some(\"a/b\\0\")");
+        check_page(
+            "resourceVersionMatch=Exact",
+            &invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ),
+        );
+        check_page(
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            &invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ),
+        );
+        check_page(
+            &format!("resourceVersion=4&continue={}", encode_token(9, "a/b")),
+            "400 specifying resource version is not allowed when using continue",
+        );
+    }
+}

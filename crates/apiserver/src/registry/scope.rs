@@ -1,0 +1,132 @@
+//! What a request is about: the resource, the version it speaks, and how it wants its answer.
+
+use super::Resource;
+use super::convert::api_version;
+use crate::admission::{Operation, Review};
+use crate::error::ApiResult;
+use crate::negotiate::{Offer, Output, negotiate};
+use crate::render::View;
+use crate::request::Call;
+use crate::server::ApiServer;
+use nauplius_base::time;
+use nauplius_kinds::{Context, Version};
+use nauplius_meta::error::ApiError;
+use nauplius_meta::gvk::{GroupVersionKind, GroupVersionResource};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Cheap to clone; shared with streams that outlive the request's handler.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    pub server: Arc<ApiServer>,
+    pub resource: Arc<Resource>,
+    pub call: Arc<Call>,
+    pub output: Output,
+    version: usize,
+}
+
+impl Scope {
+    pub fn new(server: Arc<ApiServer>, resource: Arc<Resource>, call: Arc<Call>) -> ApiResult<Self> {
+        let offer = match call.info.verb.as_str() {
+            "list" | "watch" => Offer::Many,
+            _ if call.info.subresource.is_empty() => Offer::One,
+            _ => Offer::Plain,
+        };
+        let output = negotiate(&call.parts.headers, &call.query, offer)?;
+        let versions = &resource.kind.descriptor().versions;
+        let version = versions
+            .iter()
+            .position(|version| version.name == call.info.version)
+            .ok_or(ApiError::PathNotFound)?;
+        Ok(Self { server, resource, call, output, version })
+    }
+
+    /// The served version that the request speaks.
+    pub fn version(&self) -> &Version {
+        &self.resource.kind.descriptor().versions[self.version]
+    }
+
+    /// How objects are shown to this client.
+    pub fn view(&self) -> View {
+        View::new(Arc::clone(&self.resource.kind), self.version, self.output.clone(), &self.call.query)
+    }
+
+    /// The namespace of the object; empty for cluster-scoped kinds, whatever the path says.
+    pub fn namespace(&self) -> &str {
+        if self.resource.kind.descriptor().namespaced { &self.call.info.namespace } else { "" }
+    }
+
+    /// The name in the path.
+    pub fn name(&self) -> &str {
+        &self.call.info.name
+    }
+
+    /// Requests for one object of a namespaced kind, and creations, need a namespace in the path.
+    pub fn check_namespace(&self) -> ApiResult<()> {
+        let info = &self.call.info;
+        let namespaced = self.resource.kind.descriptor().namespaced;
+        let whole = matches!(info.verb.as_str(), "list" | "watch");
+        if namespaced && info.namespace.is_empty() && !whole {
+            return Err(self.not_allowed());
+        }
+        let wrong_scope = !namespaced && !info.namespace.is_empty() && info.resource != "namespaces";
+        if wrong_scope { Err(ApiError::PathNotFound) } else { Ok(()) }
+    }
+
+    /// 405.
+    pub fn not_allowed(&self) -> ApiError {
+        ApiError::MethodNotAllowed {
+            resource: self.resource.group_resource.clone(),
+            action: self.call.info.verb.clone(),
+        }
+    }
+
+    /// The kind in the request's version.
+    pub fn gvk(&self) -> GroupVersionKind {
+        let descriptor = self.resource.kind.descriptor();
+        GroupVersionKind::new(descriptor.group.clone(), self.version().name.clone(), descriptor.kind.clone())
+    }
+
+    /// `apps/v1`
+    pub fn api_version(&self) -> String {
+        api_version(self.resource.kind.descriptor(), &self.version().name)
+    }
+
+    /// What strategies may know.
+    pub fn context(&self) -> Context<'_> {
+        let subresource = Some(self.call.info.subresource.as_str()).filter(|name| !name.is_empty());
+        Context { subresource, user: &self.call.user.name, now_s: time::unix_seconds() }
+    }
+
+    /// What admission plugins may know.
+    pub fn review<'a>(
+        &'a self,
+        operation: Operation,
+        name: &'a str,
+        dry_run: bool,
+        options: &'a Value,
+    ) -> Review<'a> {
+        let info = &self.call.info;
+        Review {
+            operation,
+            user: &self.call.user,
+            kind: self.gvk(),
+            resource: GroupVersionResource::new(
+                info.group.as_str(),
+                info.version.as_str(),
+                info.resource.as_str(),
+            ),
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name,
+            dry_run,
+            options,
+            warnings: &self.call.warnings,
+        }
+    }
+
+    /// 404 for the object of the path.
+    pub fn not_found(&self) -> ApiError {
+        ApiError::not_found(&self.resource.group_resource, self.name())
+    }
+}

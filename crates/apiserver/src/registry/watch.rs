@@ -1,0 +1,274 @@
+//! WATCH: initial objects from a snapshot, then changes from the resource's ring at the client's own pace, with bookmarks. A
+//! client that falls behind the ring is told 410 and closed.
+
+use super::get::{parse_revision, wait};
+use super::list::Cursor;
+use super::page::refuse;
+use super::selection::Selection;
+use super::{Resource, Scope};
+use crate::cache::{Change, Entry, Subscription};
+use crate::error::{ApiResult, too_old};
+use crate::frames::{EventType, Frames};
+use crate::request::Query;
+use crate::respond::{self, Reply};
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::UPGRADE;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use nauplius_base::id;
+use nauplius_base::task::CancellationToken;
+use nauplius_base::time::{Instant, monotonic, sleep_until};
+use nauplius_client::transport::BoxError;
+use nauplius_meta::error::ApiError;
+use nauplius_meta::field::{FieldError, Path};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The shortest watch when the client does not say; the longest is twice that, as upstream's `--min-request-timeout`.
+const MIN_TIMEOUT_S: u64 = 1_800;
+/// How often a quiet watch gets a bookmark; upstream's.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes gathered before they are handed to the connection.
+const CHUNK_BYTES: usize = 64 << 10;
+
+pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
+    if scope.call.parts.headers.contains_key(UPGRADE) {
+        return Err(ApiError::NotImplemented(
+            "watching over WebSocket is not built yet; watch without Upgrade".into(),
+        ));
+    }
+    let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
+    let options = Options::of(&scope.call.query)?;
+    let frames = Frames::new(scope.view())?;
+    if let Some(version) = options.wait_for.as_deref() {
+        wait(scope, Some(version).filter(|version| !version.is_empty())).await?;
+    }
+    let watcher = Watcher::new(scope, selection, &options, frames);
+    let mut reply = respond::bytes(StatusCode::OK, watcher.frames.content_type(), Bytes::new());
+    let chunks = stream::unfold(watcher, |mut watcher| async move {
+        let chunk = watcher.next_chunk().await?;
+        Some((Ok::<_, BoxError>(Frame::data(chunk)), watcher))
+    });
+    *reply.body_mut() = StreamBody::new(chunks).boxed_unsync();
+    Ok(reply)
+}
+
+/// Where a watch begins and how long it lasts.
+struct Options {
+    /// Wait until the cache is this new before the snapshot is taken: empty is everything acknowledged.
+    wait_for: Option<String>,
+    /// The revision after which changes are sent; `None` is the snapshot's.
+    after: Option<i64>,
+    initial_events: bool,
+    end_bookmark: bool,
+    bookmarks: bool,
+    timeout: Duration,
+}
+
+impl Options {
+    fn of(query: &Query) -> ApiResult<Self> {
+        check(query)?;
+        let version = query.get("resourceVersion").unwrap_or_default();
+        let from_now = matches!(version, "" | "0");
+        let requested = query.non_empty("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        let initial_events = requested.unwrap_or(from_now);
+        let explicit = !from_now && !initial_events;
+        let bookmarks = query.flag("allowWatchBookmarks");
+        Ok(Self {
+            wait_for: (!explicit).then(|| version.to_owned()),
+            after: if explicit { Some(parse_revision(version)?) } else { None },
+            initial_events,
+            end_bookmark: requested == Some(true) && bookmarks,
+            bookmarks,
+            timeout: timeout(query)?,
+        })
+    }
+}
+
+fn check(query: &Query) -> ApiResult<()> {
+    let mut errors = Vec::new();
+    let path = Path::new("resourceVersionMatch");
+    let wanted = query.non_empty("resourceVersionMatch");
+    let initial = query.non_empty("sendInitialEvents").is_some();
+    if initial && wanted != Some("NotOlderThan") {
+        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    if let Some(wanted) = wanted {
+        if !initial {
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+        if wanted != "NotOlderThan" {
+            errors.push(FieldError::not_supported(&path, wanted, &["NotOlderThan"]));
+        }
+        if query.non_empty("continue").is_some() {
+            let detail = "resourceVersionMatch is forbidden when continue is provided";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+    }
+    refuse(errors)
+}
+
+fn timeout(query: &Query) -> ApiResult<Duration> {
+    let seconds = match query.non_empty("timeoutSeconds") {
+        Some(text) => text.parse::<u64>().map_err(|_| {
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        })?,
+        None => 0,
+    };
+    Ok(Duration::from_secs(if seconds > 0 { seconds } else { MIN_TIMEOUT_S + id::below(MIN_TIMEOUT_S) }))
+}
+
+/// One watch in progress. Its future is polled by the connection only when there is room for more.
+struct Watcher {
+    resource: Arc<Resource>,
+    selection: Selection,
+    frames: Frames,
+    subscription: Subscription,
+    shutdown: CancellationToken,
+    phase: Phase,
+    /// Changes up to here were sent.
+    after: i64,
+    deadline: Instant,
+    next_bookmark: Option<Instant>,
+}
+
+enum Phase {
+    Initial { cursor: Box<Cursor>, end_bookmark: bool },
+    Live,
+    Ended,
+}
+
+enum Wake {
+    Changed,
+    Bookmark,
+    End,
+}
+
+impl Watcher {
+    fn new(scope: &Scope, selection: Selection, options: &Options, frames: Frames) -> Self {
+        let resource = Arc::clone(&scope.resource);
+        let subscription = resource.cache.subscribe();
+        let (snapshot, revision) = resource.current();
+        let phase = if options.initial_events {
+            let cursor = Box::new(Cursor::new(&resource, snapshot, selection.clone(), None));
+            Phase::Initial { cursor, end_bookmark: options.end_bookmark }
+        } else {
+            Phase::Live
+        };
+        let now = monotonic();
+        Self {
+            resource,
+            selection,
+            frames,
+            subscription,
+            shutdown: scope.server.shutdown_token().clone(),
+            phase,
+            after: options.after.unwrap_or(revision),
+            deadline: now + options.timeout,
+            next_bookmark: options.bookmarks.then(|| now + BOOKMARK_INTERVAL),
+        }
+    }
+
+    /// The next bytes; `None` when the watch has ended.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        loop {
+            match &mut self.phase {
+                Phase::Ended => return None,
+                Phase::Initial { .. } => self.initial(&mut out),
+                Phase::Live => self.live(&mut out),
+            }
+            if !out.is_empty() {
+                return Some(out.into());
+            }
+            if matches!(self.phase, Phase::Live) {
+                match self.sleep().await {
+                    Wake::Changed => {}
+                    Wake::Bookmark => self.bookmark(&mut out),
+                    Wake::End => self.phase = Phase::Ended,
+                }
+                if !out.is_empty() {
+                    return Some(out.into());
+                }
+            }
+        }
+    }
+
+    async fn sleep(&mut self) -> Wake {
+        let bookmark = self.next_bookmark;
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Wake::End,
+            () = sleep_until(self.deadline) => Wake::End,
+            () = self.subscription.changed() => Wake::Changed,
+            () = sleep_until(bookmark.unwrap_or(self.deadline)), if bookmark.is_some() => Wake::Bookmark,
+        }
+    }
+
+    fn initial(&mut self, out: &mut Vec<u8>) {
+        let Phase::Initial { cursor, end_bookmark } = &mut self.phase else { return };
+        while out.len() < CHUNK_BYTES {
+            let Some(entry) = cursor.next() else {
+                if *end_bookmark {
+                    self.frames.bookmark(out, self.after, true);
+                }
+                self.phase = Phase::Live;
+                return;
+            };
+            if let Err(error) = self.frames.entry(out, EventType::Added, &entry, entry.revision()) {
+                self.fail(out, &error);
+                return;
+            }
+        }
+    }
+
+    fn live(&mut self, out: &mut Vec<u8>) {
+        while out.len() < CHUNK_BYTES {
+            let changes = match self.resource.cache.changes_after(self.after) {
+                Ok(changes) => changes,
+                Err(error) => return self.fail(out, &too_old(error)),
+            };
+            let Some(last) = changes.last() else { return };
+            self.after = last.revision;
+            for change in &changes {
+                if let Err(error) = self.change(out, change) {
+                    return self.fail(out, &error);
+                }
+            }
+        }
+    }
+
+    /// What a change means to this watcher: objects enter and leave its selection.
+    fn change(&mut self, out: &mut Vec<u8>, change: &Change) -> ApiResult<()> {
+        let selected =
+            |entry: &Option<Arc<Entry>>| entry.as_ref().filter(|entry| self.selection.covers(entry)).cloned();
+        let (old, new) = (selected(&change.old), selected(&change.new));
+        let (event, entry) = match (old, new) {
+            (None, None) => return Ok(()),
+            (None, Some(new)) => (EventType::Added, new),
+            (Some(_), Some(new)) => (EventType::Modified, new),
+            (Some(old), None) => (EventType::Deleted, old),
+        };
+        self.frames.entry(out, event, &entry, change.revision)
+    }
+
+    /// Only sent when every change up to its revision was sent.
+    fn bookmark(&mut self, out: &mut Vec<u8>) {
+        let progress = self.resource.caches.revision();
+        self.live(out);
+        if matches!(self.phase, Phase::Live) && out.len() < CHUNK_BYTES {
+            self.after = self.after.max(progress);
+            self.frames.bookmark(out, self.after, false);
+            self.next_bookmark = Some(monotonic() + BOOKMARK_INTERVAL);
+        }
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
+        self.frames.error(out, error);
+        self.phase = Phase::Ended;
+    }
+}

@@ -1,0 +1,281 @@
+//! The write loop: read the newest form, let a transformation decide, commit it if nothing changed meanwhile, else start over.
+//! What the transformation does is not known here.
+
+use super::Resource;
+use crate::cache::Entry;
+use crate::encode::{Layout, decode_stored, encode_stored};
+use crate::error::{ApiResult, from_store, too_large, unreadable};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use nauplius_meta::error::ApiError;
+use nauplius_store::{Compare, KeyValue, Op, RangeRequest, Revision, Txn, TxnOutcome};
+use serde_json::Value;
+
+/// How often a write starts over because others were faster.
+const MAX_ATTEMPTS: usize = 64;
+
+/// An object as it is stored.
+pub(crate) struct Existing {
+    /// The hub form, with its resourceVersion.
+    pub object: Value,
+    /// What it is compared by when it is replaced.
+    pub revision: i64,
+    stored: Bytes,
+}
+
+impl Existing {
+    fn from_kv(kv: &KeyValue) -> ApiResult<Self> {
+        let revision = kv.mod_revision.0;
+        let object = decode_stored(&kv.value, revision).map_err(|reason| {
+            unreadable(crate::cache::UnreadableObject {
+                key: String::from_utf8_lossy(&kv.key).into_owned(),
+                reason,
+            })
+        })?;
+        Ok(Self { object, revision, stored: kv.value.clone() })
+    }
+
+    fn from_entry(entry: &Entry) -> ApiResult<Self> {
+        let object = entry.object().map_err(unreadable)?;
+        Ok(Self { object, revision: entry.revision(), stored: entry.stored().clone() })
+    }
+}
+
+/// What else goes into the same transaction: keys of allocations, other objects.
+#[derive(Default, Debug)]
+pub struct Also {
+    /// Must hold, too.
+    pub compare: Vec<Compare>,
+    /// Is done, too.
+    pub ops: Vec<Op>,
+}
+
+/// What a transformation wants.
+pub(crate) enum Step {
+    /// Store this form.
+    Write(Value, Also),
+    /// Remove the object; this is its last form.
+    Remove(Value, Also),
+    /// Leave it as it is.
+    Keep,
+}
+
+/// Decides what becomes of an object. Called again with a newer form when others were faster.
+pub(crate) trait Transform: Send {
+    fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>>;
+}
+
+/// How a write ended: the bytes to answer with.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub stored: Bytes,
+    pub layout: Layout,
+    /// 0 for an object that was only tried.
+    pub revision: i64,
+    pub removed: bool,
+}
+
+impl Written {
+    fn new(stored: Bytes, revision: i64, removed: bool) -> ApiResult<Self> {
+        let layout = Layout::of(&stored).ok_or_else(|| ApiError::internal("an object lost its metadata"))?;
+        Ok(Self { stored, layout, revision, removed })
+    }
+
+    /// The hub form with its resourceVersion.
+    pub fn object(&self) -> ApiResult<Value> {
+        decode_stored(&self.stored, self.revision).map_err(ApiError::internal)
+    }
+}
+
+impl Resource {
+    /// Stores a new object; `None` when its key is taken by the returned form.
+    pub(crate) async fn insert(
+        &self,
+        key: &str,
+        object: &Value,
+        also: Also,
+        dry_run: bool,
+    ) -> ApiResult<Result<Written, Taken>> {
+        let stored = self.encode(object)?;
+        if dry_run {
+            self.caches.catch_up().await.map_err(crate::error::stale)?;
+            return match self.cache.get_key(key) {
+                Some(entry) => Ok(Err(Taken::Key(entry.object().map_err(unreadable)?))),
+                None => Ok(Ok(Written::new(stored, 0, false)?)),
+            };
+        }
+        let lease = self.lease().await?;
+        let mut txn = Txn { compare: vec![absent(key)], ops: vec![put(key, stored.clone(), lease)] };
+        txn.compare.extend(also.compare);
+        txn.ops.extend(also.ops);
+        match self.store.txn(txn).await.map_err(from_store)? {
+            TxnOutcome::Committed { revision, .. } => Ok(Ok(Written::new(stored, revision.0, false)?)),
+            TxnOutcome::Conflict { revision, current } => match current.first().and_then(Option::as_ref) {
+                Some(kv) => Ok(Err(Taken::Key(Existing::from_kv(kv)?.object))),
+                None => {
+                    self.caches.reach(revision.0).await.map_err(too_large)?;
+                    Ok(Err(Taken::Allocation))
+                }
+            },
+        }
+    }
+
+    /// Changes or removes an object.
+    pub(crate) async fn modify(
+        &self,
+        namespace: &str,
+        name: &str,
+        transform: &mut dyn Transform,
+        dry_run: bool,
+    ) -> ApiResult<Written> {
+        let key = self.cache.key(namespace, name);
+        let (mut existing, mut fresh) = match self.cache.get(namespace, name) {
+            Some(entry) => (Existing::from_entry(&entry)?, false),
+            None => (self.newest(&key, name).await?, true),
+        };
+        for _ in 0..MAX_ATTEMPTS {
+            let step = transform.step(&existing).await;
+            let decided = matches!(&step, Ok(Step::Write(..) | Step::Remove(..))) && !dry_run;
+            if !fresh && !decided {
+                // A refusal or a no-op must not rest on a form that others have replaced already.
+                let newest = self.newest(&key, name).await?;
+                fresh = true;
+                if newest.revision != existing.revision {
+                    existing = newest;
+                    continue;
+                }
+            }
+            match self.commit(&key, &existing, step?, dry_run, fresh).await? {
+                Committed::Done(written) => return Ok(written),
+                Committed::Changed(Some(newest)) => (existing, fresh) = (newest, true),
+                Committed::Changed(None) => return Err(ApiError::not_found(&self.group_resource, name)),
+                Committed::Unsure => (existing, fresh) = (self.newest(&key, name).await?, true),
+            }
+        }
+        Err(ApiError::ServerTimeout {
+            resource: self.group_resource.clone(),
+            operation: "update".to_owned(),
+            retry_after_s: 1,
+        })
+    }
+
+    async fn newest(&self, key: &str, name: &str) -> ApiResult<Existing> {
+        let found = self.store.range(RangeRequest::key(key.as_bytes().to_vec())).await.map_err(from_store)?;
+        match found.kvs.first() {
+            Some(kv) => Existing::from_kv(kv),
+            None => Err(ApiError::not_found(&self.group_resource, name)),
+        }
+    }
+
+    async fn commit(
+        &self,
+        key: &str,
+        existing: &Existing,
+        step: Step,
+        dry_run: bool,
+        fresh: bool,
+    ) -> ApiResult<Committed> {
+        let kept = || Written::new(existing.stored.clone(), existing.revision, false).map(Committed::Done);
+        let (ops, also, answer, removed) = match step {
+            Step::Keep => return kept(),
+            Step::Write(object, also) => {
+                if also.ops.is_empty() && same(&object, &existing.object) {
+                    return if fresh { kept() } else { Ok(Committed::Unsure) };
+                }
+                let stored = self.encode(&object)?;
+                let lease = if dry_run { None } else { self.lease().await? };
+                (put(key, stored.clone(), lease), also, stored, false)
+            }
+            Step::Remove(object, also) => {
+                (Op::Delete { key: key.as_bytes().to_vec().into() }, also, self.encode(&object)?, true)
+            }
+        };
+        if dry_run {
+            return Written::new(answer, existing.revision, removed).map(Committed::Done);
+        }
+        let mut txn = Txn { compare: vec![unchanged(key, existing.revision)], ops: vec![ops] };
+        txn.compare.extend(also.compare);
+        txn.ops.extend(also.ops);
+        match self.store.txn(txn).await.map_err(from_store)? {
+            TxnOutcome::Committed { revision, .. } => {
+                Written::new(answer, revision.0, removed).map(Committed::Done)
+            }
+            TxnOutcome::Conflict { revision, current } => {
+                let newest = current.first().and_then(Option::as_ref).map(Existing::from_kv).transpose()?;
+                if newest.as_ref().is_some_and(|newest| newest.revision == existing.revision) {
+                    self.caches.reach(revision.0).await.map_err(too_large)?;
+                }
+                Ok(Committed::Changed(newest))
+            }
+        }
+    }
+
+    fn encode(&self, object: &Value) -> ApiResult<Bytes> {
+        let encoded = encode_stored(object, &self.kind.descriptor().kind, &self.hub_api_version);
+        encoded.map(Bytes::from).map_err(|error| ApiError::internal(error.to_string()))
+    }
+}
+
+/// Why a new object was not stored.
+pub(crate) enum Taken {
+    /// There is an object of this name, in this form.
+    Key(Value),
+    /// Something that was allocated for it was taken by another; try with something else.
+    Allocation,
+}
+
+enum Committed {
+    Done(Written),
+    Changed(Option<Existing>),
+    Unsure,
+}
+
+/// Equality but for the resourceVersion, which the commit assigns.
+fn same(new: &Value, old: &Value) -> bool {
+    let fields = |object: &Value| object.as_object().map(|map| map.len());
+    fields(new) == fields(old)
+        && new.as_object().into_iter().flatten().all(|(name, value)| match name.as_str() {
+            "metadata" => same_metadata(value, &old["metadata"]),
+            name => old.get(name) == Some(value),
+        })
+}
+
+fn same_metadata(new: &Value, old: &Value) -> bool {
+    let without = |value: &Value| {
+        value.as_object().map_or(0, |map| map.len() - usize::from(map.contains_key("resourceVersion")))
+    };
+    without(new) == without(old)
+        && new
+            .as_object()
+            .into_iter()
+            .flatten()
+            .all(|(name, value)| name == "resourceVersion" || old.get(name) == Some(value))
+}
+
+fn absent(key: &str) -> Compare {
+    unchanged(key, 0)
+}
+
+fn unchanged(key: &str, revision: i64) -> Compare {
+    Compare { key: key.as_bytes().to_vec().into(), mod_revision: Revision(revision) }
+}
+
+fn put(key: &str, value: Bytes, lease: Option<nauplius_store::LeaseId>) -> Op {
+    Op::Put { key: key.as_bytes().to_vec().into(), value, lease }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same;
+    use serde_json::json;
+
+    #[test]
+    fn sameness_leaves_out_the_resource_version() {
+        let old = json!({"metadata": {"name": "a", "resourceVersion": "7"}, "data": {"x": "1"}});
+        assert!(same(&json!({"metadata": {"name": "a"}, "data": {"x": "1"}}), &old));
+        assert!(same(&json!({"metadata": {"name": "a", "resourceVersion": "3"}, "data": {"x": "1"}}), &old));
+        assert!(!same(&json!({"metadata": {"name": "a"}, "data": {"x": "2"}}), &old));
+        assert!(!same(&json!({"metadata": {"name": "a"}}), &old));
+        assert!(!same(&json!({"metadata": {"name": "a", "labels": {}}, "data": {"x": "1"}}), &old));
+    }
+}

@@ -1,0 +1,1 @@
+//! The listener. A seam until it is built.

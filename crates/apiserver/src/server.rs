@@ -1,0 +1,177 @@
+//! The assembled API server: what it is made of, how it starts, and the two doors into it. The chain that a request goes
+//! through is in `chain`, what it does there in `dispatch`.
+
+use crate::admission;
+use crate::authn::Authenticate;
+use crate::authz::Authorize;
+use crate::bootstrap::{self, BootstrapError};
+use crate::cache::Caches;
+use crate::chain::{self, Identity, Limits};
+use crate::compaction;
+use crate::health::Health;
+use crate::hooks::token::TokenIssuer;
+use crate::proxy::KubeletDialer;
+use crate::registry::Registry;
+use crate::request::UserInfo;
+use crate::respond::Reply;
+use crate::virtual_resources::VirtualResource;
+use futures_util::future::BoxFuture;
+use http::Request;
+use nauplius_base::task::{CancellationToken, Group};
+use nauplius_client::transport::{Body, Transport, TransportError};
+use nauplius_kinds::Kind;
+use nauplius_store::Store;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A range of service addresses, as `--service-cluster-ip-range` gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceNetwork {
+    /// The network's address.
+    pub address: IpAddr,
+    /// The length of its prefix.
+    pub prefix: u8,
+}
+
+/// What the server is made of.
+pub struct Config {
+    /// Where objects live.
+    pub store: Arc<dyn Store>,
+    /// The watch caches over that store and these kinds; authorizers and plugins may hold them, too.
+    pub caches: Arc<Caches>,
+    /// Every kind that is served.
+    pub kinds: Vec<Arc<dyn Kind>>,
+    /// Asked in order.
+    pub authenticators: Vec<Arc<dyn Authenticate>>,
+    /// Whether requests without credentials go on as `system:anonymous`.
+    pub anonymous: bool,
+    /// Decides what users may do.
+    pub authorizer: Arc<dyn Authorize>,
+    /// Admission plugins.
+    pub admission: admission::Chain,
+    /// Service addresses, one network per family, the primary first.
+    pub service_networks: Vec<ServiceNetwork>,
+    /// Ports for services of type NodePort.
+    pub node_ports: RangeInclusive<u16>,
+    /// Signs tokens of service accounts; without it the subresource is refused.
+    pub token_issuer: Option<Arc<dyn TokenIssuer>>,
+    /// How to reach kubelets; without it log, exec, attach and portforward are refused.
+    pub kubelets: Option<KubeletDialer>,
+    /// Reviews and other resources that store nothing.
+    pub virtual_resources: Vec<Arc<dyn VirtualResource>>,
+    /// Bounds of what is done at once.
+    pub limits: Limits,
+    /// How old superseded revisions may get.
+    pub compaction_interval: Duration,
+}
+
+impl Config {
+    /// Upstream's defaults, with nobody to authenticate: for tests, and as a base for wiring.
+    pub fn new(store: Arc<dyn Store>, kinds: Vec<Arc<dyn Kind>>, authorizer: Arc<dyn Authorize>) -> Self {
+        Self {
+            caches: Caches::new(Arc::clone(&store), &kinds),
+            store,
+            kinds,
+            authenticators: Vec::new(),
+            anonymous: true,
+            authorizer,
+            admission: admission::Chain::default(),
+            service_networks: vec![ServiceNetwork { address: IpAddr::from([10, 96, 0, 0]), prefix: 12 }],
+            node_ports: 30000..=32767,
+            token_issuer: None,
+            kubelets: None,
+            virtual_resources: Vec::new(),
+            limits: Limits::default(),
+            compaction_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The API server.
+pub struct ApiServer {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) in_flight: chain::InFlight,
+    pub(crate) health: Health,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl ApiServer {
+    /// Fills the caches, writes the bootstrap objects and answers requests from then on. Its tasks belong to `group`.
+    ///
+    /// # Errors
+    /// When a bootstrap object cannot be written.
+    pub async fn start(config: Config, group: &Group) -> Result<Arc<Self>, BootstrapError> {
+        let shutdown = group.token();
+        let caches = Arc::clone(&config.caches);
+        let server = Arc::new(Self {
+            registry: Registry::new(&config),
+            in_flight: chain::InFlight::new(config.limits),
+            health: Health::default(),
+            shutdown: shutdown.clone(),
+            config,
+        });
+        group.spawn("watch cache", Arc::clone(&caches).run(shutdown.clone()));
+        let store = Arc::clone(&server.config.store);
+        group.spawn("compaction", compaction::run(store, server.config.compaction_interval, shutdown));
+        caches.loaded().await;
+        server.health.caches_loaded();
+        bootstrap::run(&server).await?;
+        server.health.ready();
+        Ok(server)
+    }
+
+    /// The in-process door: requests act as `user`, and nothing else about them differs from requests over TLS.
+    pub fn transport(self: &Arc<Self>, user: UserInfo) -> Arc<dyn Transport> {
+        Arc::new(InProcess { server: Arc::clone(self), identity: Identity::new(user) })
+    }
+
+    /// The door for listeners: identity comes from the request's credentials.
+    pub async fn handle(self: Arc<Self>, mut request: Request<Body>) -> Reply {
+        request.extensions_mut().remove::<Identity>();
+        chain::run(self, request).await
+    }
+
+    /// The watch caches.
+    pub fn caches(&self) -> &Arc<Caches> {
+        &self.config.caches
+    }
+
+    /// Every kind that is served.
+    pub fn kinds(&self) -> &[Arc<dyn Kind>] {
+        &self.config.kinds
+    }
+
+    /// Who decides what users may do.
+    pub fn authorizer(&self) -> &Arc<dyn Authorize> {
+        &self.config.authorizer
+    }
+
+    /// Cancelled when the server is to end.
+    pub fn shutdown_token(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+}
+
+struct InProcess {
+    server: Arc<ApiServer>,
+    identity: Identity,
+}
+
+impl Transport for InProcess {
+    fn call(
+        &self,
+        mut request: Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, TransportError>> {
+        let server = Arc::clone(&self.server);
+        request.extensions_mut().insert(self.identity.clone());
+        Box::pin(async move {
+            if server.shutdown.is_cancelled() {
+                return Err(TransportError::Stopped);
+            }
+            Ok(chain::run(server, request).await)
+        })
+    }
+}
