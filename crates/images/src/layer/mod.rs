@@ -14,6 +14,8 @@ pub(crate) use unpack::{Unpacked, unpack};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What a frame may make us hold in memory: 32 MiB; compressors use up to 8 MiB unless told to go to extremes.
+const ZSTD_WINDOW_LOG_MAX: u32 = 25;
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// Why a layer was not unpacked.
@@ -63,7 +65,9 @@ pub(crate) fn decompressed<'a>(reader: impl Read + Send + 'a) -> std::io::Result
     Ok(if start.starts_with(&GZIP) {
         Box::new(flate2::bufread::MultiGzDecoder::new(reader))
     } else if start.starts_with(&ZSTD) {
-        Box::new(zstd::stream::read::Decoder::with_buffer(reader)?)
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Box::new(decoder)
     } else {
         Box::new(reader)
     })

@@ -12,7 +12,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::digest::Digest;
 use crate::error::{ImageError, io_error};
@@ -61,14 +61,16 @@ struct Inner {
     disk: Disk,
     options: Options,
     snapshot: RwLock<Arc<State>>,
-    /// Held while a change is written; never across an await.
-    writer: Mutex<Writer>,
+    /// Held while a change is written, on blocking threads only.
+    writer: Mutex<()>,
+    /// Held for moments only, save by the sweep. Taken after `writer`.
+    uses: Mutex<Uses>,
     claims: Claims,
 }
 
-/// What only changes need: who uses what.
+/// Who uses what.
 #[derive(Default)]
-struct Writer {
+struct Uses {
     /// Image ids by owner.
     leases: BTreeMap<String, BTreeSet<Digest>>,
     /// Content that running pulls and loads count on, with the number of them.
@@ -102,6 +104,7 @@ impl ImageStore {
                 options,
                 snapshot: RwLock::new(Arc::new(state)),
                 writer: Mutex::default(),
+                uses: Mutex::default(),
                 claims: Claims::default(),
             };
             Ok(Self { inner: Arc::new(inner) })
@@ -156,7 +159,7 @@ impl ImageStore {
     /// [`ImageError::NotFound`]; [`ImageError::InvalidReference`] for a target that pins a digest.
     pub async fn tag(&self, name_or_id: &str, target: &Reference) -> Result<Image, ImageError> {
         let (name_or_id, target) = (name_or_id.to_owned(), target.clone());
-        self.change(move |store, _, state| {
+        self.change(move |store, state| {
             let tag = target.tagged().ok_or_else(|| ImageError::InvalidReference {
                 name: target.to_string(),
                 cause: crate::ReferenceError::Format,
@@ -177,12 +180,12 @@ impl ImageStore {
     /// [`ImageError::NotFound`], [`ImageError::Ambiguous`].
     pub async fn remove(&self, name_or_id: &str) -> Result<(), ImageError> {
         let name_or_id = name_or_id.to_owned();
-        let trash = self.change(move |store, writer, state| {
+        let removed = self.change(move |store, state| {
             let (id, removed) = state.untag(&name_or_id)?;
             store.inner.disk.write_image(&id, &state.images[&id])?;
-            if removed { store.sweep(writer, state) } else { Ok(Vec::new()) }
+            Ok(removed)
         });
-        discard(trash.await?).await
+        if removed.await? { self.sweep().await } else { Ok(()) }
     }
 
     /// Keeps an image's layers until `owner` releases them. Leases live as long as the process: the owner's own durable state
@@ -192,10 +195,10 @@ impl ImageStore {
     /// [`ImageError::NotFound`]; a removed image that is still there can be retained by its id.
     pub async fn retain(&self, owner: &str, image_id: &str) -> Result<(), ImageError> {
         let (owner, image_id) = (owner.to_owned(), image_id.to_owned());
-        self.change(move |_, writer, state| {
+        self.change(move |store, state| {
             let by_id = image_id.parse::<Digest>().ok().filter(|id| state.images.contains_key(id)); // Or a name.
             let id = by_id.map_or_else(|| state.find(&image_id).map(|image| image.id.clone()), Ok)?;
-            writer.leases.entry(owner).or_default().insert(id);
+            store.uses().leases.entry(owner).or_default().insert(id);
             Ok(())
         })
         .await
@@ -206,19 +209,15 @@ impl ImageStore {
     /// # Errors
     /// File errors.
     pub async fn release(&self, owner: &str) -> Result<(), ImageError> {
-        let owner = owner.to_owned();
-        let trash = self.change(move |store, writer, state| {
-            let released = writer.leases.remove(&owner).unwrap_or_default();
-            let ends = released.iter().any(|id| state.images.get(id).is_some_and(|image| image.removed));
-            if ends { store.sweep(writer, state) } else { Ok(Vec::new()) }
-        });
-        discard(trash.await?).await
+        let released = self.uses().leases.remove(owner).unwrap_or_default();
+        let snapshot = self.snapshot();
+        let ends = released.iter().any(|id| snapshot.images.get(id).is_some_and(|image| image.removed));
+        if ends { self.sweep().await } else { Ok(()) }
     }
 
     /// Whether somebody retains the image.
     pub fn in_use(&self, image_id: &str) -> bool {
-        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.leases.values().flatten().any(|id| id.as_str() == image_id)
+        self.uses().leases.values().flatten().any(|id| id.as_str() == image_id)
     }
 
     /// What unpacked layers occupy, from what was counted when they were unpacked.
@@ -238,8 +237,7 @@ impl ImageStore {
     /// File errors.
     pub async fn collect_garbage(&self) -> Result<Usage, ImageError> {
         let before = self.usage();
-        let trash = self.change(|store, writer, state| store.sweep(writer, state));
-        discard(trash.await?).await?;
+        self.sweep().await?;
         let after = self.usage();
         Ok(Usage {
             bytes: before.bytes.saturating_sub(after.bytes),
@@ -254,7 +252,7 @@ impl ImageStore {
     /// Runs a change on a blocking thread. Its error leaves the snapshot as it was.
     async fn change<T: Send + 'static>(
         &self,
-        apply: impl FnOnce(&Self, &mut Writer, &mut State) -> Result<T, ImageError> + Send + 'static,
+        apply: impl FnOnce(&Self, &mut State) -> Result<T, ImageError> + Send + 'static,
     ) -> Result<T, ImageError> {
         let store = self.clone();
         blocking(move || store.change_now(apply)).await
@@ -263,13 +261,21 @@ impl ImageStore {
     /// As `change`, for callers that are on a blocking thread already.
     fn change_now<T>(
         &self,
-        apply: impl FnOnce(&Self, &mut Writer, &mut State) -> Result<T, ImageError>,
+        apply: impl FnOnce(&Self, &mut State) -> Result<T, ImageError>,
     ) -> Result<T, ImageError> {
-        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = State::clone(&self.snapshot());
-        let result = apply(self, &mut writer, &mut state)?;
-        *self.inner.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+        let result = apply(self, &mut state)?;
+        self.publish(state);
         Ok(result)
+    }
+
+    fn publish(&self, state: State) {
+        *self.inner.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.inner.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_images(&self, state: &mut State, image: ImageRecord) -> Result<(), ImageError> {
@@ -279,11 +285,27 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Takes everything unneeded out of sight. The record goes before the layers: a crash between leaves layers without an
-    /// image, never an image without layers.
-    fn sweep(&self, writer: &Writer, state: &mut State) -> Result<Vec<Temporary>, ImageError> {
+    /// Removes everything unneeded: out of sight first, then its files.
+    async fn sweep(&self) -> Result<(), ImageError> {
+        let store = self.clone();
+        blocking(move || {
+            let writer = store.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let trash = store.sweep_now()?;
+            // Deleting trees takes its time, and nobody needs to wait for it.
+            drop(writer);
+            drop(trash);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The record goes before the layers: a crash between leaves layers without an image, never an image without layers.
+    fn sweep_now(&self) -> Result<Vec<Temporary>, ImageError> {
         let disk = &self.inner.disk;
-        let leased: BTreeSet<&Digest> = writer.leases.values().flatten().collect();
+        let mut state = State::clone(&self.snapshot());
+        // Until the new snapshot is out, so that nobody starts to count on what goes.
+        let uses = self.uses();
+        let leased: BTreeSet<&Digest> = uses.leases.values().flatten().collect();
         let gone = |image: &&ImageRecord| image.removed && !leased.contains(&image.id);
         let gone: Vec<Digest> = state.images.values().filter(gone).map(|image| image.id.clone()).collect();
         for id in gone {
@@ -291,7 +313,7 @@ impl ImageStore {
             state.images.remove(&id);
         }
         let (layers, blobs) = (state.needed_layers(), state.needed_blobs());
-        let unneeded = |id: &&Digest| !layers.contains(*id) && !writer.holds.contains_key(*id);
+        let unneeded = |id: &&Digest| !layers.contains(*id) && !uses.holds.contains_key(*id);
         let unneeded: Vec<Digest> = state.layers.keys().filter(unneeded).cloned().collect();
         let mut trash = Vec::new();
         for id in unneeded {
@@ -299,20 +321,22 @@ impl ImageStore {
             state.layers.remove(&id);
         }
         for (digest, path) in disk.blobs()? {
-            if !blobs.contains(&digest) && !writer.holds.contains_key(&digest) {
+            if !blobs.contains(&digest) && !uses.holds.contains_key(&digest) {
                 disk::remove_file(&path)?;
             }
         }
+        self.publish(state);
         Ok(trash)
     }
 
     /// Keeps garbage collection away from content that is about to be used.
     fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
-        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = self.uses();
         for digest in &digests {
-            *writer.holds.entry(digest.clone()).or_default() += 1;
+            *uses.holds.entry(digest.clone()).or_default() += 1;
         }
+        drop(uses);
         Hold { store: self.clone(), digests }
     }
 
@@ -370,7 +394,7 @@ impl ImageStore {
             bytes: unpacked.bytes,
             inodes: unpacked.inodes,
         };
-        self.change_now(move |store, _, state| {
+        self.change_now(move |store, state| {
             store.inner.disk.publish_layer(temporary, &record.chain_id, &record)?;
             state.layers.insert(record.chain_id.clone(), record);
             Ok(())
@@ -383,7 +407,7 @@ impl ImageStore {
             self.inner.disk.sync()?;
         }
         let id = record.id.clone();
-        self.change_now(move |store, _, state| {
+        self.change_now(move |store, state| {
             if !store.inner.disk.has_blob(&id) {
                 store.inner.disk.write_blob(&id, raw_config)?;
             }
@@ -418,12 +442,12 @@ struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut writer = self.store.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = self.store.uses();
         for digest in &self.digests {
-            if let Some(count) = writer.holds.get_mut(digest) {
+            if let Some(count) = uses.holds.get_mut(digest) {
                 *count -= 1;
                 if *count == 0 {
-                    writer.holds.remove(digest);
+                    uses.holds.remove(digest);
                 }
             }
         }
@@ -445,18 +469,6 @@ fn is_input_error(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     error.raw_os_error().is_none()
         && matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
-}
-
-/// Deletes trees where that may take its time.
-async fn discard(trash: Vec<Temporary>) -> Result<(), ImageError> {
-    if trash.is_empty() {
-        return Ok(());
-    }
-    blocking(move || {
-        drop(trash);
-        Ok(())
-    })
-    .await
 }
 
 /// Runs file work on a blocking thread.

@@ -162,3 +162,16 @@ pub fn tree(root: &Path) -> Vec<String> {
 pub fn assert_no_leftovers(root: &Path) {
     assert_eq!(tree(&root.join("tmp")), Vec::<String>::new());
 }
+
+/// Why a test does not run here; CI greps for it.
+pub fn skip(reason: &str) {
+    println!("SKIP: {reason}");
+}
+
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("unpacking layers needs root");
+    }
+    root
+}

@@ -138,8 +138,7 @@ async fn layers_of_a_broken_pull_serve_the_next_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_apart() {
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIP: mounting a small file system needs root");
+    if !fixture::is_root() {
         return;
     }
     struct Mounted<'a>(&'a std::path::Path);

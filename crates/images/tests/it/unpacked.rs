@@ -16,14 +16,6 @@ async fn unpack(store: &ImageStore, layers: &[Vec<u8>]) -> Result<Vec<PathBuf>, 
     store.layers(&image.id)
 }
 
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("SKIP: unpacking layers needs root");
-    }
-    root
-}
-
 fn is_whiteout(path: &Path) -> bool {
     path.symlink_metadata()
         .is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0)
@@ -37,7 +29,7 @@ fn is_opaque(path: &Path) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_keep_what_the_archive_says() {
-    if !is_root() {
+    if !fixture::is_root() {
         return;
     }
     let root = fixture::directory();
@@ -88,7 +80,7 @@ async fn files_keep_what_the_archive_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whiteouts_become_overlayfs_own() {
-    if !is_root() {
+    if !fixture::is_root() {
         return;
     }
     let root = fixture::directory();
@@ -127,7 +119,7 @@ async fn whiteouts_become_overlayfs_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_entries_replace_earlier_ones() {
-    if !is_root() {
+    if !fixture::is_root() {
         return;
     }
     let root = fixture::directory();
@@ -149,7 +141,7 @@ async fn later_entries_replace_earlier_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_leaves_the_layer() {
-    if !is_root() {
+    if !fixture::is_root() {
         return;
     }
     let root = fixture::directory();
@@ -190,7 +182,7 @@ async fn nothing_leaves_the_layer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overlayfs_shows_the_image() {
-    if !is_root() {
+    if !fixture::is_root() {
         return;
     }
     let root = fixture::directory();
@@ -214,7 +206,7 @@ async fn overlayfs_shows_the_image() {
     let options = std::ffi::CString::new(format!("lowerdir={lower}")).unwrap();
     let flags = rustix::mount::MountFlags::RDONLY;
     if let Err(error) = rustix::mount::mount("overlay", &mount, "overlay", flags, options.as_c_str()) {
-        println!("SKIP: no overlayfs mounts here: {error}");
+        fixture::skip(&format!("no overlayfs mounts here: {error}"));
         return;
     }
     let seen = fixture::tree(&mount);
