@@ -162,7 +162,8 @@ impl ImageBuilder {
         crate::store::blocking(work).await
     }
 
-    fn measure(&self) -> Result<(Digest, u64), ImageError> {
+    /// The digest and length of the layer.
+    pub(crate) fn measure(&self) -> Result<(Digest, u64), ImageError> {
         let mut hashing = HashingReader::new(self.layer(), Hasher::sha256());
         let mut buffer = vec![0; 128 << 10];
         loop {

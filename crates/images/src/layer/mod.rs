@@ -75,5 +75,14 @@ pub(crate) fn decompressed<'a>(reader: impl Read + Send + 'a) -> std::io::Result
 
 /// Whether a stream that starts like this is compressed in a way that is read.
 pub(crate) fn is_compressed(start: &[u8]) -> bool {
-    start.starts_with(&GZIP) || start.starts_with(&ZSTD)
+    !media_type_suffix(start).is_empty()
+}
+
+/// How the media type of a layer that starts like this ends.
+pub(crate) fn media_type_suffix(start: &[u8]) -> &'static str {
+    match start {
+        _ if start.starts_with(&GZIP) => "+gzip",
+        _ if start.starts_with(&ZSTD) => "+zstd",
+        _ => "",
+    }
 }

@@ -13,6 +13,7 @@ use crate::digest::{Digest, Hasher, HashingReader};
 use crate::error::{ImageError, io_error};
 use crate::image::{Image, chain_ids};
 use crate::layer::{self, Cancel};
+use crate::manifest::OCI_LAYER;
 
 impl ImageStore {
     /// Loads all images of a `docker save` archive or an OCI layout in a tar, plain or compressed with gzip or zstd.
@@ -151,6 +152,11 @@ impl ImageStore {
             let mut hashing = HashingReader::new(archive.read(&layer.name)?, Hasher::sha256());
             let (_, kept) = self.spool(&mut hashing)?;
             link.blob = hashing.finish().0;
+            if link.media_type.is_empty() {
+                let mut start = [0; 4];
+                let read = archive.read(&layer.name)?.read(&mut start).map_err(unreadable)?;
+                link.media_type = format!("{OCI_LAYER}{}", layer::media_type_suffix(&start[..read]));
+            }
             self.inner.disk.keep_blob(&link.blob, kept)?;
         }
         Ok(())

@@ -112,6 +112,11 @@ impl ImageStore {
         .await
     }
 
+    /// The directory that the store was opened at: its file system is what images fill.
+    pub fn root(&self) -> &Path {
+        self.inner.disk.root()
+    }
+
     /// All images.
     pub fn list(&self) -> Vec<Image> {
         self.snapshot().visible().map(ImageRecord::image).collect()
@@ -403,6 +408,10 @@ impl ImageStore {
 
     /// Makes an image visible whose layers are all there, on a blocking thread.
     fn publish_image(&self, record: ImageRecord, raw_config: &[u8]) -> Result<Image, ImageError> {
+        if let Some(existing) = self.snapshot().images.get(&record.id).filter(|image| image.includes(&record))
+        {
+            return Ok(existing.image());
+        }
         if self.inner.options.sync {
             self.inner.disk.sync()?;
         }

@@ -62,6 +62,13 @@ impl ImageRecord {
         chain_ids(&self.diff_ids())
     }
 
+    /// Whether adding `other` would change nothing.
+    pub(crate) fn includes(&self, other: &Self) -> bool {
+        let same_names =
+            self.tags.is_superset(&other.tags) && self.repo_digests.is_superset(&other.repo_digests);
+        self.id == other.id && !self.removed && same_names
+    }
+
     pub(crate) fn image(&self) -> Image {
         Image {
             id: self.id.to_string(),

@@ -104,6 +104,22 @@ async fn bad_archives_are_refused_and_leave_nothing() {
     assert!(matches!(missing, Err(ImageError::Io { .. })));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_blobs_travel_on() {
+    let (root, other, files) = (fixture::directory(), fixture::directory(), fixture::directory());
+    let keeping =
+        ImageStore::open_with(root.path(), Options { keep_blobs: true, sync: false }).await.unwrap();
+    let mut made = image("1", &[one_file("a", "1")], Compression::Gzip);
+    made.plain_layers.clone_from(&made.layers);
+    let loaded = load(&keeping, &docker_save(&made)).await.unwrap();
+    let saved = files.path().join("saved.tar");
+    keeping.save_archive(&["saved:1"], &saved).await.unwrap();
+    let text = String::from_utf8_lossy(&std::fs::read(&saved).unwrap()).into_owned();
+    assert!(text.contains("application/vnd.oci.image.layer.v1.tar+gzip"));
+    let store = fixture::store(other.path()).await;
+    assert_eq!(store.load_archive(&saved).await.unwrap(), loaded);
+}
+
 fn builder(host_file: &Path) -> ImageBuilder {
     let mut builder = ImageBuilder::new();
     builder.config.entrypoint = vec!["/bin/demo".into()];
@@ -129,6 +145,13 @@ async fn building_is_deterministic_and_round_trips() {
         fixture::tree(&layers[0]),
         ["bin", "bin/demo", "bin/sh", "etc", "etc/passwd", "home", "home/user", "home/user/file", "tmp"]
     );
+    assert_eq!(builder(&host_file).store(&store, &tags).await.unwrap(), built);
+    let changed =
+        builder(&host_file).add_bytes("new", "", 0o644).unwrap().store(&store, &tags).await.unwrap();
+    assert_ne!(changed.id, built.id);
+    assert!(store.get(&built.id).unwrap().repo_tags.is_empty());
+    store.remove(&changed.id).await.unwrap();
+    assert_eq!(builder(&host_file).store(&store, &tags).await.unwrap(), built);
     let again = builder(&host_file).store(&keeping, &tags).await.unwrap();
     assert_eq!(again, built);
 

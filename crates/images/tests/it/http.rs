@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use nauplius_base::task;
-use nauplius_images::{Auth, Digest, HostConfig, ImageError, ImageStore, Registries};
+use nauplius_images::{Auth, Digest, HostConfig, ImageError, ImageStore, Registries, Retries};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
@@ -239,7 +240,9 @@ async fn pull(
     let root = fixture::directory();
     let store: ImageStore = fixture::store(root.path()).await;
     let hosts = BTreeMap::from([(running.address.clone(), config)]);
-    let registries = Registries::new(hosts, quick());
+    // Nothing stalls here, and a busy machine is no stall.
+    let retries = Retries { stall: Duration::from_secs(30), ..quick() };
+    let registries = Registries::new(hosts, retries);
     let name = reference(&format!("{}/a/b:{tag}", running.address));
     let image = store.pull(&name, auth, &registries, |_| {}).await?;
     assert!(store.layers(&image.id).unwrap()[0].join("a").exists());
