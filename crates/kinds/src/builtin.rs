@@ -1,16 +1,27 @@
 //! The list of the kinds that are served without any definition. It knows no more of a kind than its module.
 
-use crate::core;
 use crate::kind::Kind;
+use crate::{apps, core, rbac};
 use std::sync::Arc;
 
 /// The built-in kinds, in no order that matters.
 pub fn builtin() -> Vec<Arc<dyn Kind>> {
     vec![
         Arc::new(core::config_map::kind()),
+        Arc::new(core::endpoints::kind()),
+        Arc::new(core::event::kind()),
+        Arc::new(core::event::newer_kind()),
         Arc::new(core::namespace::kind()),
+        Arc::new(core::node::kind()),
         Arc::new(core::pod::kind()),
         Arc::new(core::secret::kind()),
+        Arc::new(core::service::kind()),
         Arc::new(core::service_account::kind()),
+        Arc::new(apps::deployment::kind()),
+        Arc::new(apps::replica_set::kind()),
+        Arc::new(rbac::cluster_role::kind()),
+        Arc::new(rbac::cluster_role_binding::kind()),
+        Arc::new(rbac::role::kind()),
+        Arc::new(rbac::role_binding::kind()),
     ]
 }

@@ -32,6 +32,7 @@ pub(crate) fn describe(
         verbs: Verbs::STORED,
         subresources: Vec::new(),
         scale: None,
+        stored_as: None,
         ttl_s: 0,
     })
 }
@@ -105,6 +106,20 @@ impl Describe {
 
     pub(crate) fn create_only(mut self) -> Self {
         self.0.verbs = Verbs::CREATE_ONLY;
+        self
+    }
+
+    /// Objects are stored as those of another group's kind.
+    pub(crate) fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
+        self.0.stored_as = Some((group.into(), plural.into()));
+        self
+    }
+
+    /// How the version named last becomes the hub and comes from it.
+    pub(crate) fn converted(mut self, to_hub: fn(&mut Value), from_hub: fn(&mut Value)) -> Self {
+        if let Some(version) = self.0.versions.last_mut() {
+            (version.to_hub, version.from_hub) = (Some(to_hub), Some(from_hub));
+        }
         self
     }
 

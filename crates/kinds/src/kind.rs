@@ -91,6 +91,9 @@ pub struct Descriptor {
     pub subresources: Vec<Subresource>,
     /// Set where the `scale` subresource is served.
     pub scale: Option<Scale>,
+    /// Set for a kind that is another group's view of a kind: group and plural of the kind under whose storage key, and in
+    /// whose hub form, its objects are stored. Its own versions convert to that form.
+    pub stored_as: Option<(Name, Name)>,
     /// Seconds after which a stored object disappears (events: 3600); 0 = never.
     pub ttl_s: i64,
 }

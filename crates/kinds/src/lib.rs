@@ -2,6 +2,7 @@
 //! and the typed form that components read. It never does I/O: what needs other objects happens in the API server's hooks.
 
 pub mod api;
+mod apps;
 mod builtin;
 mod check;
 mod core;
@@ -13,6 +14,7 @@ mod name;
 pub mod object;
 mod pod_requests;
 mod pod_template;
+mod rbac;
 mod resource;
 mod table;
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Kind for ConfigMap {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![table::name(), table::integer("Data", "How many keys it has."), table::age()]
+        vec![table::name(), table::string("Data", "How many keys it has."), table::age()]
     }
 
     fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {

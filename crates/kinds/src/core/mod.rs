@@ -1,7 +1,10 @@
 //! The kinds of the core group.
 
 pub(crate) mod config_map;
+pub(crate) mod endpoints;
+pub(crate) mod event;
 pub(crate) mod namespace;
+pub(crate) mod node;
 pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
 mod pod_cells;
@@ -10,4 +13,8 @@ mod pod_status;
 mod pod_update;
 pub(crate) mod pod_warnings;
 pub(crate) mod secret;
+pub(crate) mod service;
 pub(crate) mod service_account;
+mod service_cells;
+mod service_rules;
+mod service_update;

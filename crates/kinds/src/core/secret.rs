@@ -79,7 +79,7 @@ impl Kind for Secret {
 
     fn columns(&self) -> Vec<Column> {
         let kind = table::string("Type", "What the secret is for.");
-        vec![table::name(), kind, table::integer("Data", "How many keys it has."), table::age()]
+        vec![table::name(), kind, table::string("Data", "How many keys it has."), table::age()]
     }
 
     fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {

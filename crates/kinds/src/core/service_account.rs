@@ -33,7 +33,7 @@ impl Kind for ServiceAccount {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let secrets = table::integer("Secrets", "How many secrets pods of the account may reference.");
+        let secrets = table::string("Secrets", "How many secrets pods of the account may reference.");
         vec![table::name(), secrets, table::age()]
     }
 
