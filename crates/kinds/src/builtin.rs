@@ -1,7 +1,9 @@
 //! The list of the kinds that are served without any definition. It knows no more of a kind than its module.
 
 use crate::kind::Kind;
-use crate::{apps, core, rbac};
+use crate::{
+    apps, authentication, authorization, coordination, core, discovery, networking, policy, rbac, scheduling,
+};
 use std::sync::Arc;
 
 /// The built-in kinds, in no order that matters.
@@ -22,6 +24,18 @@ pub fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(rbac::cluster_role::kind()),
         Arc::new(rbac::cluster_role_binding::kind()),
         Arc::new(rbac::role::kind()),
+        Arc::new(authentication::self_subject_review::kind()),
+        Arc::new(authentication::token_review::kind()),
+        Arc::new(authorization::local_subject_access_review::kind()),
+        Arc::new(authorization::self_subject_access_review::kind()),
+        Arc::new(authorization::self_subject_rules_review::kind()),
+        Arc::new(authorization::subject_access_review::kind()),
+        Arc::new(coordination::lease::kind()),
+        Arc::new(discovery::endpoint_slice::kind()),
+        Arc::new(networking::ip_address::kind()),
+        Arc::new(networking::service_cidr::kind()),
+        Arc::new(policy::pod_disruption_budget::kind()),
         Arc::new(rbac::role_binding::kind()),
+        Arc::new(scheduling::priority_class::kind()),
     ]
 }

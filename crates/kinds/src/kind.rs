@@ -250,6 +250,10 @@ pub trait Kind: Send + Sync + 'static {
 }
 
 pub(crate) fn put(object: &mut Value, key: &str, value: Option<Value>) {
+    if object.is_null() && value.is_some() {
+        // Metadata that nobody has written yet.
+        *object = Value::Object(serde_json::Map::new());
+    }
     let Some(map) = object.as_object_mut() else { return };
     match value {
         Some(value) => map.insert(key.to_owned(), value),

@@ -3,25 +3,41 @@
 
 pub mod api;
 mod apps;
+mod authentication;
+mod authorization;
+mod body;
 mod builtin;
 mod check;
+mod coordination;
 mod core;
+pub mod deployment;
 mod describe;
+mod discovery;
 pub mod duration;
 pub mod kind;
 mod label_selector;
+pub mod labels;
 mod name;
+mod networking;
+pub mod node;
 pub mod object;
+pub mod pod;
 mod pod_requests;
 mod pod_template;
+mod policy;
 mod rbac;
 mod resource;
+mod review;
+mod scheduling;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod toleration;
 mod tree;
 
+pub use body::{default_body, validate_body};
 pub use builtin::builtin;
+pub use core::pod::{BindError, bind as bind_pod, validate_binding};
 
 pub use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 pub use api::authentication::{SelfSubjectReview, TokenRequest, TokenReview};
@@ -43,3 +59,4 @@ pub use api::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 pub use api::scheduling::PriorityClass;
 pub use kind::{Column, Context, Descriptor, Kind, Scale, Subresource, Verbs, Version};
 pub use object::{DecodeError, Object, Page, RawList, RawWatchEvent, split_list, split_watch_event};
+pub use pod_requests::Resources;

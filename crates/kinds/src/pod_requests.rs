@@ -2,8 +2,8 @@
 //! overhead, and the quality of service that follows. One arithmetic serves the API server's trees and the typed pods of
 //! components. It knows no node.
 
+use crate::api;
 use crate::api::core::{Container, PodSpec, ResourceRequirements};
-use crate::api::{self};
 use crate::resource::quantity;
 use crate::tree::{entries, list, text};
 use nauplius_meta::quantity::{Format, Quantity};

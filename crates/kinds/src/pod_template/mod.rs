@@ -17,9 +17,8 @@ mod volume;
 pub(crate) use annotation::{APP_ARMOR, MIRROR, validate as validate_annotations};
 pub(crate) use container::trimmed_image;
 pub(crate) use defaults::{default_pod, default_spec, mirror_service_account};
-pub(crate) use scheduling::{node_selector, taints};
+pub(crate) use scheduling::taints;
 pub(crate) use spec::{Owner, validate_spec};
-pub(crate) use volume::csi_driver;
 
 use crate::check::{self, Errors};
 use crate::label_selector;

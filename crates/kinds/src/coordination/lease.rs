@@ -1,0 +1,85 @@
+//! Lease: who holds something, and until when to believe it.
+
+use crate::check::{self, Errors};
+use crate::describe::describe;
+use crate::kind::{Column, Descriptor, Kind};
+use crate::tree::{get, is_unset, number, text};
+use crate::{name, table};
+use nauplius_meta::field::{FieldError, Path};
+use serde_json::Value;
+
+pub(crate) struct Lease(Descriptor);
+
+pub(crate) fn kind() -> Lease {
+    Lease(describe("coordination.k8s.io", "v1", "Lease", "leases").done())
+}
+
+impl Kind for Lease {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let (spec, path) = (&object["spec"], Path::new("spec"));
+        if let Some(seconds) = number(spec, "leaseDurationSeconds").filter(|seconds| *seconds <= 0) {
+            let path = path.child("leaseDurationSeconds");
+            errors.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+        }
+        check::nonnegative(spec, "leaseTransitions", &path, &mut errors);
+        check::name_if_set(spec, "strategy", nauplius_meta::names::qualified_name, &path, &mut errors);
+        if !is_unset(spec, "preferredHolder") && is_unset(spec, "strategy") {
+            let detail = "strategy must be specified when preferredHolder is set";
+            errors.push(FieldError::required(&path.child("strategy"), detail));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        self.validate(new)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![table::name(), table::string("Holder", "Who holds it."), table::age()]
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        let holder = get(object, "spec").map_or("", |spec| text(spec, "holderIdentity"));
+        vec![table::name_cell(object), holder.into(), table::age_cell(object, now_s)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{creation, row, updated};
+    use serde_json::json;
+
+    #[test]
+    fn numbers_make_sense() {
+        let bad = json!({"spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}});
+        let expected = [
+            "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+            "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+        ];
+        creation(&kind(), bad.clone(), &expected);
+        updated(&kind(), &json!({}), bad, &expected);
+    }
+
+    #[test]
+    fn the_row_shows_the_holder() {
+        row(&kind(), json!({"spec": {"holderIdentity": "a"}}), json!(["x", "a", "75s"]));
+    }
+}

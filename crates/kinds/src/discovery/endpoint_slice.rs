@@ -1,0 +1,222 @@
+//! EndpointSlice: some of a service's endpoints, with their ports.
+
+use crate::check::{self, Errors, PROTOCOLS, messages};
+use crate::describe::describe;
+use crate::kind::{Column, Descriptor, Kind};
+use crate::tree::{default, each, get, list, number, set, text, texts};
+use crate::{name, table};
+use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::names;
+use serde_json::Value;
+
+const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_ADDRESSES: usize = 100;
+const MAX_PORTS: usize = 20_000;
+const MAX_ZONE_HINTS: usize = 8;
+const MAX_SHOWN: usize = 3;
+
+pub(crate) struct EndpointSlice(Descriptor);
+
+pub(crate) fn kind() -> EndpointSlice {
+    let descriptor = describe("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
+    EndpointSlice(descriptor.defaults(set_defaults).done())
+}
+
+fn set_defaults(object: &mut Value) {
+    each(object, "ports", |port| {
+        if get(port, "name").is_none() {
+            set(port, "name", "");
+        }
+        default(port, "protocol", "TCP");
+    });
+}
+
+impl Kind for EndpointSlice {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        check::one_of(object, "addressType", TYPES, &Path::root(), &mut errors);
+        endpoints(object, &mut errors);
+        ports(object, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        check::immutable(new, old, "addressType", &Path::root(), &mut errors);
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn counts_generations(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            table::name(),
+            table::string("AddressType", "The sort of its addresses."),
+            table::string("Ports", "The ports of each endpoint."),
+            table::string("Endpoints", "The addresses of its endpoints."),
+            table::age(),
+        ]
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        let port = |port: &Value| match (number(port, "port"), text(port, "name")) {
+            (Some(number), _) => number.to_string(),
+            (None, "") => "*".to_owned(),
+            (None, name) => name.to_owned(),
+        };
+        let ports = list(object, "ports").iter().map(port).collect();
+        let addresses = list(object, "endpoints").iter().flat_map(|endpoint| texts(endpoint, "addresses"));
+        vec![
+            table::name_cell(object),
+            text(object, "addressType").into(),
+            shown(ports).into(),
+            shown(addresses.map(str::to_owned).collect()).into(),
+            table::age_cell(object, now_s),
+        ]
+    }
+}
+
+fn shown(mut items: Vec<String>) -> String {
+    let more = items.len().saturating_sub(MAX_SHOWN);
+    items.truncate(MAX_SHOWN);
+    let first = items.join(",");
+    match (first.is_empty(), more) {
+        (true, _) => "<unset>".to_owned(),
+        (false, 0) => first,
+        (false, more) => format!("{first} + {more} more..."),
+    }
+}
+
+fn endpoints(object: &Value, errors: &mut Errors) {
+    let path = Path::new("endpoints");
+    let endpoints = list(object, "endpoints");
+    if endpoints.len() > MAX_ENDPOINTS {
+        errors.push(FieldError::too_many(&path, endpoints.len(), MAX_ENDPOINTS));
+        return;
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let path = path.index(index);
+        addresses(endpoint, text(object, "addressType"), &path, errors);
+        check::name_if_set(endpoint, "nodeName", names::dns1123_subdomain, &path, errors);
+        check::name_if_set(endpoint, "hostname", names::dns1123_label, &path, errors);
+        hints(endpoint, &path.child("hints"), errors);
+    }
+}
+
+fn addresses(endpoint: &Value, type_: &str, path: &Path, errors: &mut Errors) {
+    let addresses = check::each_text(endpoint, "addresses", path);
+    let path = path.child("addresses");
+    if addresses.is_empty() {
+        errors.push(FieldError::required(&path, "must contain at least 1 address"));
+    } else if addresses.len() > MAX_ADDRESSES {
+        errors.push(FieldError::too_many(&path, addresses.len(), MAX_ADDRESSES));
+    }
+    for (path, address) in addresses {
+        let family = names::parse_ip(address).map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" });
+        match type_ {
+            "FQDN" => errors.extend(names::fully_qualified_domain_name(&path, address)),
+            "IPv4" | "IPv6" => {
+                if family != Some(type_) {
+                    errors.push(FieldError::invalid(
+                        &path,
+                        address,
+                        format!("must be a valid {type_} address"),
+                    ));
+                }
+                check::non_special_ip(address, &path, errors);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn hints(endpoint: &Value, path: &Path, errors: &mut Errors) {
+    let zones = list(&endpoint["hints"], "forZones");
+    let path = path.child("forZones");
+    if zones.len() > MAX_ZONE_HINTS {
+        errors.push(FieldError::too_many(&path, zones.len(), MAX_ZONE_HINTS));
+        return;
+    }
+    for (index, zone) in zones.iter().enumerate() {
+        let name = text(zone, "name");
+        messages(names::label_value(name), name, &path.index(index).child("name"), errors);
+    }
+    check::duplicates(
+        zones.iter().enumerate().map(|(i, zone)| (path.index(i).child("name"), text(zone, "name"))),
+        errors,
+    );
+}
+
+fn ports(object: &Value, errors: &mut Errors) {
+    let path = Path::new("ports");
+    let ports = list(object, "ports");
+    if ports.len() > MAX_PORTS {
+        errors.push(FieldError::too_many(&path, ports.len(), MAX_PORTS));
+        return;
+    }
+    check::duplicates(
+        ports.iter().enumerate().map(|(i, port)| (path.index(i).child("name"), text(port, "name"))),
+        errors,
+    );
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        check::name_if_set(port, "name", names::dns1123_label, &path, errors);
+        check::one_of(port, "protocol", PROTOCOLS, &path, errors);
+        check::name_if_set(port, "appProtocol", names::qualified_name, &path, errors);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{created, creation, row, updated};
+    use serde_json::json;
+
+    #[test]
+    fn ports_are_filled_and_addresses_checked() {
+        let good = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
+        assert_eq!(
+            created(&kind(), good.clone())["ports"],
+            json!([{"name": "", "port": 80, "protocol": "TCP"}])
+        );
+        creation(&kind(), good.clone(), &[]);
+        creation(
+            &kind(),
+            json!({"addressType": "IPv4", "endpoints": [{}, {"addresses": ["::2"]}]}),
+            &[
+                "endpoints[0].addresses: Required value: must contain at least 1 address",
+                "endpoints[1].addresses[0]: Invalid value: \"::2\": must be a valid IPv4 address",
+            ],
+        );
+        creation(
+            &kind(),
+            json!({"addressType": "IPX"}),
+            &["addressType: Unsupported value: \"IPX\": supported values: \"FQDN\", \"IPv4\", \"IPv6\""],
+        );
+        updated(
+            &kind(),
+            &good,
+            json!({"addressType": "IPv6"}),
+            &["addressType: Invalid value: \"IPv6\": field is immutable"],
+        );
+    }
+
+    #[test]
+    fn the_row_shows_three() {
+        let addresses: Vec<_> = (1..6).map(|i| format!("10.0.0.{i}")).collect();
+        let object = json!({"addressType": "IPv4", "endpoints": [{"addresses": addresses}], "ports": [{"port": 80}, {}]});
+        row(&kind(), object, json!(["x", "IPv4", "80,*", "10.0.0.1,10.0.0.2,10.0.0.3 + 2 more...", "75s"]));
+        row(&kind(), json!({}), json!(["x", "", "<unset>", "<unset>", "75s"]));
+    }
+}
