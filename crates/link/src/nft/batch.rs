@@ -127,12 +127,13 @@ impl Batch {
 
     /// Appends a rule to a chain, with the inline sets it uses.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
+        let family = self.table.family;
         let inline: Vec<_> = rule.expressions.iter().map(|expr| self.declare_inline(chain, expr)).collect();
         self.push("add rule", chain, NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |encoder| {
             encoder.put_str(2, chain);
             encoder.nest(4, |list| {
                 for (expr, inline) in rule.expressions.iter().zip(&inline) {
-                    encode::expression(list, expr, inline.as_ref());
+                    encode::expression(list, family, expr, inline.as_ref());
                 }
             });
             if let Some(comment) = &rule.comment {

@@ -1,5 +1,6 @@
 //! Expressions, sets and elements to netlink attributes. Numbers are those of `linux/netfilter/nf_tables.h`.
 
+use super::chain::Family;
 use super::expr::{
     CmpOp, CtDirection, CtKey, DynsetOp, Expr, FibResult, LimitUnit, MetaKey, NatKind, Numgen, PayloadBase,
     Reg, Reject, SetRef, Verdict,
@@ -29,10 +30,10 @@ pub(super) struct InlineSet {
 }
 
 /// One expression as a list element. `inline` is what an inline set of it was declared as.
-pub(super) fn expression(encoder: &mut Encoder, expr: &Expr, inline: Option<&InlineSet>) {
+pub(super) fn expression(encoder: &mut Encoder, family: Family, expr: &Expr, inline: Option<&InlineSet>) {
     encoder.nest(LIST_ELEM, |element| {
         element.put_str(1, name(expr));
-        element.nest(2, |data| body(data, expr, inline));
+        element.nest(2, |data| body(data, family, expr, inline));
     });
 }
 
@@ -57,7 +58,7 @@ fn name(expr: &Expr) -> &'static str {
     }
 }
 
-fn body(data: &mut Encoder, expr: &Expr, inline: Option<&InlineSet>) {
+fn body(data: &mut Encoder, family: Family, expr: &Expr, inline: Option<&InlineSet>) {
     match expr {
         Expr::Payload { base, offset, len, dreg } => {
             numbers(data, &[(1, dreg.0), (2, payload_base(*base)), (3, *offset), (4, *len)]);
@@ -97,13 +98,13 @@ fn body(data: &mut Encoder, expr: &Expr, inline: Option<&InlineSet>) {
             value.inspect(|reg| data.put_be32(5, reg.0));
             timeout_ms.inspect(|timeout| data.put_be64(6, *timeout));
         }
-        Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Reject(_) => translate(data, expr),
+        Expr::Nat { .. } | Expr::Masquerade { .. } | Expr::Reject(_) => translate(data, family, expr),
         Expr::Ct { .. } | Expr::CtSet { .. } | Expr::Fib { .. } | Expr::Limit { .. } => observe(data, expr),
         Expr::Counter | Expr::Notrack => {}
     }
 }
 
-fn translate(data: &mut Encoder, expr: &Expr) {
+fn translate(data: &mut Encoder, family: Family, expr: &Expr) {
     match expr {
         Expr::Nat { kind, ipv6, address, port, flags } => {
             let kind = u32::from(*kind == NatKind::Destination);
@@ -117,15 +118,25 @@ fn translate(data: &mut Encoder, expr: &Expr) {
         }
         Expr::Masquerade { flags } if *flags != 0 => data.put_be32(1, *flags),
         Expr::Reject(reject) => {
-            let (kind, code) = match reject {
-                Reject::TcpReset => (1, 0),
-                Reject::PortUnreachable => (2, 1),
-                Reject::AdminProhibited => (2, 3),
-            };
+            let (kind, code) = reject_code(family, *reject);
             data.put_be32(1, kind);
             data.put_u8(2, code);
         }
         _ => {}
+    }
+}
+
+/// Only tables of both versions know the abstract ICMP codes; in the others a packet would just be dropped.
+fn reject_code(family: Family, reject: Reject) -> (u32, u8) {
+    let codes = match reject {
+        Reject::TcpReset => return (1, 0),
+        Reject::PortUnreachable => [3, 4, 1],
+        Reject::AdminProhibited => [13, 1, 3],
+    };
+    match family {
+        Family::Ip => (0, codes[0]),
+        Family::Ip6 => (0, codes[1]),
+        Family::Inet | Family::Bridge => (2, codes[2]),
     }
 }
 

@@ -1,0 +1,5 @@
+//! The pod network, the service dataplane and DNS against the real kernel, in network namespaces of their own.
+
+mod bridge;
+mod proxy;
+mod world;
