@@ -1,9 +1,12 @@
-//! Formats: JSON, YAML and protobuf to trees and back, through the schema tables of `meta`.
+//! Formats: JSON, YAML and protobuf to trees and back, normalised by the schema tables of `meta`. What a kind makes of an object is
+//! not known here.
 
 use crate::error::ApiResult;
 use crate::negotiate::Format;
 use nauplius_meta::error::ApiError;
-use nauplius_meta::gvk::GroupVersionKind;
+use nauplius_meta::gvk::{GroupVersion, GroupVersionKind};
+use nauplius_meta::normalize::{self, Mode, StrictIssue};
+use nauplius_meta::{json, schema, yaml};
 use serde_json::Value;
 
 /// An object out of a body.
@@ -12,8 +15,8 @@ pub(crate) struct Decoded {
     pub object: Value,
     /// What it says it is; the expected kind where it says nothing.
     pub gvk: GroupVersionKind,
-    /// Unknown and duplicate fields, in upstream's words.
-    pub strict: Vec<String>,
+    /// Unknown and duplicate fields.
+    pub strict: Vec<StrictIssue>,
 }
 
 /// Why bytes are no object of the expected kind.
@@ -21,22 +24,34 @@ pub(crate) enum DecodeError {
     /// Not an object at all.
     NotAnObject { message: String },
     /// A field has the wrong type.
-    #[allow(dead_code)] // Built where schemas are checked.
     WrongType { kind: GroupVersionKind, message: String },
 }
 
-/// Decodes a body that should be of `expected`.
+/// Decodes a body that should be of `expected`. An object of another kind comes back as it is: the caller refuses it.
 pub(crate) fn decode(
     body: &[u8],
     format: Format,
     expected: &GroupVersionKind,
 ) -> Result<Decoded, DecodeError> {
-    let object = decode_tree(body, format).map_err(|message| DecodeError::NotAnObject { message })?;
+    let tree = tree(body, format).map_err(|message| DecodeError::NotAnObject { message })?;
+    let mut object = tree.value;
     if !object.is_object() {
-        return Err(DecodeError::NotAnObject { message: "the body is not an object".to_owned() });
+        let message = "json: cannot unmarshal the body into an object".to_owned();
+        return Err(DecodeError::NotAnObject { message });
     }
     let gvk = stated(&object, expected)?;
-    Ok(Decoded { object, gvk, strict: Vec::new() })
+    let mut strict: Vec<StrictIssue> = tree.duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
+    if gvk == *expected {
+        strict.extend(normalise(&mut object, &gvk)?);
+    }
+    Ok(Decoded { object, gvk, strict })
+}
+
+/// Brings a tree into the form of its kind, when that is a built-in one. Returns the fields that were dropped.
+pub(crate) fn normalise(object: &mut Value, gvk: &GroupVersionKind) -> Result<Vec<StrictIssue>, DecodeError> {
+    let Some(ty) = schema::lookup_kind(gvk) else { return Ok(Vec::new()) };
+    normalize::normalize(object, ty, Mode::Full)
+        .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })
 }
 
 fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKind, DecodeError> {
@@ -45,27 +60,34 @@ fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKin
     if kind.is_empty() && api_version.is_empty() {
         return Ok(expected.clone());
     }
-    let group_version = nauplius_meta::gvk::GroupVersion::parse(api_version)
-        .map_err(|error| DecodeError::NotAnObject { message: error.to_string() })?;
     let kind = if kind.is_empty() { expected.kind.as_str() } else { kind };
     if api_version.is_empty() {
-        return Ok(GroupVersionKind::new(expected.group.as_str(), expected.version.as_str(), kind));
+        return Ok(expected.group_version().with_kind(kind));
     }
-    Ok(group_version.with_kind(kind))
+    let stated = GroupVersion::parse(api_version)
+        .map_err(|error| DecodeError::NotAnObject { message: error.to_string() })?;
+    Ok(stated.with_kind(kind))
 }
 
-/// Bytes to a tree, without a schema.
-pub(crate) fn decode_tree(body: &[u8], format: Format) -> Result<Value, String> {
+fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String> {
     match format {
-        Format::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
-        Format::Yaml => Err("YAML bodies are not read yet; send application/json".to_owned()),
+        Format::Json => json::decode_strict(body).map_err(|error| error.to_string()),
+        Format::Yaml => {
+            let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+            yaml::decode_strict(text).map_err(|error| error.to_string())
+        }
         Format::Protobuf => Err("protobuf bodies are not read yet; send application/json".to_owned()),
     }
 }
 
+/// Bytes to a tree, without a schema.
+pub(crate) fn decode_tree(body: &[u8], format: Format) -> Result<Value, String> {
+    tree(body, format).map(|decoded| decoded.value)
+}
+
 /// A tree as YAML.
-pub(crate) fn to_yaml(_value: &Value) -> ApiResult<Vec<u8>> {
-    Err(ApiError::NotAcceptable(vec!["application/json".to_owned()]))
+pub(crate) fn to_yaml(value: &Value) -> Vec<u8> {
+    yaml::encode(value).into_bytes()
 }
 
 /// A tree in Kubernetes' protobuf envelope.

@@ -85,7 +85,9 @@ fn write_fields(
 pub fn decode_stored(stored: &[u8], revision: i64) -> Result<Value, String> {
     let mut object: Value = serde_json::from_slice(stored).map_err(|error| error.to_string())?;
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or("it has no metadata")?;
-    metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+    if revision > 0 {
+        metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+    }
     Ok(object)
 }
 
@@ -104,10 +106,14 @@ pub fn write_item(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i6
     write_metadata(out, stored, layout, revision);
 }
 
+/// An object that was only tried (a dry run) has revision 0 and shows none.
 fn write_metadata(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64) {
-    out.extend_from_slice(b"\"metadata\":{\"resourceVersion\":\"");
-    write_number(out, revision);
-    out.extend_from_slice(b"\",");
+    out.extend_from_slice(METADATA);
+    if revision > 0 {
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        write_number(out, revision);
+        out.extend_from_slice(b"\",");
+    }
     out.extend_from_slice(&stored[layout.fields()..]);
 }
 

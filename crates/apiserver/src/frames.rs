@@ -3,7 +3,7 @@
 use crate::cache::Entry;
 use crate::codec;
 use crate::error::ApiResult;
-use crate::negotiate::{Format, Output};
+use crate::negotiate::Format;
 use crate::render::View;
 use nauplius_meta::error::ApiError;
 use serde_json::Value;
@@ -99,11 +99,6 @@ impl Frames {
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(&frame);
         Ok(())
-    }
-
-    /// How this client is answered outside the stream.
-    pub fn output(&self) -> &Output {
-        &self.view.output
     }
 }
 

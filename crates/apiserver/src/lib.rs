@@ -15,6 +15,7 @@ mod dispatch;
 mod encode;
 pub mod error;
 mod frames;
+mod gzip;
 mod health;
 pub mod hooks;
 pub mod negotiate;

@@ -217,7 +217,7 @@ pub(crate) fn encode_value(value: &Value, output: &Output) -> ApiResult<Vec<u8>>
     match output.format {
         Format::Json if output.pretty => Ok(pretty(value)),
         Format::Json => serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string())),
-        Format::Yaml => codec::to_yaml(value),
+        Format::Yaml => Ok(codec::to_yaml(value)),
         Format::Protobuf => codec::to_protobuf(value),
     }
 }

@@ -54,6 +54,7 @@ impl Ring {
     }
 
     /// The revision after which every change is here.
+    #[cfg(test)]
     pub fn floor(&self) -> i64 {
         self.floor
     }

@@ -147,7 +147,7 @@ mod tests {
         for round in 0..4_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let key = format!("ns/{:04}", (state >> 33) % 700);
-            if (state >> 20) % 3 == 0 {
+            if (state >> 20).is_multiple_of(3) {
                 let removed = snapshot.remove(key.as_bytes()).map(|entry| entry.revision());
                 assert_eq!(removed, model.remove(&key));
             } else {

@@ -9,23 +9,25 @@ pub(crate) use limits::InFlight;
 pub use limits::Limits;
 
 use crate::authn::{self, Outcome};
-use crate::dispatch;
 use crate::negotiate::Output;
 use crate::request::{ALL_AUTHENTICATED, Attributes, Call, Query, RequestInfo, UserInfo};
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use crate::warning::Warnings;
+use crate::{dispatch, gzip};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING};
 use http::request::Parts;
 use http::{HeaderValue, Request};
+use http_body_util::BodyExt;
 use nauplius_base::time::timeout;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// How long a request that is not meant to last may take; upstream's `--request-timeout`.
@@ -127,7 +129,7 @@ pub(crate) async fn authorize(server: &ApiServer, attributes: &Attributes) -> Re
 async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     let call = Arc::new(call);
     let long = limits::is_long_running(&call);
-    let _permit = match server.in_flight.enter(&call, long) {
+    let permit = match server.in_flight.enter(&call, long) {
         Ok(permit) => permit,
         Err(refusal) => return respond::error(&refusal, &Output::json()),
     };
@@ -140,6 +142,11 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
             Err(_) => respond::error(&too_slow(), &Output::json()),
         }
     };
+    if long {
+        reply = held(reply, permit);
+    } else {
+        reply = gzip::apply(&call.parts.headers, reply);
+    }
     for warning in call.warnings.headers() {
         // Control characters were removed, so only text beyond ASCII is left, which header values may carry as bytes.
         if let Ok(value) = HeaderValue::from_bytes(warning.as_bytes()) {
@@ -147,6 +154,17 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
         }
     }
     reply
+}
+
+/// What lasts counts until its body has ended.
+fn held(reply: Reply, permit: OwnedSemaphorePermit) -> Reply {
+    reply.map(|body| {
+        body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        })
+        .boxed_unsync()
+    })
 }
 
 fn too_slow() -> ApiError {

@@ -1,6 +1,12 @@
 //! What single kinds need of other objects: allocations in the same transaction, deletions that wait, subresources. The registry
 //! calls hooks by resource and knows no kind; a hook knows its kind and nothing of HTTP.
 
+mod binding;
+mod eviction;
+mod namespaces;
+mod ports;
+mod service_ips;
+mod services;
 pub(crate) mod subresource;
 pub mod token;
 
@@ -15,7 +21,7 @@ use std::sync::Arc;
 
 /// Called around the writes of one resource. Objects are in the hub version; what a hook returns is committed with the write.
 pub(crate) trait Hooks: Send + Sync + 'static {
-    /// Completes a new object that passed validation.
+    /// Completes a new object between its strategy and its validation.
     fn before_create<'a>(&'a self, _scope: &'a Scope, _new: &'a mut Value) -> BoxFuture<'a, ApiResult<Also>> {
         Box::pin(async { Ok(Also::default()) })
     }
@@ -47,6 +53,11 @@ pub(crate) trait Hooks: Send + Sync + 'static {
 
     /// The object was marked as being deleted and stays for now.
     fn on_deleting(&self, _object: &mut Value) {}
+
+    /// Whether a deletion is answered with the object instead of a Status, as upstream does for some kinds.
+    fn shows_deleted(&self) -> bool {
+        false
+    }
 }
 
 /// For kinds that need nothing.
@@ -54,7 +65,29 @@ struct Nothing;
 
 impl Hooks for Nothing {}
 
+/// For kinds that need nothing but are shown when they go.
+struct Shown;
+
+impl Hooks for Shown {
+    fn shows_deleted(&self) -> bool {
+        true
+    }
+}
+
 /// The hooks of a resource.
-pub(crate) fn of(_resource: &GroupResource, _config: &Config) -> Arc<dyn Hooks> {
-    Arc::new(Nothing)
+pub(crate) fn of(resource: &GroupResource, config: &Config) -> Arc<dyn Hooks> {
+    match (resource.group.as_str(), resource.resource.as_str()) {
+        ("", "services") => Arc::new(services::Services::new(config)),
+        ("", "namespaces") => Arc::new(namespaces::Namespaces),
+        (
+            "",
+            "pods"
+            | "serviceaccounts"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+            | "podtemplates"
+            | "resourcequotas",
+        ) => Arc::new(Shown),
+        _ => Arc::new(Nothing),
+    }
 }

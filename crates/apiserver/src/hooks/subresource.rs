@@ -1,22 +1,47 @@
-//! Subresources, by name.
+//! Subresources, by name: which of them write the object, and which are something of their own.
 
+use super::{binding, eviction, token};
 use crate::error::ApiResult;
+use crate::proxy;
+use crate::registry::lens::Lens;
 use crate::registry::{Scope, get, patch, update};
-use crate::respond::Reply;
+use crate::respond::{self, Reply};
+use http::StatusCode;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
 
 /// Answers a request for a subresource of an object.
 pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
     let info = &scope.call.info;
-    if !scope.resource.kind.descriptor().has_subresource(&info.subresource) {
+    let descriptor = scope.resource.kind.descriptor();
+    let Some(subresource) = descriptor.subresources.iter().find(|own| own.name == info.subresource) else {
         return Err(ApiError::PathNotFound);
-    }
+    };
     scope.check_namespace()?;
-    match (info.subresource.as_str(), info.verb.as_str()) {
-        ("status", "get") => get::get(&scope).await,
-        ("status", "update") => update::update(&scope, body).await,
-        ("status", "patch") => patch::patch(&scope, body).await,
-        _ => Err(scope.not_allowed()),
+    match (&*descriptor.plural, info.subresource.as_str(), info.verb.as_str()) {
+        ("pods", "binding", "create") => binding::bind(&scope, body).await,
+        ("pods", "eviction", "create") => eviction::evict(&scope, body).await,
+        ("serviceaccounts", "token", "create") => token::create(&scope, body).await,
+        ("pods", "log" | "exec" | "attach" | "portforward", _) => proxy::serve(&scope, body).await,
+        (_, "scale", "get") => scale(&scope).await,
+        (_, name, verb) => {
+            let in_place = name == "scale" || subresource.body.is_none();
+            if !in_place || !subresource.verbs.contains(&verb) {
+                return Err(scope.not_allowed());
+            }
+            match verb {
+                "get" => get::get(&scope).await,
+                "update" => update::update(&scope, body).await,
+                "patch" => patch::patch(&scope, body).await,
+                _ => Err(scope.not_allowed()),
+            }
+        }
     }
+}
+
+async fn scale(scope: &Scope) -> ApiResult<Reply> {
+    get::wait(scope, scope.call.query.non_empty("resourceVersion")).await?;
+    let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
+    let hub = entry.object().map_err(crate::error::unreadable)?;
+    Ok(respond::value(StatusCode::OK, &Lens::Scale.show(scope, &hub)?, &scope.output))
 }

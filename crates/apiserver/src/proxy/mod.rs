@@ -1,8 +1,136 @@
-//! From the API server to kubelets: logs, exec, attach and port-forward. A seam until it is built.
+//! From the API server to kubelets: logs, exec, attach and port-forward. The API server finds the pod and its node, checks what is
+//! asked for, and passes bytes on; what they say is between client and kubelet.
 
-/// How to reach a kubelet: our client certificate and the CA of their serving certificates.
-#[derive(Clone)]
-pub struct KubeletDialer {
-    /// Client authentication and trust.
-    pub tls: std::sync::Arc<rustls::ClientConfig>,
+mod kubelet;
+mod pod;
+
+pub use kubelet::KubeletDialer;
+
+use crate::admission::Operation;
+use crate::chain::authorize;
+use crate::error::{ApiResult, unreadable};
+use crate::registry::{Scope, get};
+use crate::request::Attributes;
+use crate::respond::{self, Reply};
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use nauplius_base::task::spawn;
+use nauplius_client::transport::Body;
+use nauplius_meta::error::{ApiError, Reason, Status};
+use nauplius_meta::object;
+use pod::Streams;
+use serde_json::{Value, json};
+
+/// Answers a request for one of the four.
+pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
+    let Some(dialer) = &scope.server.config.kubelets else {
+        return Err(ApiError::NotImplemented("this server has no credentials for kubelets".to_owned()));
+    };
+    let subresource = scope.call.info.subresource.as_str();
+    let connects = subresource != "log";
+    if connects {
+        check_verb(scope).await?;
+    }
+    get::wait(scope, None).await?;
+    let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
+    let pod = entry.object().map_err(unreadable)?;
+    let target = match subresource {
+        "log" => pod::log_target(&pod, &scope.call.query)?,
+        "exec" => pod::stream_target("exec", &pod, &Streams::of(&scope.call.query, true)?)?,
+        "attach" => pod::stream_target("attach", &pod, &Streams::of(&scope.call.query, false)?)?,
+        _ => pod::port_forward_target(&pod, &scope.call.query)?,
+    };
+    if connects {
+        admit(scope, subresource).await?;
+    }
+    let node = object::get_str(&pod, &["spec", "nodeName"]);
+    if node.is_empty() {
+        if connects {
+            return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", scope.name())));
+        }
+        // As upstream: nothing was logged yet.
+        return Ok(respond::text(StatusCode::OK, ""));
+    }
+    let address = kubelet::address(scope, node)?;
+    if connects {
+        upgrade(scope, dialer, &address, &target, body).await
+    } else {
+        log(scope, dialer, &address, &target).await
+    }
+}
+
+/// Opening a stream is a `create`, also when it is asked for with GET.
+async fn check_verb(scope: &Scope) -> ApiResult<()> {
+    if !matches!(scope.call.parts.method, Method::GET | Method::POST) {
+        return Err(scope.not_allowed());
+    }
+    if scope.call.info.verb == "create" {
+        return Ok(());
+    }
+    let call = &scope.call;
+    let attributes = Attributes::of(&call.user, &call.info, &call.query).with_verb("create");
+    authorize(&scope.server, &attributes).await
+}
+
+async fn admit(scope: &Scope, subresource: &str) -> ApiResult<()> {
+    let kind = match subresource {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    let options = json!({"kind": kind, "apiVersion": "v1", "container": scope.call.query.get("container")});
+    let review = scope.review(Operation::Connect, scope.name(), false, &Value::Null);
+    scope.server.config.admission.validate(&review, Some(&options), None).await
+}
+
+async fn log(
+    scope: &Scope,
+    dialer: &KubeletDialer,
+    address: &kubelet::Address,
+    target: &str,
+) -> ApiResult<Reply> {
+    let response = dialer.get(address, target).await.map_err(|error| unreachable(&error))?;
+    if !response.status().is_success() {
+        return Err(kubelet::refusal(response, &scope.resource.group_resource, scope.name()).await);
+    }
+    let (parts, body) = response.into_parts();
+    let mut reply = respond::text(StatusCode::OK, "");
+    for name in [http::header::CONTENT_TYPE, http::header::CONTENT_LENGTH] {
+        if let Some(value) = parts.headers.get(&name) {
+            reply.headers_mut().insert(name, value.clone());
+        }
+    }
+    *reply.body_mut() = body.map_err(Into::into).boxed_unsync();
+    Ok(reply)
+}
+
+async fn upgrade(
+    scope: &Scope,
+    dialer: &KubeletDialer,
+    address: &kubelet::Address,
+    target: &str,
+    body: Body,
+) -> ApiResult<Reply> {
+    let forwarded =
+        dialer.upgrade(&scope.call.parts, address, target, body).await.map_err(|error| match error {
+            kubelet::DialError::NotAnUpgrade => ApiError::bad_request("Upgrade request required"),
+            other => unreachable(&other),
+        })?;
+    if let Some(splice) = forwarded.splice {
+        let shutdown = scope.server.shutdown_token().clone();
+        spawn("stream to a kubelet", async move {
+            tokio::select! {
+                ended = splice => if let Err(error) = ended {
+                    tracing::debug!(%error, "a stream to a kubelet ended");
+                },
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+    Ok(forwarded.response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+fn unreachable(error: &kubelet::DialError) -> ApiError {
+    let message = format!("error dialing backend: {error}");
+    ApiError::Status(Box::new(Status::failure(500, Reason::InternalError, message)))
 }

@@ -1,7 +1,9 @@
 //! POST to a collection.
 
 use super::options::WriteOptions;
-use super::prepare::{fill_system_fields, prepare_create, set_namespace, wipe_system_fields};
+use super::prepare::{
+    fill_system_fields, prepare_create, set_namespace, validate_create, wipe_system_fields,
+};
 use super::write::{Taken, Written};
 use super::{Scope, convert, decode_body, read_body};
 use crate::admission::Operation;
@@ -63,6 +65,7 @@ async fn attempt(
     for _ in 0..MAX_ALLOCATIONS {
         let mut candidate = object.clone();
         let also = scope.resource.hooks.before_create(scope, &mut candidate).await?;
+        validate_create(scope, &candidate)?;
         let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
         scope.server.config.admission.validate(&review, Some(&candidate), None).await?;
         match scope.resource.insert(&key, &candidate, also, options.dry_run).await? {

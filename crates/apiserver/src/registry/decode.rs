@@ -7,6 +7,7 @@ use crate::error::ApiResult;
 use crate::negotiate::Format;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupVersionKind;
+use nauplius_meta::normalize::strict_error;
 use serde_json::Value;
 
 /// Bytes of a body that are quoted in a refusal; upstream's.
@@ -78,11 +79,10 @@ pub(crate) fn judge(
 ) -> ApiResult<Value> {
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => scope.call.warnings.extend(decoded.strict),
+        FieldValidation::Warn => scope.call.warnings.extend(decoded.strict.iter().map(ToString::to_string)),
         FieldValidation::Strict if decoded.strict.is_empty() => {}
         FieldValidation::Strict => {
-            let message = format!("strict decoding error: {}", decoded.strict.join(", "));
-            return Err(cannot_handle(&decoded.gvk, expected, &message));
+            return Err(cannot_handle(&decoded.gvk, expected, &strict_error(&decoded.strict)));
         }
     }
     Ok(decoded.object)

@@ -20,8 +20,7 @@ use serde_json::Value;
 pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = read_options(scope, body).await?;
     let written = delete_object(scope, scope.name(), &options).await?;
-    if !written.removed || scope.resource.kind.grace_period_s(&written.object()?, None).is_some() {
-        // Objects that are still there, and pods that were told to go at once, are shown as they are.
+    if !written.removed || scope.resource.hooks.shows_deleted() {
         return scope.view().one(StatusCode::OK, &written.stored, written.layout, written.revision);
     }
     let resource = &scope.resource.group_resource;
@@ -52,7 +51,7 @@ fn decode_options(bytes: &[u8], format: Format) -> ApiResult<Value> {
 }
 
 /// Deletes one object as far as its grace and its finalizers allow.
-pub(super) async fn delete_object(scope: &Scope, name: &str, options: &DeleteOptions) -> ApiResult<Written> {
+pub(crate) async fn delete_object(scope: &Scope, name: &str, options: &DeleteOptions) -> ApiResult<Written> {
     let mut transform = Delete { scope, name, options };
     scope.resource.modify(scope.namespace(), name, &mut transform, options.dry_run).await
 }

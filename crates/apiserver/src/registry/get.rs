@@ -13,7 +13,7 @@ pub(crate) async fn get(scope: &Scope) -> ApiResult<Reply> {
 }
 
 /// Waits until the cache is as new as `version` wants: unset is everything acknowledged, 0 is anything.
-pub(super) async fn wait(scope: &Scope, version: Option<&str>) -> ApiResult<()> {
+pub(crate) async fn wait(scope: &Scope, version: Option<&str>) -> ApiResult<()> {
     let caches = &scope.resource.caches;
     match version {
         None => caches.catch_up().await.map_err(stale),

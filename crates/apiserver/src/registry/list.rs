@@ -7,6 +7,7 @@ use super::selection::Selection;
 use super::{Resource, Scope};
 use crate::cache::{Entry, Position, Snapshot};
 use crate::error::{ApiResult, from_store};
+use crate::gzip;
 use crate::negotiate::Format;
 use crate::render::{self, View};
 use crate::respond::{self, Reply};
@@ -247,7 +248,7 @@ fn reply(scope: &Scope, mut items: Items) -> ApiResult<Reply> {
         let body = render::encode_value(&whole, &output)?;
         return Ok(respond::bytes(StatusCode::OK, output.format.media_type(), body));
     }
-    writer.fill()?;
+    writer.fill_to(gzip::MIN_BYTES)?;
     let mut reply = respond::bytes(StatusCode::OK, output.format.media_type(), Bytes::new());
     let first = Bytes::from(std::mem::take(&mut writer.out));
     *reply.body_mut() = if writer.done {
@@ -270,8 +271,11 @@ struct Writer {
 impl Writer {
     /// Adds items until the chunk is full or the list has ended.
     fn fill(&mut self) -> ApiResult<()> {
-        let enough = self.out.len() + CHUNK_BYTES;
-        while self.out.len() < enough {
+        self.fill_to(self.out.len() + CHUNK_BYTES)
+    }
+
+    fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
+        while self.out.len() < bytes {
             let Some(entry) = self.items.next() else {
                 self.out.extend_from_slice(b"]}");
                 self.done = true;

@@ -5,9 +5,10 @@ mod collection;
 pub(crate) mod convert;
 mod create;
 mod decode;
-mod delete;
+pub(crate) mod delete;
 pub(crate) mod get;
 mod lease;
+pub(crate) mod lens;
 mod list;
 pub(crate) mod options;
 mod page;
@@ -21,7 +22,6 @@ pub(crate) mod write;
 
 pub(crate) use create::create_object;
 pub(crate) use decode::decode_body;
-pub(crate) use prepare::validation_error;
 pub(crate) use scope::Scope;
 
 use crate::body;

@@ -58,15 +58,20 @@ pub(super) fn fill_system_fields(new: &mut Value) {
     }
 }
 
-/// The kind's strategy and the rules for a new object.
+/// The kind's strategy for a new object.
 pub(super) fn prepare_create(scope: &Scope, new: &mut Value) -> ApiResult<()> {
     if !object::resource_version(new).is_empty() {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, message))));
     }
     set_namespace(scope, new)?;
+    scope.resource.kind.prepare_create(&scope.context(), new);
+    Ok(())
+}
+
+/// The rules for a new object, after everything about it was allocated.
+pub(super) fn validate_create(scope: &Scope, new: &Value) -> ApiResult<()> {
     let kind = &scope.resource.kind;
-    kind.prepare_create(&scope.context(), new);
     let mut errors = name_errors(scope, new);
     errors.extend(metadata::validate(new, kind.descriptor().namespaced, any_name, &Path::new("metadata")));
     errors.extend(kind.validate(new));
@@ -75,7 +80,7 @@ pub(super) fn prepare_create(scope: &Scope, new: &mut Value) -> ApiResult<()> {
     Ok(())
 }
 
-/// The kind's strategy and the rules for a new form of an object. Must be called with a new object in the hub version.
+/// The kind's strategy for a new form of an object, in the hub version.
 pub(super) fn prepare_update(scope: &Scope, new: &mut Value, old: &Value) -> ApiResult<()> {
     set_namespace(scope, new)?;
     carry_generation(new, old);
@@ -89,8 +94,14 @@ pub(super) fn prepare_update(scope: &Scope, new: &mut Value, old: &Value) -> Api
         kind.prepare_update(&context, new, old);
     }
     keep_system_fields(new, old);
+    Ok(())
+}
+
+/// The rules for a new form of an object, after everything about it was allocated.
+pub(super) fn validate_update(scope: &Scope, new: &Value, old: &Value) -> ApiResult<()> {
+    let kind = &scope.resource.kind;
     let mut errors = metadata::validate_update(new, old, &Path::new("metadata"));
-    match context.subresource {
+    match scope.context().subresource {
         Some(subresource) => errors.extend(kind.validate_subresource_update(subresource, new, old)),
         None => errors.extend(kind.validate_update(new, old)),
     }

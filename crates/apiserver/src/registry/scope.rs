@@ -94,7 +94,9 @@ impl Scope {
 
     /// What strategies may know.
     pub fn context(&self) -> Context<'_> {
-        let subresource = Some(self.call.info.subresource.as_str()).filter(|name| !name.is_empty());
+        // A scale changes the object itself, under the rules of the object.
+        let subresource =
+            Some(self.call.info.subresource.as_str()).filter(|name| !matches!(*name, "" | "scale"));
         Context { subresource, user: &self.call.user.name, now_s: time::unix_seconds() }
     }
 

@@ -1,12 +1,13 @@
 //! PUT, of an object or of a subresource that writes it.
 
+use super::lens::Lens;
 use super::options::WriteOptions;
-use super::prepare::prepare_update;
+use super::prepare::{prepare_update, validate_update};
 use super::write::{Existing, Step, Transform, Written};
 use super::{Scope, convert, create_object, decode_body, read_body};
 use crate::admission::Operation;
 use crate::error::ApiResult;
-use crate::respond::Reply;
+use crate::respond::{self, Reply};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use nauplius_client::transport::Body;
@@ -17,13 +18,21 @@ use nauplius_meta::object;
 use serde_json::Value;
 
 pub(crate) async fn update(scope: &Scope, body: Body) -> ApiResult<Reply> {
+    let lens = Lens::of(scope);
     let options = WriteOptions::of(&scope.call.query, "UpdateOptions")?;
     let (bytes, format) = read_body(scope, body).await?;
-    let mut object = decode_body(scope, &bytes, format, &scope.gvk(), options.field_validation)?;
-    convert::to_hub(&*scope.resource.kind, scope.version(), &mut object);
+    let object = decode_body(scope, &bytes, format, &lens.gvk(scope), options.field_validation)?;
     check_name(scope, &object)?;
-    let (code, written) = update_or_create(scope, object, &options).await?;
-    scope.view().one(code, &written.stored, written.layout, written.revision)
+    let (code, written) = update_or_create(scope, lens, object, &options).await?;
+    answer(scope, lens, code, &written)
+}
+
+/// Shows what was written.
+pub(crate) fn answer(scope: &Scope, lens: Lens, code: StatusCode, written: &Written) -> ApiResult<Reply> {
+    match lens {
+        Lens::Version => scope.view().one(code, &written.stored, written.layout, written.revision),
+        Lens::Scale => Ok(respond::value(code, &lens.show(scope, &written.object()?)?, &scope.output)),
+    }
 }
 
 fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
@@ -47,29 +56,33 @@ fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
 
 async fn update_or_create(
     scope: &Scope,
+    lens: Lens,
     object: Value,
     options: &WriteOptions,
 ) -> ApiResult<(StatusCode, Written)> {
-    let replaced = replace(scope, &object, options).await;
+    let replaced = replace(scope, lens, &object, options).await;
     let may_create = scope.resource.kind.allows_create_on_update() && scope.call.info.subresource.is_empty();
     match replaced {
         Err(ApiError::NotFound { .. }) if may_create => {
             let attributes =
                 crate::request::Attributes::of(&scope.call.user, &scope.call.info, &scope.call.query);
             crate::chain::authorize(&scope.server, &attributes.with_verb("create")).await?;
+            let mut object = object;
+            convert::to_hub(&*scope.resource.kind, scope.version(), &mut object);
             Ok((StatusCode::CREATED, create_object(scope, object, options).await?))
         }
         other => Ok((StatusCode::OK, other?)),
     }
 }
 
-async fn replace(scope: &Scope, object: &Value, options: &WriteOptions) -> ApiResult<Written> {
-    let mut transform = Replace { scope, object, options };
+async fn replace(scope: &Scope, lens: Lens, object: &Value, options: &WriteOptions) -> ApiResult<Written> {
+    let mut transform = Replace { scope, lens, object, options };
     scope.resource.modify(scope.namespace(), scope.name(), &mut transform, options.dry_run).await
 }
 
 struct Replace<'s> {
     scope: &'s Scope,
+    lens: Lens,
     object: &'s Value,
     options: &'s WriteOptions,
 }
@@ -82,7 +95,8 @@ impl Transform for Replace<'_> {
             if !uid.is_empty() && uid != old_uid {
                 return Err(self.wrong_uid(uid, old_uid));
             }
-            finish_update(self.scope, self.object.clone(), existing, self.options).await
+            let new = self.lens.fold(self.scope, self.object.clone(), &existing.object)?;
+            finish_update(self.scope, new, existing, self.options).await
         })
     }
 }
@@ -109,12 +123,13 @@ pub(crate) async fn finish_update(
     admission.mutate(&review, &mut new, Some(old)).await?;
     check_version(scope, &mut new, old)?;
     prepare_update(scope, &mut new, old)?;
+    let also = resource.hooks.before_update(scope, &mut new, old).await?;
+    validate_update(scope, &new, old)?;
     admission.validate(&review, Some(&new), Some(old)).await?;
     if deletes(&new, old) && resource.hooks.may_remove_on_update(&new) {
         let also = resource.hooks.before_remove(scope, &new).await?;
         return Ok(Step::Remove(new, also));
     }
-    let also = resource.hooks.before_update(scope, &mut new, old).await?;
     Ok(Step::Write(new, also))
 }
 

@@ -1,0 +1,78 @@
+//! Watches: what is seen, in which order, and how watches end.
+
+use crate::support::{config_map, embedded, model, version};
+use serde_json::json;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn a_watch_from_a_revision_sees_each_change_once() {
+    for fixture in [embedded().await, model().await] {
+        let first = fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+        let mut second = fixture.post(MAPS, &config_map("b", &json!({}), &json!({}))).await.expect(201);
+        let mut events = fixture.watch(&format!("{MAPS}?watch=1&resourceVersion={}", version(&first))).await;
+        assert_eq!(events.line().await, format!("ADDED b@{}", version(&second)));
+        second["data"] = json!({"x": "1"});
+        let second = fixture.put(&format!("{MAPS}/b"), &second).await.expect(200);
+        assert_eq!(events.line().await, format!("MODIFIED b@{}", version(&second)));
+        fixture.delete(&format!("{MAPS}/b")).await.expect(200);
+        let gone = events.next().await.unwrap();
+        assert_eq!(gone["type"], "DELETED");
+        assert_eq!(gone["object"]["data"], json!({"x": "1"}));
+        assert!(version(&gone["object"]).parse::<i64>().unwrap() > version(&second).parse::<i64>().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn objects_enter_and_leave_a_selection() {
+    let fixture = model().await;
+    let mut events = fixture.watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes")).await;
+    let mut map = fixture.post(MAPS, &config_map("a", &json!({"on": "no"}), &json!({}))).await.expect(201);
+    map["metadata"]["labels"]["on"] = json!("yes");
+    let mut map = fixture.put(&format!("{MAPS}/a"), &map).await.expect(200);
+    assert_eq!(events.line().await, format!("ADDED a@{}", version(&map)));
+    map["metadata"]["labels"]["on"] = json!("no");
+    let map = fixture.put(&format!("{MAPS}/a"), &map).await.expect(200);
+    let left = events.next().await.unwrap();
+    assert_eq!(left["type"], "DELETED");
+    assert_eq!(left["object"]["metadata"]["labels"]["on"], "yes");
+    assert_eq!(version(&left["object"]), version(&map));
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark() {
+    let fixture = model().await;
+    let a = fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut events = fixture.watch(&format!("{MAPS}?{query}")).await;
+    assert_eq!(events.line().await, format!("ADDED a@{}", version(&a)));
+    let bookmark = events.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    let b = fixture.post(MAPS, &config_map("b", &json!({}), &json!({}))).await.expect(201);
+    assert_eq!(events.line().await, format!("ADDED b@{}", version(&b)));
+    let refused = fixture.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await;
+    assert_eq!(refused.code.as_u16(), 422);
+}
+
+#[tokio::test]
+async fn watches_end_when_told_and_when_time_is_up() {
+    let fixture = model().await;
+    fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+    let mut events = fixture.watch(&format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion=0")).await;
+    assert!(events.line().await.starts_with("ADDED a@"));
+    assert_eq!(events.line().await, "END");
+    let mut events = fixture.watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Da")).await;
+    assert!(events.line().await.starts_with("ADDED a@"));
+    fixture.server.shutdown_token().cancel();
+    assert_eq!(events.line().await, "END");
+}
+
+#[tokio::test]
+async fn a_revision_from_before_the_cache_is_too_old() {
+    let fixture = model().await;
+    let a = fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+    let mut events = fixture.watch(&format!("{MAPS}?watch=1&resourceVersion={}", version(&a))).await;
+    let b = fixture.post(MAPS, &config_map("b", &json!({}), &json!({}))).await.expect(201);
+    assert_eq!(events.line().await, format!("ADDED b@{}", version(&b)));
+}
