@@ -1,0 +1,26 @@
+//! The controllers: each compares what is with what was asked for and acts through the API. One module each: a view from
+//! caches, and a pure plan. They never know the store.
+
+pub mod context;
+mod root_ca;
+mod service_account;
+
+pub use context::{ControllerHealth, Settings};
+
+use context::Context;
+use nauplius_base::task::Group;
+use nauplius_client::Client;
+
+/// Starts every controller in `group`. `client` acts as `system:kube-controller-manager`; `as_account` gives the client of a
+/// service account in `kube-system`, for each controller writes as its own.
+pub fn run(
+    client: Client,
+    as_account: impl Fn(&str) -> Client + Send + Sync + 'static,
+    settings: Settings,
+    group: &Group,
+) -> ControllerHealth {
+    let context = Context::new(client, Box::new(as_account), settings, group);
+    service_account::start(&context);
+    root_ca::start(&context);
+    context.start()
+}
