@@ -5,14 +5,18 @@ pub mod error;
 pub mod field;
 pub mod gvk;
 pub mod intstr;
+pub mod json;
 pub mod metadata;
 pub mod names;
+pub mod normalize;
 pub mod object;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
 mod status;
 pub mod time;
+pub mod yaml;
 
 pub use error::ApiError;
 pub use object::Object;

@@ -1,0 +1,2 @@
+//! The codecs against upstream's own objects: each of them in each encoding.
+mod fixtures;
