@@ -36,7 +36,7 @@ pub mod toleration;
 mod tree;
 
 pub use body::{default_body, validate_body};
-pub use builtin::builtin;
+pub use builtin::{builtin, prepared};
 pub use core::pod::{BindError, bind as bind_pod, validate_binding};
 
 pub use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};

@@ -1,12 +1,16 @@
 //! PersistentVolumeClaim: a wish for storage.
 
+use super::pod_diff::diff;
 use crate::check::{self, Errors, NOT_POSITIVE};
-use crate::label_selector;
-use crate::resource::{check_amount, quantity};
-use crate::tree::{get, list, texts};
+use crate::describe::describe;
+use crate::kind::{Column, Descriptor, Kind, carry};
+use crate::resource::{canonicalize_requirements, check_amount, quantity};
+use crate::table::{self, string, wide};
+use crate::tree::{at, child, default, equal, get, is_unset, list, same, set, text, texts};
+use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -47,5 +51,188 @@ pub(crate) fn access_modes(spec: &Value, path: &Path, errors: &mut Errors) {
     let exclusive = modes.contains(&"ReadWriteOncePod");
     if exclusive && modes.iter().any(|mode| *mode != "ReadWriteOncePod" && ACCESS_MODES.contains(mode)) {
         errors.push(FieldError::forbidden(&path, "may not use ReadWriteOncePod with other access modes"));
+    }
+}
+
+pub(crate) struct PersistentVolumeClaim(Descriptor);
+
+pub(crate) fn kind() -> PersistentVolumeClaim {
+    let descriptor = describe("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]);
+    PersistentVolumeClaim(descriptor.defaults(set_defaults).status().done())
+}
+
+fn set_defaults(object: &mut Value) {
+    default(child(object, "status"), "phase", "Pending");
+    let spec = child(object, "spec");
+    default(spec, "volumeMode", "Filesystem");
+    child(spec, "resources");
+    canonicalize_requirements(spec);
+}
+
+impl Kind for PersistentVolumeClaim {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
+    fn initial_status(&self, _object: &Value) -> Value {
+        json!({"phase": "Pending"})
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        validate_spec(&object["spec"], &Path::new("spec"), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        immutable_rest(new, old, &mut errors);
+        let path = Path::new("spec").children(&["resources", "requests", "storage"]);
+        let storage = |object: &Value| quantity(at(object, &["spec", "resources", "requests", "storage"]));
+        let held = quantity(at(old, &["status", "capacity", "storage"]));
+        if storage(new) < storage(old) && storage(new) <= held {
+            errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+        }
+        check::immutable(&new["spec"], &old["spec"], "volumeMode", &Path::root(), &mut errors);
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            table::name(),
+            string("Status", "Whether the claim has a volume."),
+            string("Volume", "The volume that it has."),
+            string("Capacity", "How much it holds."),
+            string("Access Modes", "How it can be used."),
+            string("StorageClass", "The class of storage that is wanted."),
+            string("VolumeAttributesClass", "The class of attributes that is wanted."),
+            table::age(),
+            wide(string("VolumeMode", "Files, or a device.")),
+        ]
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let is_bound = !is_unset(spec, "volumeName");
+        let when_bound = |cell: String| if is_bound { cell } else { String::new() };
+        vec![
+            table::name_cell(object),
+            phase(object).into(),
+            text(spec, "volumeName").into(),
+            when_bound(quantity(at(status, &["capacity", "storage"])).canonical()).into(),
+            when_bound(access_modes_cell(status)).into(),
+            text(spec, "storageClassName").into(),
+            or_unset(spec, "volumeAttributesClassName"),
+            table::age_cell(object, now_s),
+            or_unset(spec, "volumeMode"),
+        ]
+    }
+}
+
+/// The phase of a claim or volume, or that it is going.
+pub(super) fn phase(object: &Value) -> &str {
+    let is_going = get(&object["metadata"], "deletionTimestamp").is_some();
+    if is_going { "Terminating" } else { text(&object["status"], "phase") }
+}
+
+/// A field, or `<unset>`.
+pub(super) fn or_unset(spec: &Value, key: &str) -> Value {
+    get(spec, key).cloned().unwrap_or_else(|| "<unset>".into())
+}
+
+/// Access modes in short.
+pub(super) fn access_modes_cell(object: &Value) -> String {
+    let modes = texts(object, "accessModes");
+    let short = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let shown = short.into_iter().filter(|(mode, _)| modes.contains(mode)).map(|(_, short)| short);
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// A claim changes its size when it is bound, gets its volume once, and otherwise stays.
+fn immutable_rest(new: &Value, old: &Value, errors: &mut Errors) {
+    let (mut spec, mut old_spec) = (new["spec"].clone(), old["spec"].clone());
+    if is_unset(&old_spec, "volumeName") {
+        carry(&mut old_spec, &spec, "volumeName");
+    }
+    if get(&old_spec, "storageClassName").is_none() {
+        carry(&mut old_spec, &spec, "storageClassName");
+    }
+    if text(&new["status"], "phase") == "Bound" {
+        let storage = at(&old_spec, &["resources", "requests", "storage"]).clone();
+        set(child(child(&mut spec, "resources"), "requests"), "storage", storage);
+        if !same(&spec, &old_spec, "volumeAttributesClassName") {
+            carry(&mut spec, &old_spec, "volumeAttributesClassName");
+        }
+    }
+    if !equal(&spec, &old_spec) {
+        let detail = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            diff(&old_spec, &spec)
+        );
+        errors.push(FieldError::forbidden(&Path::new("spec"), detail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{created, creation, row, updated};
+
+    fn claim(size: &str) -> Value {
+        json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
+    }
+
+    #[test]
+    fn claims_are_filled_and_checked() {
+        let stored = created(&kind(), claim("1024Mi"));
+        assert_eq!(
+            (&stored["spec"]["volumeMode"], &stored["status"]["phase"]),
+            (&json!("Filesystem"), &json!("Pending"))
+        );
+        assert_eq!(stored["spec"]["resources"]["requests"]["storage"], "1Gi");
+        creation(
+            &kind(),
+            json!({}),
+            &[
+                "spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.resources[storage]: Required value",
+            ],
+        );
+        creation(
+            &kind(),
+            claim("0"),
+            &["spec.resources[storage]: Invalid value: \"0\": must be greater than zero"],
+        );
+    }
+
+    #[test]
+    fn a_claim_stays() {
+        updated(
+            &kind(),
+            &claim("1Gi"),
+            claim("2Gi"),
+            &[
+                "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+             claims\n  - resources.requests.storage: \"1Gi\"\n  + resources.requests.storage: \"2Gi\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_row_shows_what_is_bound() {
+        let mut object = claim("1Gi");
+        row(&kind(), object.clone(), json!(["x", "", "", "", "", "", "<unset>", "75s", "<unset>"]));
+        object["spec"]["volumeName"] = "v".into();
+        object["status"] = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany", "ReadWriteOnce"]});
+        row(&kind(), object, json!(["x", "Bound", "v", "1Gi", "RWO,ROX", "", "<unset>", "75s", "<unset>"]));
     }
 }

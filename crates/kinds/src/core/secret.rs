@@ -97,11 +97,11 @@ fn check_type(object: &Value, path: &Path, errors: &mut Errors) {
     let has = |key: &str| get(&object["data"], key).is_some();
     let mut require = |key: &str| errors.push(FieldError::required(&path.key(key), ""));
     match text(object, "type") {
-        "kubernetes.io/service-account-token" => {
-            if text(at(object, &["metadata", "annotations"]), SERVICE_ACCOUNT_NAME).is_empty() {
-                let path = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT_NAME);
-                errors.push(FieldError::required(&path, ""));
-            }
+        "kubernetes.io/service-account-token"
+            if text(at(object, &["metadata", "annotations"]), SERVICE_ACCOUNT_NAME).is_empty() =>
+        {
+            let path = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT_NAME);
+            errors.push(FieldError::required(&path, ""));
         }
         "kubernetes.io/dockercfg" => check_json(object, ".dockercfg", path, errors),
         "kubernetes.io/dockerconfigjson" => check_json(object, ".dockerconfigjson", path, errors),

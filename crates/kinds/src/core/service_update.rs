@@ -91,7 +91,8 @@ pub(super) fn validate(spec: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let path = Path::new("spec");
     let named = text(spec, "type") == "ExternalName" || text(old, "type") == "ExternalName";
-    if !named && !(is_headless(spec) && is_headless(old)) {
+    let both_headless = is_headless(spec) && is_headless(old);
+    if !named && !both_headless {
         kept(spec, old, "clusterIPs", "primary clusterIP can not be unset", "clusterIP", &path, &mut errors);
     }
     if !named && !is_headless(spec) && !is_headless(old) {
