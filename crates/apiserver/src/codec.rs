@@ -2,10 +2,11 @@
 //! not known here.
 
 use crate::error::ApiResult;
-use crate::negotiate::Format;
+use crate::negotiate::{Format, JSON, YAML};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::{GroupVersion, GroupVersionKind};
 use nauplius_meta::normalize::{self, Mode, StrictIssue};
+use nauplius_meta::protobuf::{self, ProtobufError};
 use nauplius_meta::{json, schema, yaml};
 use serde_json::Value;
 
@@ -33,6 +34,9 @@ pub(crate) fn decode(
     format: Format,
     expected: &GroupVersionKind,
 ) -> Result<Decoded, DecodeError> {
+    if format == Format::Protobuf {
+        return decode_protobuf(body, expected);
+    }
     let tree = tree(body, format).map_err(|message| DecodeError::NotAnObject { message })?;
     let mut object = tree.value;
     if !object.is_object() {
@@ -45,6 +49,18 @@ pub(crate) fn decode(
         strict.extend(normalise(&mut object, &gvk)?);
     }
     Ok(Decoded { object, gvk, strict })
+}
+
+fn decode_protobuf(body: &[u8], expected: &GroupVersionKind) -> Result<Decoded, DecodeError> {
+    let not_an_object = |error: ProtobufError| DecodeError::NotAnObject { message: error.to_string() };
+    let envelope = protobuf::open(body).map_err(not_an_object)?;
+    let named = !envelope.kind.is_empty() || !envelope.api_version.is_empty();
+    let gvk = if named { envelope.gvk().unwrap_or_else(|| expected.clone()) } else { expected.clone() };
+    let object = match schema::lookup_kind(&gvk).filter(|_| gvk == *expected) {
+        Some(ty) => protobuf::decode(body, ty).map_err(not_an_object)?,
+        None => Value::Null,
+    };
+    Ok(Decoded { object, gvk, strict: Vec::new() })
 }
 
 /// Brings a tree into the form of its kind, when that is a built-in one. Returns the fields that were dropped.
@@ -76,7 +92,13 @@ fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String> {
             let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
             yaml::decode_strict(text).map_err(|error| error.to_string())
         }
-        Format::Protobuf => Err("protobuf bodies are not read yet; send application/json".to_owned()),
+        Format::Protobuf => {
+            let envelope = protobuf::open(body).map_err(|error| error.to_string())?;
+            let kind = envelope.gvk().as_ref().and_then(schema::lookup_kind);
+            let ty = kind.ok_or_else(|| format!("no kind {:?} is registered", envelope.kind))?;
+            let value = protobuf::decode(body, ty).map_err(|error| error.to_string())?;
+            Ok(json::Decoded { value, duplicates: Vec::new() })
+        }
     }
 }
 
@@ -91,13 +113,17 @@ pub(crate) fn to_yaml(value: &Value) -> Vec<u8> {
 }
 
 /// A tree in Kubernetes' protobuf envelope.
-pub(crate) fn to_protobuf(_value: &Value) -> ApiResult<Vec<u8>> {
-    Err(ApiError::NotAcceptable(vec!["application/json".to_owned()]))
+pub(crate) fn to_protobuf(value: &Value) -> ApiResult<Vec<u8>> {
+    let kind = GroupVersionKind::of(value).map_err(|error| ApiError::internal(error.to_string()))?;
+    // Kinds without a table (custom resources) have no protobuf form.
+    let ty = schema::lookup_kind(&kind)
+        .ok_or_else(|| ApiError::NotAcceptable(vec![JSON.to_owned(), YAML.to_owned()]))?;
+    protobuf::encode(value, ty).map_err(|error| ApiError::internal(error.to_string()))
 }
 
-/// A watch event in protobuf, without its length.
-pub(crate) fn protobuf_watch_event(_event: &str, _object: &Value) -> ApiResult<Vec<u8>> {
-    Err(ApiError::NotAcceptable(vec!["application/json".to_owned()]))
+/// A watch event in protobuf, with its length in front.
+pub(crate) fn protobuf_watch_event(event: &str, object: &Value) -> ApiResult<Vec<u8>> {
+    Ok(protobuf::watch_frame(event, &to_protobuf(object)?))
 }
 
 /// Decodes a body that must be of `expected`, for resources that are not stored.

@@ -94,10 +94,7 @@ impl Frames {
     }
 
     fn protobuf(&self, out: &mut Vec<u8>, event: EventType, object: &Value) -> ApiResult<()> {
-        let frame = codec::protobuf_watch_event(event.as_str(), object)?;
-        let length = u32::try_from(frame.len()).map_err(|_| ApiError::internal("an event is too large"))?;
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&frame);
+        out.extend_from_slice(&codec::protobuf_watch_event(event.as_str(), object)?);
         Ok(())
     }
 }

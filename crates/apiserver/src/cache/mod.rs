@@ -65,10 +65,20 @@ impl Caches {
     /// Empty caches of stored kinds; [`Caches::run`] fills them.
     pub fn new(store: Arc<dyn Store>, kinds: &[Arc<dyn Kind>]) -> Arc<Self> {
         let mut resources = Resources::default();
-        for kind in kinds.iter().filter(|kind| kind.descriptor().verbs.stored) {
+        let stored = |kind: &&Arc<dyn Kind>| kind.descriptor().verbs.stored;
+        let (views, own): (Vec<_>, Vec<_>) =
+            kinds.iter().filter(stored).partition(|kind| kind.descriptor().stored_as.is_some());
+        for kind in own {
             let cache = Arc::new(ResourceCache::new(Arc::clone(kind)));
             resources.by_prefix.insert(cache.prefix_below_root().to_owned(), Arc::clone(&cache));
             resources.by_name.insert(cache.group_resource(), cache);
+        }
+        for kind in views {
+            let descriptor = kind.descriptor();
+            let Some((group, plural)) = &descriptor.stored_as else { continue };
+            let shared = resources.by_name.get(&GroupResource::new(group.clone(), plural.clone())).cloned();
+            let name = GroupResource::new(descriptor.group.clone(), descriptor.plural.clone());
+            resources.by_name.extend(shared.map(|shared| (name, shared)));
         }
         Arc::new(Self { store, resources: RwLock::new(resources), progress: watch::Sender::new(0) })
     }
@@ -86,7 +96,7 @@ impl Caches {
 
     fn all(&self) -> Vec<Arc<ResourceCache>> {
         let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
-        resources.by_name.values().cloned().collect()
+        resources.by_prefix.values().cloned().collect()
     }
 
     /// The resource that a store key belongs to: `/registry/pods/...` or `/registry/apps/deployments/...`.

@@ -1,7 +1,7 @@
 //! What single kinds need of other objects: allocations in the same transaction, deletions that wait, subresources. The registry
 //! calls hooks by resource and knows no kind; a hook knows its kind and nothing of HTTP.
 
-mod binding;
+pub(crate) mod binding;
 mod eviction;
 mod namespaces;
 mod ports;

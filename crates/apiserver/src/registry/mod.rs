@@ -54,6 +54,8 @@ pub(crate) struct Resource {
     pub group_resource: GroupResource,
     pub group_kind: GroupKind,
     store: Arc<dyn Store>,
+    /// What stored bytes say they are.
+    hub_kind: String,
     hub_api_version: String,
     leases: LeasePool,
 }
@@ -64,11 +66,13 @@ impl Registry {
         let resources = config.kinds.iter().filter_map(|kind| {
             let descriptor = kind.descriptor();
             let cache = config.caches.resource(&descriptor.group, &descriptor.plural)?;
-            let group_resource = cache.group_resource();
+            let group_resource = GroupResource::new(descriptor.group.clone(), descriptor.plural.clone());
+            let stored = cache.kind().descriptor();
             let resource = Resource {
+                hub_kind: stored.kind.to_string(),
+                hub_api_version: convert::api_version(stored, &stored.hub),
                 hooks: hooks::of(&group_resource, config),
                 group_kind: GroupKind::new(descriptor.group.clone(), descriptor.kind.clone()),
-                hub_api_version: convert::api_version(descriptor, &descriptor.hub),
                 leases: LeasePool::new(descriptor.ttl_s),
                 kind: Arc::clone(kind),
                 caches: Arc::clone(&config.caches),
@@ -101,6 +105,9 @@ impl Resource {
 
 /// Answers a request for a stored resource or one of its subresources.
 pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> ApiResult<Reply> {
+    if call.info.verb == "create" && call.info.group.is_empty() && call.info.resource == "bindings" {
+        return bindings(server, call, body).await;
+    }
     let resource = Arc::clone(server.registry.serving(&call.info)?);
     let scope = Scope::new(Arc::clone(server), resource, Arc::clone(call))?;
     let info = &call.info;
@@ -124,7 +131,14 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body)
     }
 }
 
-/// Reads and decodes the body of a write.
+/// `POST /api/v1/namespaces/{namespace}/bindings`, the older way to bind a pod.
+async fn bindings(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> ApiResult<Reply> {
+    let pods = server.registry.resource("", "pods").ok_or(ApiError::PathNotFound)?;
+    let scope = Scope::new(Arc::clone(server), Arc::clone(pods), Arc::clone(call))?;
+    hooks::binding::bind(&scope, body).await
+}
+
+/// Reads the body of a write.
 pub(crate) async fn read_body(
     scope: &Scope,
     body: Body,

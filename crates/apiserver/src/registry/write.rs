@@ -211,7 +211,7 @@ impl Resource {
     }
 
     fn encode(&self, object: &Value) -> ApiResult<Bytes> {
-        let encoded = encode_stored(object, &self.kind.descriptor().kind, &self.hub_api_version);
+        let encoded = encode_stored(object, &self.hub_kind, &self.hub_api_version);
         encoded.map(Bytes::from).map_err(|error| ApiError::internal(error.to_string()))
     }
 }
