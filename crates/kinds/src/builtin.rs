@@ -49,5 +49,8 @@ pub fn prepared() -> Vec<Arc<dyn Kind>> {
         Arc::new(core::persistent_volume_claim::kind()),
         Arc::new(core::replication_controller::kind()),
         Arc::new(core::resource_quota::kind()),
+        Arc::new(apps::controller_revision::kind()),
+        Arc::new(apps::daemon_set::kind()),
+        Arc::new(apps::stateful_set::kind()),
     ]
 }

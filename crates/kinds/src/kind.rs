@@ -227,7 +227,7 @@ pub trait Kind: Send + Sync + 'static {
         String::new()
     }
 
-    /// Seconds of grace for a deletion: `None` deletes at once. `requested` is `gracePeriodSeconds` of the options.
+    /// Seconds of grace for a deletion: `None` and `Some(0)` delete at once. `requested` is `gracePeriodSeconds` of the options.
     fn grace_period_s(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
     }

@@ -1,7 +1,10 @@
 //! The kinds of the group apps.
 
+pub(crate) mod controller_revision;
+pub(crate) mod daemon_set;
 pub(crate) mod deployment;
 pub(crate) mod replica_set;
+pub(crate) mod stateful_set;
 
 use crate::check::{self, Errors};
 use crate::label_selector;
@@ -15,6 +18,12 @@ fn validate_replicas(spec: &Value, kind: &str, errors: &mut Errors) {
     let path = Path::new("spec");
     check::nonnegative(spec, "replicas", &path, errors);
     check::nonnegative(spec, "minReadySeconds", &path, errors);
+    validate_selected_template(spec, "deployment", kind, errors);
+}
+
+/// A selector that is not empty, which `owner` may not have, and a template that it selects.
+fn validate_selected_template(spec: &Value, owner: &str, kind: &str, errors: &mut Errors) {
+    let path = Path::new("spec");
     let selector_path = path.child("selector");
     let selector = get(spec, "selector");
     match selector {
@@ -22,7 +31,7 @@ fn validate_replicas(spec: &Value, kind: &str, errors: &mut Errors) {
         Some(selector) => {
             label_selector::validate(selector, &selector_path, errors);
             if label_selector::is_empty(selector) {
-                let detail = "empty selector is invalid for deployment";
+                let detail = format!("empty selector is invalid for {owner}");
                 errors.push(FieldError::invalid(&selector_path, selector.clone(), detail));
             }
         }

@@ -26,6 +26,11 @@ pub(crate) fn kind() -> Namespace {
 
 fn set_defaults(object: &mut Value) {
     default(child(object, "status"), "phase", "Active");
+    label_with_name(object);
+}
+
+/// A namespace can be selected by its name. A generated name is known only when the object is prepared.
+fn label_with_name(object: &mut Value) {
     let name = text(&object["metadata"], "name").to_owned();
     if !name.is_empty() {
         set(child(&mut object["metadata"], "labels"), NAME_LABEL, name);
@@ -39,6 +44,7 @@ impl Kind for Namespace {
 
     fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
         set(object, "status", json!({"phase": "Active"}));
+        label_with_name(object);
         let mut finalizers = texts(&object["spec"], "finalizers");
         if !finalizers.contains(&FINALIZER) {
             finalizers.push(FINALIZER);

@@ -8,7 +8,7 @@ use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::name;
 use crate::pod_requests::Shape;
 use crate::pod_template::{Owner, default_pod, mirror_service_account, validate_annotations, validate_spec};
-use crate::tree::{child, count, each, flag, get, is_unset, list, number, set, text, texts, with};
+use crate::tree::{child, each, flag, get, is_unset, list, number, set, text, texts, with};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -280,8 +280,6 @@ pub fn bind(pod: &mut Value, binding: &Value, now: &str) -> Result<(), BindError
         return Err(BindError::Gated { pod: name });
     }
     set(child(pod, "spec"), "nodeName", text(&binding["target"], "name"));
-    let generation = count(&pod["metadata"], "generation");
-    set(&mut pod["metadata"], "generation", generation + 1);
     for (key, value) in crate::tree::entries(&binding["metadata"], "annotations") {
         set(child(&mut pod["metadata"], "annotations"), key, value.clone());
     }
@@ -293,8 +291,7 @@ fn set_scheduled(pod: &mut Value, now: &str) {
     let status = child(pod, "status");
     let mut conditions = list(status, "conditions").to_vec();
     let old = conditions.iter().position(|condition| text(condition, "type") == "PodScheduled");
-    let mut condition =
-        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
     match old {
         Some(index) => {
             if text(&conditions[index], "status") == "True" {
