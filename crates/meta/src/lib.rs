@@ -10,6 +10,7 @@ pub mod metadata;
 pub mod names;
 pub mod normalize;
 pub mod object;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;

@@ -6,7 +6,7 @@ mod zero;
 
 use serde_json::Value;
 
-use crate::json::Place;
+use crate::json::{Decoded, Place};
 use crate::schema::{Container, Field, Kind, TypeRef, lookup_type};
 
 pub use error::{DecodeError, StrictIssue, strict_error};
@@ -31,6 +31,19 @@ pub fn normalize(value: &mut Value, ty: TypeRef, mode: Mode) -> Result<Vec<Stric
     }
     walker.structure(value, ty, &Place::Root)?;
     Ok(walker.issues)
+}
+
+/// Brings a tree that was just read into the form of the type; fields that stood in it twice come first among the issues.
+pub fn normalize_decoded(
+    decoded: Decoded,
+    ty: TypeRef,
+    mode: Mode,
+) -> Result<(Value, Vec<StrictIssue>), DecodeError> {
+    let Decoded { mut value, duplicates } = decoded;
+    let mut issues: Vec<_> = duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
+    issues.extend(normalize(&mut value, ty, mode)?);
+    issues.truncate(MAX_ISSUES);
+    Ok((value, issues))
 }
 
 /// Writes the zero values that Go writes where fields are missing, after something was removed from a normalised tree.

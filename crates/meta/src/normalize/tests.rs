@@ -184,3 +184,15 @@ fn schemas_of_custom_resources_are_checked() {
     let mut bad = schema(json!({"additionalProperties": 5}));
     assert!(normalize(&mut bad, definition, Mode::Full).is_err());
 }
+
+#[test]
+fn duplicates_are_reported_before_unknown_fields() {
+    let decoded =
+        crate::json::decode_strict(br#"{"spec": {"nodeName": "a", "x": 1, "nodeName": "b"}}"#).unwrap();
+    let (value, issues) = normalize_decoded(decoded, pod(), Mode::Full).unwrap();
+    assert_eq!(value["spec"]["nodeName"], "b");
+    assert_eq!(
+        strict_error(&issues),
+        "strict decoding error: duplicate field \"spec.nodeName\", unknown field \"spec.x\""
+    );
+}
