@@ -5,7 +5,7 @@
 use crate::spdy::Headers;
 use crate::{CHUNK_BYTES, CONTROL_QUEUE, OUTBOX_CHUNKS, StreamError};
 use bytes::{Bytes, BytesMut};
-use nauplius_base::time::MissedTickBehavior;
+use nauplius_base::time::{Instant, MissedTickBehavior, monotonic};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -88,23 +88,28 @@ impl Outbox {
     }
 }
 
-/// Counts what was written, so that others see whether anything was.
+/// Counts what was written, and when, so that others see whether anything was.
 #[derive(Debug, Clone)]
-pub(crate) struct Activity(Arc<watch::Sender<u64>>);
+pub(crate) struct Activity(Arc<watch::Sender<(u64, Instant)>>);
 
 impl Activity {
     pub(crate) fn count(&self) -> u64 {
-        *self.0.borrow()
+        self.0.borrow().0
+    }
+
+    /// When something was written last, or the connection began.
+    pub(crate) fn last(&self) -> Instant {
+        self.0.borrow().1
     }
 
     /// Waits until more than `written` was written.
     pub(crate) async fn after(&self, written: u64) {
         // The sender lives in self, so waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(|count| *count > written).await;
+        let _ = self.0.subscribe().wait_for(|(count, _)| *count > written).await;
     }
 
     fn note(&self) {
-        self.0.send_modify(|count| *count += 1);
+        self.0.send_modify(|(count, at)| (*count, *at) = (*count + 1, monotonic()));
     }
 }
 
@@ -153,7 +158,7 @@ where
         unused,
         drained: CancellationToken::new(),
         closed: CancellationToken::new(),
-        activity: Activity(Arc::new(watch::Sender::new(0))),
+        activity: Activity(Arc::new(watch::Sender::new((0, monotonic())))),
     };
     let writer = Writer {
         io,

@@ -2,9 +2,8 @@
 
 use crate::outbox::Way;
 use crate::{StreamError, Timeouts};
-use nauplius_base::time::sleep;
+use nauplius_base::time::{monotonic, sleep_until};
 use std::future::Future;
-use std::time::Duration;
 
 /// Waits for `read`. Ends with [`StreamError::Closed`] when the connection is over and [`StreamError::Idle`] in silence.
 pub(crate) async fn within<T>(
@@ -13,19 +12,21 @@ pub(crate) async fn within<T>(
     read: impl Future<Output = Result<T, StreamError>>,
 ) -> Result<T, StreamError> {
     tokio::pin!(read);
+    let mut since = monotonic();
     loop {
         let lingering = way.drained.is_cancelled();
         let limit = if lingering { Some(timeouts.linger) } else { timeouts.idle };
-        let written = way.activity.count();
         tokio::select! {
             biased;
             () = way.closed.cancelled() => return Err(StreamError::Closed),
             result = &mut read => return result,
-            () = way.drained.cancelled(), if !lingering => {}
-            () = sleep(limit.unwrap_or(Duration::MAX)), if limit.is_some() => {
-                if lingering || way.activity.count() == written {
+            () = way.drained.cancelled(), if !lingering => since = monotonic(),
+            () = sleep_until(since + limit.unwrap_or_default()), if limit.is_some() => {
+                let written = way.activity.last();
+                if lingering || written <= since {
                     return Err(StreamError::Idle);
                 }
+                since = written;
             }
         }
     }

@@ -5,8 +5,10 @@ use crate::server::{Body, Seen, answer, eventually, spawn_http, text};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use nauplius_streaming::TerminalSize;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -177,6 +179,46 @@ async fn kubectl_leaves_when_the_command_does() {
         assert_eq!(status.expect("kubectl ends").unwrap().code(), Some(4), "{version}");
         drop(stdin);
     }
+}
+
+/// `-it` with a real terminal: its size arrives, and kubectl leaves when the command does.
+#[tokio::test]
+async fn a_terminal_tells_its_size() {
+    for version in ["1.28", "1.33"] {
+        let Some(kubectl) = find(version) else { return };
+        let cluster = cluster().await;
+        let (controller, terminal) = terminal(132, 50);
+        let mut child = Command::new(&kubectl)
+            .args(["--server", &format!("http://{}", cluster.address)])
+            .args(["exec", "-it", "p", "--", "sizes", "1"])
+            .env_clear()
+            .env("HOME", cluster.home.path())
+            .stdin(terminal.try_clone().unwrap())
+            .stdout(terminal.try_clone().unwrap())
+            .stderr(terminal)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let status = nauplius_base::time::timeout(Duration::from_secs(30), child.wait()).await;
+        assert_eq!(status.expect("kubectl ends").unwrap().code(), Some(0), "{version}");
+        let size = TerminalSize { width: 132, height: 50 };
+        assert_eq!(cluster.seen.sizes.lock().unwrap().first(), Some(&size), "{version}");
+        drop(controller);
+    }
+}
+
+/// Both ends of a terminal of this size.
+fn terminal(columns: u16, rows: u16) -> (OwnedFd, OwnedFd) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let terminal = rustix::fs::open(&name, flags, rustix::fs::Mode::empty()).unwrap();
+    let size = rustix::termios::Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&controller, size).unwrap();
+    (controller, terminal)
 }
 
 async fn port_forward_works(version: &str, protocol: &str) {

@@ -88,6 +88,22 @@ async fn the_old_port_forward_names_its_ports() {
     assert_eq!(next(&mut client).await, Some(binary(b"\x00echo")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_ends_after_the_idle_timeout() {
+    let seen = Arc::new(Seen::default());
+    let path = "/exec?stdin=true&stdout=true&command=cat";
+    let mut client = open(&seen, path, None).await.unwrap();
+    assert_eq!(next(&mut client).await, Some(binary(b"\x01")));
+    let hour = Duration::from_secs(3600);
+    nauplius_base::time::sleep(3 * hour).await;
+    client.send(binary(b"\x00still here")).await.unwrap();
+    assert_eq!(next(&mut client).await, Some(binary(b"\x01still here")));
+    nauplius_base::time::sleep(3 * hour).await;
+    assert_eq!(*seen.ended.lock().unwrap(), 0);
+    nauplius_base::time::sleep(2 * hour).await;
+    assert_eq!(*seen.ended.lock().unwrap(), 1);
+}
+
 #[tokio::test]
 async fn unknown_protocols_are_forbidden() {
     let seen = Arc::new(Seen::default());
