@@ -7,6 +7,7 @@ pub(crate) mod replica_set;
 pub(crate) mod stateful_set;
 
 use crate::check::{self, Errors};
+use crate::core::pod_warnings;
 use crate::label_selector;
 use crate::pod_template;
 use crate::tree::get;
@@ -52,5 +53,7 @@ fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         return Vec::new();
     }
     let path = Path::new("spec").child("template").child("spec");
-    crate::core::pod_warnings::of_spec(&new["spec"]["template"]["spec"], &path)
+    let of_name = || pod_warnings::of_name(new, "Pod names and hostnames");
+    let of_name = if old.is_none() { of_name() } else { None };
+    of_name.into_iter().chain(pod_warnings::of_spec(&new["spec"]["template"]["spec"], &path)).collect()
 }

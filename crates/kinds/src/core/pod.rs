@@ -98,7 +98,8 @@ impl Kind for Pod {
         if old.is_some_and(|old| old.get("spec") == new.get("spec")) {
             return Vec::new();
         }
-        pod_warnings::of_spec(&new["spec"], &Path::new("spec"))
+        let of_name = old.is_none().then(|| pod_warnings::of_name(new, "the Pod's hostname")).flatten();
+        of_name.into_iter().chain(pod_warnings::of_spec(&new["spec"], &Path::new("spec"))).collect()
     }
 
     fn counts_generations(&self) -> bool {

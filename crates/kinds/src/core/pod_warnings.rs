@@ -2,6 +2,7 @@
 
 use crate::tree::{count, entries, flag, get, list, text};
 use nauplius_meta::field::Path;
+use nauplius_meta::names;
 use nauplius_meta::quantity::Quantity;
 use serde_json::Value;
 
@@ -12,6 +13,14 @@ const OLD_LABELS: &[(&str, &str)] = &[
     ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
     ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
 ];
+
+/// The warning about a name that makes a bad hostname; `used_in` says where the name goes.
+pub(crate) fn of_name(object: &Value, used_in: &str) -> Option<String> {
+    let problems = names::dns1123_label(text(&object["metadata"], "name"));
+    let advice = "which can result in surprising behavior; a DNS label is recommended";
+    (!problems.is_empty())
+        .then(|| format!("metadata.name: this is used in {used_in}, {advice}: [{}]", problems.join(" ")))
+}
 
 /// The warnings about a pod spec.
 pub(crate) fn of_spec(spec: &Value, path: &Path) -> Vec<String> {
@@ -105,6 +114,15 @@ fn duplicate_ports(container: &Value, path: &Path, warnings: &mut Vec<String>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_name_with_dots_makes_a_bad_hostname() {
+        let warning = of_name(&json!({"metadata": {"name": "a.b"}}), "the Pod's hostname");
+        let expected = "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+                        recommended: [must not contain dots]";
+        assert_eq!(warning.as_deref(), Some(expected));
+        assert_eq!(of_name(&json!({"metadata": {"name": "a"}}), ""), None);
+    }
 
     #[test]
     fn doubtful_fields_are_named() {
