@@ -1,0 +1,284 @@
+//! The embedded store alone: restarts, live watches, leases, compaction and its own clean-up.
+
+use bytes::Bytes;
+use nauplius_base::{task, time};
+use nauplius_store::embedded::{EmbeddedStore, Options};
+use nauplius_store::{
+    Compare, Event, ManualClock, Op, RangeRequest, Revision, Store, StoreError, Txn, TxnOutcome,
+    WatchMessage, WatchRequest, WatchStream,
+};
+use std::time::Duration;
+
+pub fn put(key: &str, value: impl Into<Bytes>) -> Op {
+    Op::Put { key: key.to_owned().into(), value: value.into(), lease: None }
+}
+
+pub async fn commit(store: &EmbeddedStore, ops: Vec<Op>) -> Revision {
+    match store.txn(Txn { compare: vec![], ops }).await.unwrap() {
+        TxnOutcome::Committed { revision, .. } => revision,
+        conflict @ TxnOutcome::Conflict { .. } => panic!("{conflict:?}"),
+    }
+}
+
+async fn events(watch: &mut WatchStream, count: usize) -> Vec<Event> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let message =
+            time::timeout(Duration::from_secs(20), watch.next()).await.expect("an event in time").unwrap();
+        if let WatchMessage::Events { events, .. } = message {
+            seen.extend(events);
+        }
+    }
+    seen
+}
+
+async fn get(store: &EmbeddedStore, key: &str) -> Option<Bytes> {
+    store.range(RangeRequest::key(key.to_owned())).await.unwrap().kvs.pop().map(|kv| kv.value)
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_a_restart() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    assert_eq!(store.revision().await, Ok(Revision(1)));
+    assert_eq!(commit(&store, vec![put("a", "1"), put("b", "2")]).await, Revision(2));
+    store.clone().close().await.unwrap();
+    assert_eq!(store.range(RangeRequest::key("a")).await, Err(StoreError::Closed));
+    assert_eq!(store.txn(Txn::default()).await, Err(StoreError::Closed));
+    assert_eq!(store.revision().await, Err(StoreError::Closed));
+
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    assert_eq!(get(&store, "b").await.unwrap(), "2");
+    assert_eq!(commit(&store, vec![Op::Delete { key: "a".into() }]).await, Revision(3));
+    assert!(store.check().await.unwrap().is_ok());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_so() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    let second = EmbeddedStore::open(scratch.path(), Options::default()).await.err();
+    assert_eq!(second, Some(StoreError::InUse { path: scratch.path().to_owned() }));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { txn_bytes: 100, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    let txn = |ops| store.txn(Txn { compare: vec![], ops });
+    assert_eq!(txn(vec![put("a", vec![0; 100])]).await, Err(StoreError::TooLarge { size: 101, limit: 100 }));
+    let twice = vec![put("a", "1"), Op::Delete { key: "a".into() }];
+    assert_eq!(txn(twice).await, Err(StoreError::DuplicateKey { key: "a".into() }));
+    let future = RangeRequest { at: Some(Revision(9)), ..RangeRequest::key("a") };
+    let refused = StoreError::FutureRevision { requested: Revision(9), current: Revision(1) };
+    assert_eq!(store.range(future).await, Err(refused));
+    store.close().await.unwrap();
+}
+
+/// Clients that increment counters with compares, while a watcher from the start and one from now on look on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_writers_and_watchers_see_one_order() {
+    const CLIENTS: usize = 16;
+    const WRITES: usize = 100;
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { ring_bytes: 20_000, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    let mut live = store.watch(WatchRequest::prefix("counter/", None)).await.unwrap();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let store = store.clone();
+            task::spawn("client", async move {
+                for _ in 0..WRITES {
+                    increment(&store, &format!("counter/{}", client % 3)).await;
+                }
+            })
+        })
+        .collect();
+    let seen = events(&mut live, CLIENTS * WRITES).await;
+    for client in clients {
+        client.await.unwrap();
+    }
+    let revisions: Vec<i64> = seen.iter().map(|event| event.revision().0).collect();
+    assert_eq!(revisions, (2..2 + (CLIENTS * WRITES) as i64).collect::<Vec<_>>());
+    for event in &seen {
+        let Event::Put { kv, previous } = event else { panic!("{event:?}") };
+        let before = previous.as_ref().map_or(0, |kv| number(&kv.value));
+        assert_eq!(number(&kv.value), before + 1, "a lost update");
+        assert_eq!(kv.version, before + 1);
+    }
+    let mut replayed = store.watch(WatchRequest::prefix("counter/", Some(Revision(2)))).await.unwrap();
+    assert_eq!(events(&mut replayed, seen.len()).await, seen);
+    assert!(store.check().await.unwrap().is_ok());
+    store.close().await.unwrap();
+    assert_eq!(live.next().await, Err(StoreError::Closed));
+}
+
+fn number(value: &[u8]) -> i64 {
+    std::str::from_utf8(value).unwrap().parse().unwrap()
+}
+
+async fn increment(store: &EmbeddedStore, key: &str) {
+    let key = Bytes::from(key.to_owned());
+    let mut current = store.range(RangeRequest::key(key.clone())).await.unwrap().kvs.pop();
+    loop {
+        let mod_revision = current.as_ref().map_or(Revision::ZERO, |kv| kv.mod_revision);
+        let value = (current.as_ref().map_or(0, |kv| number(&kv.value)) + 1).to_string().into();
+        let txn = Txn {
+            compare: vec![Compare { key: key.clone(), mod_revision }],
+            ops: vec![Op::Put { key: key.clone(), value, lease: None }],
+        };
+        match store.txn(txn).await.unwrap() {
+            TxnOutcome::Committed { .. } => return,
+            TxnOutcome::Conflict { current: mut compared, .. } => current = compared.remove(0),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cancelled_loses_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { ring_bytes: 500, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    for number in 0..50 {
+        commit(&store, vec![put("a", number.to_string())]).await;
+    }
+    let mut watch = store.watch(WatchRequest::prefix("", Some(Revision(2)))).await.unwrap();
+    let mut seen = 0;
+    while seen < 50 {
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now() => {}
+            message = watch.next() => {
+                let WatchMessage::Events { events, .. } = message.unwrap() else { continue };
+                for event in events {
+                    seen += 1;
+                    assert_eq!(event.revision(), Revision(seen + 1));
+                }
+            }
+        }
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_is_told_while_a_reader_waits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    let mut watch = store.watch(WatchRequest::prefix("idle/", None)).await.unwrap();
+    let progress = watch.progress();
+    let waiting = task::spawn("reader", async move { watch.next().await });
+    let revision = commit(&store, vec![put("busy/a", "1")]).await;
+    progress.request();
+    let message = time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    assert_eq!(message, Ok(WatchMessage::Progress { revision }));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn leases_outlive_a_restart_and_end_by_themselves() {
+    let scratch = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new();
+    let options = || Options { clock: clock.clock(), ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options()).await.unwrap();
+    let lease = store.lease_grant(1000).await.unwrap();
+    let leased = |key: &'static str| Op::Put { key: key.into(), value: "x".into(), lease: Some(lease) };
+    commit(&store, vec![leased("a"), leased("b"), leased("c"), put("d", "stays")]).await;
+    commit(&store, vec![put("c", "no longer attached")]).await;
+    clock.advance(900);
+    store.close().await.unwrap();
+
+    let store = EmbeddedStore::open(scratch.path(), options()).await.unwrap();
+    clock.advance(900);
+    store.expire_leases().await.unwrap();
+    assert!(get(&store, "a").await.is_some(), "the restart gave it its whole time again");
+    let mut watch = store.watch(WatchRequest::prefix("", None)).await.unwrap();
+    clock.advance(100);
+    store.expire_leases().await.unwrap();
+    let ended = events(&mut watch, 2).await;
+    assert!(
+        ended.iter().all(|event| matches!(event, Event::Delete { revision: Revision(4), .. })),
+        "{ended:?}"
+    );
+    assert_eq!(store.lease_keep_alive(lease).await, Err(StoreError::LeaseNotFound(lease)));
+    let late = store.txn(Txn { compare: vec![], ops: vec![leased("e")] }).await;
+    assert_eq!(late, Err(StoreError::LeaseNotFound(lease)));
+    assert_eq!(store.range(RangeRequest::prefix("")).await.unwrap().count, 2);
+    assert!(store.check().await.unwrap().is_ok());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_ends_on_the_system_clock() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    let lease = store.lease_grant(50).await.unwrap();
+    let mut watch = store.watch(WatchRequest::prefix("", None)).await.unwrap();
+    commit(&store, vec![Op::Put { key: "a".into(), value: "x".into(), lease: Some(lease) }]).await;
+    let seen = events(&mut watch, 2).await;
+    assert!(matches!(seen[1], Event::Delete { .. }));
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_files_stay_bounded() {
+    const VALUE_BYTES: usize = 4000;
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_pages: 256, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        for batch in 0..40 {
+            let keys = (0..25).map(|key| put(&format!("key-{}", batch % 4 * 25 + key), vec![0; VALUE_BYTES]));
+            commit(&store, keys.collect()).await;
+        }
+        store.compact(store.revision().await.unwrap()).await.unwrap();
+        store.settle().await.unwrap();
+        sizes.push(store.size_bytes().await.unwrap());
+    }
+    assert!(sizes[5] <= sizes[1] + sizes[1] / 20, "{sizes:?}");
+    let report = store.check().await.unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    // The newest of each key; what the compacted revision itself replaced is kept for watches from there.
+    assert_eq!((report.keys, report.changes), (100, 125));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_spike_is_given_back() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    for number in 0..20 {
+        commit(&store, vec![put(&format!("big-{number}"), vec![7; 1 << 20])]).await;
+    }
+    let large = store.size_bytes().await.unwrap();
+    let keys = (0..20).map(|number| Op::Delete { key: format!("big-{number}").into() });
+    commit(&store, keys.collect()).await;
+    let last = commit(&store, vec![put("small", "x")]).await;
+    store.compact(last).await.unwrap();
+    store.settle().await.unwrap();
+    let small = store.size_bytes().await.unwrap();
+    assert!(large > 20 << 20 && small < 8 << 20, "{large} then {small}");
+    assert!(store.check().await.unwrap().is_ok());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_value_is_found() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    commit(&store, vec![put("a", "precious")]).await;
+    store.close().await.unwrap();
+    let file = scratch.path().join("store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(8).position(|window| window == b"precious").unwrap();
+    bytes[at] = b'q';
+    std::fs::write(&file, bytes).unwrap();
+
+    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
+    assert!(matches!(store.range(RangeRequest::key("a")).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(store.check().await.unwrap().problems.len(), 1);
+    store.close().await.unwrap();
+}

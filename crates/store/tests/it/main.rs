@@ -1,0 +1,6 @@
+//! What the embedded store promises, tried from outside.
+
+mod embedded;
+mod full_disk;
+mod kill;
+mod model;
