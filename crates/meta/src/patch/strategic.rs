@@ -187,32 +187,25 @@ fn merge_field(original: &mut Object, name: &str, patch: Value, shape: Shape) ->
         return Ok(());
     }
     // A null in the original is as good as nothing.
-    let Some(current) = original.get_mut(name).filter(|current| !current.is_null()) else {
-        if deleted.is_none() {
-            let mut fresh = patch;
-            drop_directives(&mut fresh);
-            original.insert(name.to_owned(), fresh);
-        }
-        return Ok(());
-    };
-    *current = match (std::mem::take(current), patch) {
-        (Value::Object(fields), Value::Object(patch)) => {
+    let current = original.remove(name).filter(|current| !current.is_null());
+    let merged = match (current, patch) {
+        (Some(Value::Object(fields)), Value::Object(patch)) => {
             let plan = shape.plan(name)?;
             if plan.strategy.replace {
-                Value::Object(patch)
+                Some(Value::Object(patch))
             } else {
-                Value::Object(merge_maps(fields, patch, plan.shape)?)
+                Some(Value::Object(merge_maps(fields, patch, plan.shape)?))
             }
         }
-        (Value::Array(items), Value::Array(patch)) => {
+        (Some(Value::Array(items)), Value::Array(patch)) => {
             let plan = shape.plan(name)?;
-            Value::Array(list::merge(items, patch, &plan, deleted.is_some())?)
+            Some(Value::Array(list::merge(items, patch, &plan, deleted.is_some())?))
         }
-        (_, mut replacement) => {
-            drop_directives(&mut replacement);
-            replacement
-        }
+        // There is nothing to delete from.
+        (current, _) if deleted.is_some() => current,
+        (_, fresh) => without_directives(fresh),
     };
+    original.extend(merged.map(|merged| (name.to_owned(), merged)));
     Ok(())
 }
 
@@ -221,33 +214,31 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Merged {
     let Some(kept) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let Value::Array(kept) = kept else { return Err(StrategicError::RetainKeys) };
     let is_kept = |name: &str| kept.iter().any(|kept| kept.as_str() == Some(name));
-    let is_directive = |name: &str| name.starts_with(DELETE_FROM_LIST) || name.starts_with(SET_ORDER);
-    if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !is_kept(name)) {
+    if patch.iter().any(|(name, value)| !value.is_null() && !is_list_directive(name) && !is_kept(name)) {
         return Err(StrategicError::RetainKeys);
     }
     original.retain(|name, _| is_kept(name));
     Ok(())
 }
 
-/// What is added as it is must not carry directives or nulls into the object.
-fn drop_directives(value: &mut Value) {
+/// What is added as it is must not carry nulls or directives into the object; an object that says `$patch` is not added at all.
+fn without_directives(value: Value) -> Option<Value> {
     match value {
+        Value::Object(fields) if fields.contains_key(PATCH) => None,
         Value::Object(fields) => {
-            fields.retain(|name, value| {
-                let directive = name == PATCH
-                    || name == RETAIN_KEYS
-                    || name.starts_with(SET_ORDER)
-                    || name.starts_with(DELETE_FROM_LIST);
-                !directive && !value.is_null()
-            });
-            fields.values_mut().for_each(drop_directives);
+            let kept =
+                fields.into_iter().filter(|(name, value)| !is_list_directive(name) && !value.is_null());
+            Some(Value::Object(
+                kept.filter_map(|(name, value)| Some((name, without_directives(value)?))).collect(),
+            ))
         }
-        Value::Array(items) => {
-            items.retain(|item| item.get(PATCH).is_none_or(|directive| directive == "merge"));
-            items.iter_mut().for_each(drop_directives);
-        }
-        _ => {}
+        Value::Array(items) => Some(items.into_iter().filter_map(without_directives).collect()),
+        scalar => Some(scalar),
     }
+}
+
+fn is_list_directive(name: &str) -> bool {
+    name == RETAIN_KEYS || name.starts_with(SET_ORDER) || name.starts_with(DELETE_FROM_LIST)
 }
 
 /// As Go's `%v` prints it.

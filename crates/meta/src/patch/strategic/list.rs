@@ -98,11 +98,7 @@ fn merge_objects(mut merged: Vec<Value>, patch: &[Value], plan: &Plan) -> Merged
         let Value::Object(fields) = item else { continue };
         let wanted = fields.get(plan.merge_key).ok_or_else(|| no_merge_key(item, plan.merge_key))?;
         match merged.iter().position(|item| item.get(plan.merge_key) == Some(wanted)) {
-            None => {
-                let mut fresh = item.clone();
-                super::drop_directives(&mut fresh);
-                merged.push(fresh);
-            }
+            None => merged.extend(super::without_directives(item.clone())),
             Some(index) => {
                 let Value::Object(current) = std::mem::take(&mut merged[index]) else {
                     return Err(StrategicError::BadType {

@@ -46,11 +46,7 @@ fn merge_ordered(
     let merged = match (current, patched) {
         (None, None) => return Ok(()),
         (Some(current), None) => current,
-        (None, Some(patched)) => {
-            let mut added = Value::Array(patched);
-            super::drop_directives(&mut added);
-            as_list(added)?
-        }
+        (None, Some(patched)) => patched.into_iter().filter_map(super::without_directives).collect(),
         (Some(current), Some(patched)) => list::merge(current, patched, &plan, false)?,
     };
     let arranged = if plan.merge_key.is_empty() {

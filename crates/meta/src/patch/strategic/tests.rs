@@ -63,7 +63,7 @@ fn directives_delete_and_replace() {
     check(
         document(),
         json!({"nodeSelector": {"$patch": "delete"}, "securityContext": {"$patch": "delete", "runAsUser": 1}}),
-        json!({"containers": [{"name": "a"}, {"name": "b"}], "nodeSelector": {}, "securityContext": {"runAsUser": 1}}),
+        json!({"containers": [{"name": "a"}, {"name": "b"}], "nodeSelector": {}}),
     );
 }
 
