@@ -35,7 +35,7 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
         return respond::error(&ApiError::PathNotFound, &Output::json());
     }
-    if let Some(reply) = discovery::serve(server, call).await {
+    if let Some(reply) = discovery::serve(server, call) {
         return reply;
     }
     if let Some(reply) = openapi::serve(server, call).await {

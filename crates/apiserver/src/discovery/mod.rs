@@ -1,11 +1,183 @@
-//! Discovery: which groups, versions and resources are served. A seam until it is built.
+//! Discovery: which groups, versions and resources are served, in the legacy form and aggregated. Everything derives from the kinds'
+//! descriptors.
 
+mod aggregated;
+mod legacy;
+
+use crate::negotiate::{JSON, MediaRange, Offer, negotiate, parse_accept};
 use crate::request::Call;
-use crate::respond::Reply;
+use crate::respond::{self, Reply};
 use crate::server::ApiServer;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, StatusCode};
+use nauplius_kinds::{Descriptor, Kind};
+use nauplius_meta::error::ApiError;
+use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// What a stored resource can do, in the order of discovery.
+const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const CREATE_ONLY: &[&str] = &["create"];
+
+/// Groups in upstream's order of preference; others follow by name.
+const GROUP_ORDER: &[&str] = &[
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// One group with its kinds and versions, the preferred version first.
+struct Group<'a> {
+    name: &'a str,
+    versions: Vec<&'a str>,
+    kinds: Vec<&'a Arc<dyn Kind>>,
+}
+
+impl<'a> Group<'a> {
+    /// The kinds that are served in a version, by plural.
+    fn kinds_in(&self, version: &str) -> Vec<&'a Descriptor> {
+        let mut kinds: Vec<_> = self.kinds.iter().map(|kind| kind.descriptor()).collect();
+        kinds.retain(|descriptor| descriptor.version(version).is_some());
+        kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
+        kinds
+    }
+}
+
+fn groups(kinds: &[Arc<dyn Kind>]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for kind in kinds {
+        let descriptor = kind.descriptor();
+        let index = groups.iter().position(|group| group.name == descriptor.group).unwrap_or_else(|| {
+            groups.push(Group { name: &descriptor.group, versions: Vec::new(), kinds: Vec::new() });
+            groups.len() - 1
+        });
+        groups[index].kinds.push(kind);
+        for version in &descriptor.versions {
+            if !groups[index].versions.contains(&&*version.name) {
+                groups[index].versions.push(&version.name);
+            }
+        }
+    }
+    groups.iter_mut().for_each(|group| group.versions.sort_by_key(|version| Reverse(preference(version))));
+    let place = |name: &str| GROUP_ORDER.iter().position(|known| *known == name).unwrap_or(usize::MAX);
+    groups.sort_by(|a, b| place(a.name).cmp(&place(b.name)).then(a.name.cmp(b.name)));
+    groups
+}
+
+/// Stable before beta before alpha, newer before older: `v2` > `v1` > `v1beta1` > `v1alpha1`.
+fn preference(version: &str) -> (u8, u32, u32) {
+    let text = version.strip_prefix('v').unwrap_or(version);
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let major = digits(text);
+    let rest = &text[major.len()..];
+    let (stability, minor) = match rest {
+        "" => (3, ""),
+        _ if rest.starts_with("beta") => (2, &rest[4..]),
+        _ if rest.starts_with("alpha") => (1, &rest[5..]),
+        _ => (0, ""),
+    };
+    // Versions without a number come last.
+    (stability, major.parse().unwrap_or(0), minor.parse().unwrap_or(0))
+}
+
+fn verbs(descriptor: &Descriptor) -> Vec<&'static str> {
+    if descriptor.verbs.create_only {
+        return CREATE_ONLY.to_vec();
+    }
+    let whole = descriptor.group.is_empty() && descriptor.plural == "namespaces";
+    STORED.iter().copied().filter(|verb| !(whole && *verb == "deletecollection")).collect()
+}
 
 /// Answers `/api`, `/apis` and what is below them, when the path is one of these.
-#[allow(clippy::unused_async)] // A seam.
-pub(crate) async fn serve(_server: &ApiServer, _call: &Call) -> Option<Reply> {
+pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
+    let path = call.info.path.trim_matches('/');
+    let parts: Vec<&str> = path.split('/').collect();
+    let groups = groups(server.kinds());
+    let named = |name: &str| groups.iter().find(|group| !group.name.is_empty() && group.name == name);
+    let document = match parts[..] {
+        ["api" | "apis"] if let Some(version) = aggregated_version(&call.parts.headers) => {
+            return Some(aggregated_reply(&groups, parts[0] == "api", version, &call.parts.headers));
+        }
+        ["api"] => legacy::core_versions(&groups, server),
+        ["apis"] => legacy::group_list(&groups),
+        ["api", version] => legacy::resource_list(groups.iter().find(|group| group.name.is_empty()), version),
+        ["apis", group] => named(group).map(legacy::group),
+        ["apis", group, version] => legacy::resource_list(named(group), version),
+        _ => return None,
+    };
+    let output = match negotiate(&call.parts.headers, &call.query, Offer::Plain) {
+        Ok(output) => output,
+        Err(refusal) => return Some(respond::error(&refusal, &Default::default())),
+    };
+    Some(match document {
+        Some(document) => respond::value(StatusCode::OK, &document, &output),
+        None => respond::error(&ApiError::PathNotFound, &output),
+    })
+}
+
+/// The version of the aggregated form that the client prefers over the legacy one.
+fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
+    // A header that is no text asks for nothing.
+    let accept = headers.get(ACCEPT)?.to_str().ok()?;
+    let wanted = |range: &MediaRange| {
+        range.param("as") == Some("APIGroupDiscoveryList") && range.param("g") == Some("apidiscovery.k8s.io")
+    };
+    for range in parse_accept(accept) {
+        match range.param("v") {
+            Some("v2") if wanted(&range) && range.accepts(JSON) => return Some("v2"),
+            Some("v2beta1") if wanted(&range) && range.accepts(JSON) => return Some("v2beta1"),
+            _ if range.params.is_empty() && range.accepts(JSON) => return None,
+            _ => {}
+        }
+    }
     None
+}
+
+fn aggregated_reply(groups: &[Group<'_>], core: bool, version: &'static str, headers: &HeaderMap) -> Reply {
+    let body = aggregated::document(groups, core, version).to_string();
+    let tag = format!("\"{}\"", hex(&Sha256::digest(&body)));
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
+    let (code, body) = if known { (StatusCode::NOT_MODIFIED, String::new()) } else { (StatusCode::OK, body) };
+    let mut reply = respond::bytes(code, JSON, body);
+    let content_type = format!("{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let text = |value: String| HeaderValue::try_from(value).expect("hex and constants are header characters");
+    reply.headers_mut().insert(CONTENT_TYPE, text(content_type));
+    reply.headers_mut().insert(ETAG, text(tag));
+    reply.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    reply
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preference;
+
+    #[test]
+    fn versions_are_preferred_as_upstream_does() {
+        let mut versions = ["v1alpha1", "v1beta2", "v2", "v1", "v1beta1", "v10"];
+        versions.sort_by_key(|version| std::cmp::Reverse(preference(version)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1"]);
+    }
 }

@@ -54,6 +54,11 @@ pub(crate) trait Hooks: Send + Sync + 'static {
     /// The object was marked as being deleted and stays for now.
     fn on_deleting(&self, _object: &mut Value) {}
 
+    /// Whether the collection can be deleted at once.
+    fn deletes_collections(&self) -> bool {
+        true
+    }
+
     /// Whether a deletion is answered with the object instead of a Status, as upstream does for some kinds.
     fn shows_deleted(&self) -> bool {
         false

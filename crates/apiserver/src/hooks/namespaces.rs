@@ -20,6 +20,10 @@ impl Hooks for Namespaces {
         object::set(namespace, &["status", "phase"], "Terminating");
     }
 
+    fn deletes_collections(&self) -> bool {
+        false
+    }
+
     fn shows_deleted(&self) -> bool {
         true
     }

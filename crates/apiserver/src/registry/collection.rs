@@ -13,6 +13,9 @@ use nauplius_meta::error::ApiError;
 use serde_json::{Value, json};
 
 pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
+    if !scope.resource.hooks.deletes_collections() {
+        return Err(scope.not_allowed());
+    }
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let page = Page::of(&scope.call.query)?;
     let options = read_options(scope, body).await?;

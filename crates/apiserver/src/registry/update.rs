@@ -35,7 +35,7 @@ pub(crate) fn answer(scope: &Scope, lens: Lens, code: StatusCode, written: &Writ
     }
 }
 
-fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
+pub(super) fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
     let (own, wanted) = (object::name(object), scope.name());
     if own.is_empty() {
         return Err(ApiError::bad_request("name must be provided"));

@@ -1,8 +1,11 @@
 //! The API server in process, over the embedded store and over the model.
 
 mod crud;
+mod discovery;
 mod encodings;
 mod hooks;
 mod lists;
+mod network;
+mod patches;
 mod support;
 mod watches;

@@ -75,6 +75,11 @@ impl Answer {
 }
 
 impl Fixture {
+    /// A client of a server that someone else owns.
+    pub fn over(server: Arc<ApiServer>, client: Arc<dyn Transport>) -> Self {
+        Self { server, client, group: Group::new(), _directory: None }
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {
         self.client.call(request).await.unwrap()
     }
