@@ -9,7 +9,7 @@ use nauplius_base::time::sleep;
 use nauplius_store::{Event, KeyValue, RangeRequest, Revision, StoreError, WatchMessage, WatchRequest};
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Key values read from the store at once while loading.
@@ -51,6 +51,7 @@ impl Caches {
             .store()
             .watch(WatchRequest { previous: false, ..WatchRequest::prefix(ROOT, Some(revision.next())) })
             .await?;
+        *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch.progress());
         self.progress.send_replace(revision.0);
         backoff.reset();
         loop {

@@ -15,9 +15,9 @@ pub use snapshot::{Position, Snapshot};
 use nauplius_base::time::timeout;
 use nauplius_kinds::Kind;
 use nauplius_meta::gvk::GroupResource;
-use nauplius_store::{Store, StoreError};
+use nauplius_store::{ProgressHandle, Store, StoreError};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -25,6 +25,8 @@ use tokio::sync::watch;
 pub(crate) const ROOT: &str = "/registry/";
 /// How long a read waits for the cache to see a revision; upstream's limit.
 const MAX_WAIT: Duration = Duration::from_secs(3);
+/// How long the feed may be silent before it is asked how far it is.
+const MAX_QUIET: Duration = Duration::from_millis(50);
 
 /// The cache did not reach a revision in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,8 @@ pub struct Caches {
     resources: RwLock<Resources>,
     /// Every change up to this revision is in the caches; 0 until the first load.
     progress: watch::Sender<i64>,
+    /// Asks the feed's watch how far it is; a store that others write to moves on without events of ours.
+    ask: Mutex<Option<ProgressHandle>>,
 }
 
 #[derive(Default)]
@@ -80,7 +84,8 @@ impl Caches {
             let name = GroupResource::new(descriptor.group.clone(), descriptor.plural.clone());
             resources.by_name.extend(shared.map(|shared| (name, shared)));
         }
-        Arc::new(Self { store, resources: RwLock::new(resources), progress: watch::Sender::new(0) })
+        let progress = watch::Sender::new(0);
+        Arc::new(Self { store, resources: RwLock::new(resources), progress, ask: Mutex::new(None) })
     }
 
     /// The cache of a resource, if its kind is stored here.
@@ -137,6 +142,13 @@ impl Caches {
             return Ok(());
         }
         let mut progress = self.progress.subscribe();
+        let soon = timeout(MAX_QUIET, progress.wait_for(|current| *current >= revision)).await.is_ok();
+        if soon {
+            return Ok(());
+        }
+        if let Some(ask) = &*self.ask.lock().unwrap_or_else(PoisonError::into_inner) {
+            ask.request();
+        }
         let reached = timeout(MAX_WAIT, progress.wait_for(|current| *current >= revision)).await;
         match reached {
             Ok(_) => Ok(()),

@@ -2,13 +2,19 @@
 //! that falls behind its oldest change is told so instead of being waited for.
 
 use super::Entry;
+use nauplius_base::time::{Instant, monotonic};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Changes kept per resource.
 const MAX_CHANGES: usize = 8 << 10;
 /// Bytes that superseded objects may take per resource.
 const MAX_BYTES: usize = 16 << 20;
+/// Older changes go, but for a few: a quiet cluster's lease renewals must not fill memory in the course of hours.
+const MAX_AGE: Duration = Duration::from_secs(120);
+/// So many changes stay whatever their age, for watchers that come back late to quiet resources.
+const MIN_CHANGES: usize = 128;
 /// Changes handed to a watcher at once.
 const MAX_BATCH: usize = 256;
 
@@ -42,7 +48,7 @@ pub struct TooOld {
 /// Changes after `floor`, in order.
 #[derive(Debug, Default)]
 pub struct Ring {
-    changes: VecDeque<Arc<Change>>,
+    changes: VecDeque<(Instant, Arc<Change>)>,
     bytes: usize,
     floor: i64,
 }
@@ -61,19 +67,27 @@ impl Ring {
 
     /// Adds a change and drops old ones that are too much.
     pub fn push(&mut self, change: Arc<Change>) {
+        let now = monotonic();
         self.bytes += change.footprint();
-        self.changes.push_back(change);
-        while self.changes.len() > MAX_CHANGES || (self.bytes > MAX_BYTES && self.changes.len() > 1) {
+        self.changes.push_back((now, change));
+        while self.is_too_much(now) {
             self.drop_oldest_revision();
         }
     }
 
+    fn is_too_much(&self, now: Instant) -> bool {
+        let old = self.changes.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > MAX_AGE);
+        self.changes.len() > MAX_CHANGES
+            || (self.bytes > MAX_BYTES && self.changes.len() > 1)
+            || (old && self.changes.len() > MIN_CHANGES)
+    }
+
     /// A cursor never stands inside a revision, so whole revisions go.
     fn drop_oldest_revision(&mut self) {
-        while let Some(oldest) = self.changes.pop_front() {
+        while let Some((_, oldest)) = self.changes.pop_front() {
             self.bytes -= oldest.footprint();
             self.floor = oldest.revision;
-            if self.changes.front().is_none_or(|next| next.revision != self.floor) {
+            if self.changes.front().is_none_or(|(_, next)| next.revision != self.floor) {
                 break;
             }
         }
@@ -87,9 +101,9 @@ impl Ring {
         if revision < self.floor {
             return Err(TooOld { wanted: revision, oldest: self.floor });
         }
-        let start = self.changes.partition_point(|change| change.revision <= revision);
+        let start = self.changes.partition_point(|(_, change)| change.revision <= revision);
         let mut batch = Vec::new();
-        for change in self.changes.range(start..) {
+        for (_, change) in self.changes.range(start..) {
             let boundary = batch.last().is_none_or(|last: &Arc<Change>| last.revision != change.revision);
             if boundary && batch.len() >= MAX_BATCH {
                 break;
@@ -128,6 +142,17 @@ mod tests {
         assert!(ring.changes.len() <= MAX_CHANGES);
         assert!(ring.after(ring.floor()).is_ok());
         assert!(ring.after(ring.floor() - 1).is_err());
-        assert_ne!(ring.changes.front().unwrap().revision, ring.floor());
+        assert_ne!(ring.changes.front().unwrap().1.revision, ring.floor());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_changes_go_but_for_a_few() {
+        let mut ring = Ring::starting_at(0);
+        (1..=1_000).for_each(|revision| ring.push(change(revision)));
+        tokio::time::advance(MAX_AGE * 2).await;
+        assert!(ring.after(0).is_ok());
+        ring.push(change(1_001));
+        assert_eq!(ring.changes.len(), MIN_CHANGES);
+        assert_eq!(ring.floor(), 1_001 - MIN_CHANGES as i64);
     }
 }

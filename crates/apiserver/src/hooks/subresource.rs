@@ -14,6 +14,10 @@ use nauplius_meta::error::ApiError;
 pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
     let info = &scope.call.info;
     let descriptor = scope.resource.kind.descriptor();
+    if info.subresource == "proxy" && matches!(&*descriptor.plural, "pods" | "services" | "nodes") {
+        let message = format!("proxying to {} is not built yet", descriptor.plural);
+        return Err(ApiError::NotImplemented(message));
+    }
     let Some(subresource) = descriptor.subresources.iter().find(|own| own.name == info.subresource) else {
         return Err(ApiError::PathNotFound);
     };

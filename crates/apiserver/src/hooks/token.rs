@@ -7,6 +7,7 @@ use crate::respond::{self, Reply};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use nauplius_client::transport::Body;
+use nauplius_kinds::{default_body, validate_body};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::gvk::{GroupKind, GroupResource, GroupVersionKind};
@@ -48,6 +49,15 @@ pub(super) async fn create(scope: &Scope, body: Body) -> ApiResult<Reply> {
     }
     object::set_name(&mut request, scope.name());
     object::set_namespace(&mut request, scope.namespace());
+    default_body("TokenRequest", &mut request);
+    let errors = validate_body("TokenRequest", &request);
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(
+            &GroupKind::new("authentication.k8s.io", "TokenRequest"),
+            scope.name(),
+            errors,
+        ));
+    }
     let review = scope.review(crate::admission::Operation::Create, scope.name(), false, &Value::Null);
     scope.server.config.admission.validate(&review, Some(&request), None).await?;
     let bound = bound_object(scope, &request)?;

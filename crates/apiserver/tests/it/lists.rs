@@ -94,6 +94,13 @@ async fn large_lists_stream_whole() {
     }
     let list = fixture.get(MAPS).await.expect(200);
     assert_eq!(names(&list).len(), 300);
+    let packed = fixture.with_headers(http::Method::GET, MAPS, &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    assert!(packed.bytes.len() < 60_000, "{}", packed.bytes.len());
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed.bytes[..]), &mut unpacked)
+        .unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&unpacked).unwrap()["items"], list["items"]);
     let pretty = fixture.get(&format!("{MAPS}?pretty=true")).await;
     assert!(pretty.bytes.starts_with(b"{\n"));
     assert_eq!(pretty.json()["items"], list["items"]);

@@ -1,5 +1,6 @@
 //! The API server in process, over the embedded store and over the model.
 
+mod consistency;
 mod crud;
 mod discovery;
 mod encodings;

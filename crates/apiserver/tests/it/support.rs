@@ -33,16 +33,26 @@ impl Drop for Fixture {
 pub async fn embedded() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path(), Options::default()).await.unwrap();
-    start(Arc::new(store), Some(directory)).await
+    start(Arc::new(store), Some(directory), |_| {}).await
 }
 
 /// A server over the model.
 pub async fn model() -> Fixture {
-    start(Arc::new(ModelStore::new(Clock::system())), None).await
+    configured(|_| {}).await
 }
 
-async fn start(store: Arc<dyn Store>, directory: Option<tempfile::TempDir>) -> Fixture {
-    let config = Config::new(store, nauplius_kinds::builtin(), Arc::new(Union::default()));
+/// A server over the model, with another configuration.
+pub async fn configured(change: impl FnOnce(&mut Config)) -> Fixture {
+    start(Arc::new(ModelStore::new(Clock::system())), None, change).await
+}
+
+async fn start(
+    store: Arc<dyn Store>,
+    directory: Option<tempfile::TempDir>,
+    change: impl FnOnce(&mut Config),
+) -> Fixture {
+    let mut config = Config::new(store, nauplius_kinds::builtin(), Arc::new(Union::default()));
+    change(&mut config);
     let group = Group::new();
     let server = ApiServer::start(config, &group).await.unwrap();
     let client = server.transport(UserInfo::authenticated("admin", &["system:masters"]));

@@ -76,3 +76,32 @@ async fn a_revision_from_before_the_cache_is_too_old() {
     let b = fixture.post(MAPS, &config_map("b", &json!({}), &json!({}))).await.expect(201);
     assert_eq!(events.line().await, format!("ADDED b@{}", version(&b)));
 }
+
+#[tokio::test]
+async fn watches_come_as_tables_and_protobuf() {
+    let fixture = model().await;
+    fixture.post(MAPS, &config_map("a", &json!({}), &json!({"k": "v"}))).await.expect(201);
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1");
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let table = fixture.with_headers(http::Method::GET, &path, &accept, "").await.json();
+    assert_eq!(table["object"]["kind"], "Table");
+    assert_eq!(table["object"]["rows"][0]["cells"][0], "a");
+    let accept = [("accept", "application/vnd.kubernetes.protobuf;stream=watch")];
+    let frames = fixture.with_headers(http::Method::GET, &path, &accept, "").await;
+    assert_eq!(frames.headers["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
+    let length = u32::from_be_bytes(frames.bytes[..4].try_into().unwrap());
+    assert_eq!(length as usize, frames.bytes.len() - 4);
+    assert!(frames.bytes.windows(4).any(|window| window == b"k8s\0"));
+    let accept = [("accept", "application/yaml")];
+    assert_eq!(fixture.with_headers(http::Method::GET, &path, &accept, "").await.code.as_u16(), 406);
+}
+
+#[tokio::test]
+async fn events_carry_a_lease() {
+    let fixture = model().await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}});
+    fixture.post("/api/v1/namespaces/default/events", &event).await.expect(201);
+    let request = nauplius_store::RangeRequest::key("/registry/events/default/e");
+    let stored = fixture.server.caches().store().range(request).await.unwrap();
+    assert!(stored.kvs[0].lease.is_some());
+}
