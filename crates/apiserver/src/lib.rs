@@ -25,6 +25,7 @@ pub mod registry;
 mod render;
 pub mod request;
 pub mod respond;
+pub mod reviews;
 pub mod serve;
 pub mod server;
 mod table;

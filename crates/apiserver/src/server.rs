@@ -61,6 +61,8 @@ pub struct Config {
     pub kubelets: Option<KubeletDialer>,
     /// Reviews and other resources that store nothing.
     pub virtual_resources: Vec<Arc<dyn VirtualResource>>,
+    /// What the cluster's own objects say of this server; without it none are written.
+    pub bootstrap: Option<bootstrap::Settings>,
     /// Bounds of what is done at once.
     pub limits: Limits,
     /// How old superseded revisions may get.
@@ -83,6 +85,7 @@ impl Config {
             token_issuer: None,
             kubelets: None,
             virtual_resources: Vec::new(),
+            bootstrap: None,
             limits: Limits::default(),
             compaction_interval: Duration::from_secs(300),
         }
@@ -118,7 +121,11 @@ impl ApiServer {
         group.spawn("compaction", compaction::run(store, server.config.compaction_interval, shutdown));
         caches.loaded().await;
         server.health.caches_loaded();
-        bootstrap::run(&server).await?;
+        if let Some(settings) = &server.config.bootstrap {
+            bootstrap::run(&server, settings).await?;
+            let lease = bootstrap::lease::run(Arc::clone(&server), settings.clone(), group.token());
+            group.spawn("identity lease", lease);
+        }
         server.health.ready();
         Ok(server)
     }

@@ -1,6 +1,13 @@
 //! Admission: plugins that change or refuse a write after authorization. They see the object in its hub version. How it is
 //! stored and what the kind itself checks is not known here.
 
+pub mod default_toleration_seconds;
+pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod priority;
+pub mod service_account;
+
+use crate::cache::Caches;
 use crate::error::ApiResult;
 use crate::request::UserInfo;
 use crate::warning::Warnings;
@@ -85,6 +92,23 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// The plugins that are on by default, in upstream's order.
+    pub fn standard(caches: &Arc<Caches>) -> Self {
+        let priority = Arc::new(priority::Priority::new(Arc::clone(caches)));
+        Self {
+            mutating: vec![
+                Arc::new(service_account::ServiceAccount::new(Arc::clone(caches))),
+                Arc::clone(&priority) as Arc<dyn Mutate>,
+                Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
+            ],
+            validating: vec![
+                Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(caches))),
+                Arc::new(node_restriction::NodeRestriction::new(Arc::clone(caches))),
+                priority,
+            ],
+        }
+    }
+
     /// Lets every mutating plugin change the object.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! Authentication: from the credentials of a request to a user. What the user may do is not known here.
 
+pub mod certificate;
+pub mod service_account;
+
 use crate::request::UserInfo;
 use futures_util::future::BoxFuture;
 use http::request::Parts;

@@ -1,5 +1,9 @@
 //! Authorization: may this user do that? How the user was authenticated and what the request carries is not known here.
 
+pub mod loopback;
+pub mod node;
+pub mod rbac;
+
 use crate::request::{Attributes, SUPERUSERS, UserInfo};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;

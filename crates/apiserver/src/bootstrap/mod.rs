@@ -1,8 +1,22 @@
 //! What a fresh cluster holds before it is ready: called once the caches are loaded. It writes through the API like any client,
 //! as `system:apiserver`, so that defaulting and validation apply.
 
+mod ensure;
+pub mod lease;
+pub mod rbac;
+
+use crate::authz::loopback::Loopback;
 use crate::server::ApiServer;
+use ensure::{Place, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use nauplius_client::Client;
+use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Roles and bindings are written so many at once.
+const CONCURRENCY: usize = 32;
+const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Why the cluster's own objects could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -14,11 +28,183 @@ pub struct BootstrapError {
     pub reason: String,
 }
 
+/// What the cluster's own objects say of this server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Proves in-process requests to be the server's own.
+    pub loopback: Loopback,
+    /// Where pods and other nodes reach this server: never loopback.
+    pub advertise_address: IpAddr,
+    /// And its port.
+    pub port: u16,
+    /// The CA of client certificates, PEM.
+    pub client_ca: String,
+    /// The CA of aggregating proxies, PEM.
+    pub request_header_ca: String,
+    /// The host's name, for the server's identity lease.
+    pub host_name: String,
+}
+
 /// Makes what is missing.
 ///
 /// # Errors
 /// The first object that could not be made.
-#[allow(clippy::unused_async)] // A seam: what it awaits comes with the bootstrap objects.
-pub async fn run(_server: &Arc<ApiServer>) -> Result<(), BootstrapError> {
-    Ok(())
+pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), BootstrapError> {
+    let transport = server.transport(settings.loopback.user());
+    let client = Client::new(transport, concat!("nauplius/", env!("CARGO_PKG_VERSION"), " (bootstrap)"));
+    let caches = server.caches();
+    let keep = |place: Place, object: Value| ensure(&client, caches, place, object, ensure::keep);
+    for name in SYSTEM_NAMESPACES {
+        keep(
+            Place::core("namespaces"),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await?;
+    }
+    stream::iter(rbac::objects())
+        .map(|object| ensure(&client, caches, rbac_place(&object), object, ensure::add_missing))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<()>()
+        .await?;
+    for class in priority_classes() {
+        keep(Place { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" }, class).await?;
+    }
+    network(server, settings, &client).await?;
+    let authentication = authentication_config(settings);
+    ensure(&client, caches, Place::core("configmaps"), authentication, ensure::replace_data).await
+}
+
+fn rbac_place(object: &Value) -> Place {
+    let plural = match object["kind"].as_str() {
+        Some("ClusterRole") => "clusterroles",
+        Some("ClusterRoleBinding") => "clusterrolebindings",
+        Some("Role") => "roles",
+        _ => "rolebindings",
+    };
+    Place { group: "rbac.authorization.k8s.io", version: "v1", plural }
+}
+
+fn priority_classes() -> [Value; 2] {
+    let class = |name: &str, value: i64, description: &str| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+        })
+    };
+    [
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ]
+}
+
+/// The service range, and the `kubernetes` service with this server behind it.
+async fn network(
+    server: &Arc<ApiServer>,
+    settings: &Settings,
+    client: &Client,
+) -> Result<(), BootstrapError> {
+    let caches = server.caches();
+    let networks = &server.config.service_networks;
+    let cidrs: Vec<String> =
+        networks.iter().map(|network| format!("{}/{}", network.address, network.prefix)).collect();
+    let cidr = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": cidrs},
+    });
+    let place = Place { group: "networking.k8s.io", version: "v1", plural: "servicecidrs" };
+    ensure(client, caches, place, cidr, ensure::keep).await?;
+    let service = kubernetes_service(networks.first().map(|network| network.address), settings.port);
+    ensure(client, caches, Place::core("services"), service, ensure::keep).await?;
+    ensure(client, caches, Place::core("endpoints"), kubernetes_endpoints(settings), ensure::replace_subsets)
+        .await?;
+    let place = Place { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" };
+    ensure(client, caches, place, kubernetes_slice(settings), ensure::replace_endpoints).await
+}
+
+/// The first address of the service range.
+fn first_address(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V4(address) => IpAddr::V4((u32::from(address) + 1).into()),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) + 1).into()),
+    }
+}
+
+fn kubernetes_service(network: Option<IpAddr>, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": network.map(|network| first_address(network).to_string()),
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+        },
+    })
+}
+
+fn kubernetes_endpoints(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": settings.advertise_address.to_string()}],
+            "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn kubernetes_slice(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if settings.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [settings.advertise_address.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
+    })
+}
+
+/// How extension servers verify who calls them.
+fn authentication_config(settings: &Settings) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": settings.client_ca,
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-client-ca-file": settings.request_header_ca,
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+        },
+    })
 }

@@ -5,6 +5,7 @@ use crate::server::ApiServer;
 use nauplius_kinds::kind::Name;
 use nauplius_kinds::{Descriptor, Subresource};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
@@ -13,9 +14,11 @@ fn group_version(group: &str, version: &str) -> String {
 /// `/api`
 pub(super) fn core_versions(groups: &[Group<'_>], server: &ApiServer) -> Option<Value> {
     let core = groups.iter().find(|group| group.name.is_empty())?;
-    // Where it is advertised comes with the bootstrap settings.
-    let _ = server;
-    let address: Option<String> = None;
+    let address = server
+        .config
+        .bootstrap
+        .as_ref()
+        .map(|settings| SocketAddr::new(settings.advertise_address, settings.port).to_string());
     let addresses: Vec<Value> =
         address.iter().map(|address| json!({"clientCIDR": "0.0.0.0/0", "serverAddress": address})).collect();
     Some(json!({"kind": "APIVersions", "versions": core.versions, "serverAddressByClientCIDRs": addresses}))

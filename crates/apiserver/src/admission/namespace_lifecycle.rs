@@ -1,0 +1,99 @@
+//! NamespaceLifecycle: nothing is made in a namespace that does not exist or is going away, and the system's own namespaces
+//! cannot be deleted.
+
+use super::{Operation, Review, Validate};
+use crate::cache::Caches;
+use crate::error::{ApiResult, stale};
+use futures_util::future::BoxFuture;
+use nauplius_meta::error::{ApiError, StatusCause};
+use nauplius_meta::gvk::GroupResource;
+use serde_json::Value;
+use std::sync::Arc;
+
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// The plugin.
+pub struct NamespaceLifecycle {
+    caches: Arc<Caches>,
+}
+
+impl NamespaceLifecycle {
+    /// Looks namespaces up in `caches`.
+    pub fn new(caches: Arc<Caches>) -> Self {
+        Self { caches }
+    }
+
+    async fn check(&self, review: &Review<'_>) -> ApiResult<()> {
+        if review.operation == Operation::Delete && review.is_for("", "namespaces") {
+            return check_immortal(review);
+        }
+        let in_namespace = !review.namespace.is_empty() && review.resource.resource != "namespaces";
+        if review.operation != Operation::Create || !in_namespace || is_access_review(review) {
+            return Ok(());
+        }
+        let namespace = self.find(review.namespace).await?;
+        match namespace["status"]["phase"].as_str() {
+            Some("Terminating") => Err(terminating(review)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A namespace that the cache does not know yet may have been made a moment ago.
+    async fn find(&self, name: &str) -> ApiResult<Value> {
+        let known = || self.caches.get("", "namespaces", "", name);
+        let entry = match known() {
+            Some(entry) => Some(entry),
+            None => {
+                self.caches.catch_up().await.map_err(stale)?;
+                known()
+            }
+        };
+        let missing =
+            || ApiError::NotFound { resource: GroupResource::new("", "namespaces"), name: name.to_owned() };
+        entry.ok_or_else(missing)?.object().map_err(crate::error::unreadable)
+    }
+}
+
+/// Reviews ask about namespaces; they put nothing into them.
+fn is_access_review(review: &Review<'_>) -> bool {
+    review.resource.group == "authorization.k8s.io" && review.resource.resource == "localsubjectaccessreviews"
+}
+
+fn check_immortal(review: &Review<'_>) -> ApiResult<()> {
+    if !IMMORTAL.contains(&review.name) {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden {
+        resource: GroupResource::new("", "namespaces"),
+        name: review.name.to_owned(),
+        message: "this namespace may not be deleted".to_owned(),
+    })
+}
+
+fn terminating(review: &Review<'_>) -> ApiError {
+    let name = review.namespace;
+    let forbidden = ApiError::Forbidden {
+        resource: GroupResource::new(review.resource.group.as_str(), review.resource.resource.as_str()),
+        name: review.name.to_owned(),
+        message: format!("unable to create new content in namespace {name} because it is being terminated"),
+    };
+    let mut status = forbidden.to_status();
+    let cause = StatusCause::new(
+        "NamespaceTerminating",
+        format!("namespace {name} is being terminated"),
+        "metadata.namespace",
+    );
+    status.details.get_or_insert_default().causes.push(cause);
+    ApiError::Status(Box::new(status))
+}
+
+impl Validate for NamespaceLifecycle {
+    fn validate<'a>(
+        &'a self,
+        review: &'a Review<'a>,
+        _object: Option<&'a Value>,
+        _old: Option<&'a Value>,
+    ) -> BoxFuture<'a, ApiResult<()>> {
+        Box::pin(self.check(review))
+    }
+}
