@@ -9,4 +9,5 @@ mod lists;
 mod network;
 mod patches;
 mod support;
+mod typed;
 mod watches;
