@@ -4,7 +4,7 @@ use crate::negotiate::{Offer, Output, negotiate};
 use crate::request::Call;
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
-use crate::{discovery, health, openapi, registry, version, virtual_resources};
+use crate::{discovery, health, metrics, openapi, registry, version, virtual_resources};
 use http::{Method, StatusCode};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
@@ -43,6 +43,7 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     }
     match call.info.path.as_str() {
         "/version" | "/version/" => version::serve(call.query.flag("pretty")),
+        "/metrics" => metrics::serve(server),
         "/" => respond::json(StatusCode::OK, &json!({ "paths": paths(server) }), true),
         path if path.starts_with("/api") => respond::error(&ApiError::PathNotFound, &Output::json()),
         _ => respond::json(StatusCode::NOT_FOUND, &json!({ "paths": paths(server) }), true),

@@ -18,6 +18,7 @@ mod frames;
 mod gzip;
 mod health;
 pub mod hooks;
+mod metrics;
 pub mod negotiate;
 pub mod openapi;
 pub mod proxy;

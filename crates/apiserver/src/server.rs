@@ -10,6 +10,7 @@ use crate::chain::{self, Identity, Limits};
 use crate::compaction;
 use crate::health::Health;
 use crate::hooks::token::TokenIssuer;
+use crate::metrics::Metrics;
 use crate::proxy::KubeletDialer;
 use crate::registry::Registry;
 use crate::request::UserInfo;
@@ -98,6 +99,7 @@ pub struct ApiServer {
     pub(crate) registry: Registry,
     pub(crate) in_flight: chain::InFlight,
     pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -113,6 +115,7 @@ impl ApiServer {
             registry: Registry::new(&config),
             in_flight: chain::InFlight::new(config.limits),
             health: Health::default(),
+            metrics: Metrics::default(),
             shutdown: shutdown.clone(),
             config,
         });

@@ -36,7 +36,7 @@ impl ServiceAccountTokens {
     /// Tokens of `issuer`, for `audiences` unless others are asked for, signed with `key`.
     pub fn new(issuer: &str, audiences: Vec<String>, key: PrivateKey, caches: Arc<Caches>) -> Self {
         let signer = TokenSigner::new(key);
-        let verifier = TokenVerifier::new(vec![signer.public().clone()], vec![issuer.to_owned()]);
+        let verifier = TokenVerifier::new(vec![*signer.public()], vec![issuer.to_owned()]);
         Self { issuer: issuer.to_owned(), audiences, signer, verifier, caches }
     }
 

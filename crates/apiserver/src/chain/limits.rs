@@ -27,6 +27,7 @@ pub(crate) struct InFlight {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     long_running: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl InFlight {
@@ -35,7 +36,18 @@ impl InFlight {
             reads: Arc::new(Semaphore::new(limits.reads)),
             writes: Arc::new(Semaphore::new(limits.writes)),
             long_running: Arc::new(Semaphore::new(limits.long_running)),
+            limits,
         }
+    }
+
+    /// Reads, writes and lasting requests being answered.
+    pub(crate) fn current(&self) -> (usize, usize, usize) {
+        let limits = &self.limits;
+        (
+            limits.reads - self.reads.available_permits(),
+            limits.writes - self.writes.available_permits(),
+            limits.long_running - self.long_running.available_permits(),
+        )
     }
 
     /// A permit, or 429.

@@ -131,9 +131,13 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     let long = limits::is_long_running(&call);
     let permit = match server.in_flight.enter(&call, long) {
         Ok(permit) => permit,
-        Err(refusal) => return respond::error(&refusal, &Output::json()),
+        Err(refusal) => {
+            let reply = respond::error(&refusal, &Output::json());
+            server.metrics.answered(&server, &call, reply.status());
+            return reply;
+        }
     };
-    let work = dispatch::dispatch(server, Arc::clone(&call), body);
+    let work = dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body);
     let mut reply = if long {
         work.await
     } else {
@@ -142,6 +146,7 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
             Err(_) => respond::error(&too_slow(), &Output::json()),
         }
     };
+    server.metrics.answered(&server, &call, reply.status());
     if long {
         reply = held(reply, permit);
     } else {

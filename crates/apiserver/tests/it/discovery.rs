@@ -70,3 +70,23 @@ async fn health_version_and_paths() {
     assert!(answer.headers.contains_key("audit-id"));
     answer.expect(404);
 }
+
+#[tokio::test]
+async fn metrics_count_requests() {
+    let fixture = model().await;
+    fixture.get("/api/v1/namespaces/default/configmaps").await.expect(200);
+    fixture.get("/api/v1/namespaces/default/configmaps/x").await.expect(404);
+    fixture.get("/api/v1/namespaces/default/scan-me").await.expect(404);
+    let metrics = fixture.get("/metrics").await;
+    let text = String::from_utf8(metrics.bytes.to_vec()).unwrap();
+    let series = |code: u16, scope: &str, verb: &str| {
+        format!(
+            "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+             resource=\"configmaps\",scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\"}} 1\n"
+        )
+    };
+    assert!(text.contains(&series(200, "namespace", "LIST")), "{text}");
+    assert!(text.contains(&series(404, "resource", "GET")), "{text}");
+    assert!(!text.contains("scan-me"), "{text}");
+    assert!(text.contains("apiserver_storage_objects{resource=\"configmaps\"} 0\n"), "{text}");
+}
