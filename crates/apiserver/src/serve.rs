@@ -27,8 +27,8 @@ use tokio_rustls::server::TlsStream;
 const MAX_CONNECTIONS: usize = 4_096;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the headers of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take for the headers of a request, idle time before it included; upstream keeps idle connections so long.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of all headers of a request; upstream's limit.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// Requests at once on one HTTP/2 connection; upstream's limit.

@@ -1,5 +1,5 @@
-//! Fills the caches: one consistent load, then one watch of everything, applied in revision order. When the watch breaks, it
-//! loads anew; watchers that cannot go on from there are told so by the ring.
+//! Fills the caches: one consistent load, then one watch of everything, applied in revision order. A watch that breaks is resumed;
+//! when that is impossible it loads anew, and the ring tells watchers that they cannot go on.
 
 use super::resource::{ResourceCache, Update};
 use super::{Caches, Entry, ROOT};
@@ -41,18 +41,28 @@ impl Caches {
         }
     }
 
+    /// Goes on where the last watch broke off, so that watchers notice nothing; loads anew when that was compacted meanwhile.
     async fn load_and_follow(&self, backoff: &mut Backoff) -> Result<(), StoreError> {
+        let seen = Revision(self.revision());
+        if seen > Revision::ZERO {
+            match self.follow(seen, backoff).await {
+                Err(StoreError::Compacted { .. }) => {}
+                ended => return ended,
+            }
+        }
         let revision = self.store().revision().await?;
         for cache in self.all() {
             let entries = self.load_resource(&cache, revision).await?;
             cache.load(entries, revision.0);
         }
-        let mut watch = self
-            .store()
-            .watch(WatchRequest { previous: false, ..WatchRequest::prefix(ROOT, Some(revision.next())) })
-            .await?;
+        self.follow(revision, backoff).await
+    }
+
+    async fn follow(&self, seen: Revision, backoff: &mut Backoff) -> Result<(), StoreError> {
+        let request = WatchRequest { previous: false, ..WatchRequest::prefix(ROOT, Some(seen.next())) };
+        let mut watch = self.store().watch(request).await?;
         *self.ask.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch.progress());
-        self.progress.send_replace(revision.0);
+        self.progress.send_replace(seen.0);
         backoff.reset();
         loop {
             match watch.next().await? {

@@ -7,6 +7,7 @@ mod encodings;
 mod hooks;
 mod lists;
 mod network;
+mod odd;
 mod patches;
 mod support;
 mod typed;
