@@ -95,6 +95,29 @@ async fn watchers(client: &Arc<dyn Transport>, count: usize, objects: usize) {
     );
 }
 
+fn resident_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().split(' ').next().unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Watchers that never read must cost nothing but themselves, and lists held half-read only their snapshot.
+async fn stalled(client: &Arc<dyn Transport>, count: usize, objects: usize) {
+    let before = resident_mb();
+    let mut held = Vec::new();
+    for index in 0..count {
+        let target = if index % 10 == 0 { MAPS.to_owned() } else { format!("{MAPS}?watch=1") };
+        held.push(client.call(Request::get(target).body(empty()).unwrap()).await.unwrap());
+    }
+    let opened = resident_mb();
+    load(client, 16, objects, "update").await;
+    println!(
+        "{count} stalled readers: {before} MB before, {opened} MB open, {} MB after the updates",
+        resident_mb()
+    );
+    drop(held);
+}
+
 #[tokio::main]
 async fn main() {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
@@ -114,5 +137,6 @@ async fn main() {
     }
     watchers(&client, 100, objects.min(1_000)).await;
     load(&client, clients, objects, "update").await;
+    stalled(&client, 2_000, objects).await;
     group.shut_down();
 }
