@@ -1,0 +1,142 @@
+//! Starts a kubelet: its directories, its server, its registration and the tasks that live as long as it does.
+
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::KubeletError;
+use crate::node::lease::Heart;
+use crate::node::report::{Health, Reporter};
+use crate::node::{machine, register};
+use crate::pods::Pods;
+use crate::spec::field::NodeFacts;
+use crate::{logs, sources};
+use nauplius_base::backoff::Backoff;
+use nauplius_base::task::Group;
+use nauplius_base::time;
+use nauplius_client::{Client, ClientError, ListOptions};
+use nauplius_cri::{ImageService, RuntimeService, v1};
+use nauplius_kinds::Object;
+use nauplius_kinds::api::core::{Node, NodeStatus, Pod};
+use nauplius_reconcile::Informer;
+use nauplius_reconcile::events::{Source, recorder};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Registration is tried so often before a kubelet gives up: 100 ms doubling to 7 s, a minute in all.
+const REGISTER_TRIES: usize = 15;
+
+/// A kubelet that runs.
+#[derive(Clone)]
+pub struct Kubelet {
+    port: u16,
+    health: watch::Receiver<Health>,
+}
+
+impl Kubelet {
+    /// The port that it serves.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Waits until the API has the node as ready.
+    pub async fn ready(&self) {
+        // The sender lives as long as the kubelet; whoever waits longer waits for its group.
+        if self.health.clone().wait_for(|health| health.ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), KubeletError> {
+    std::fs::create_dir_all(path).map_err(|source| KubeletError::Directory { path: path.to_owned(), source })
+}
+
+/// Starts a kubelet whose tasks live in `group`. It returns when the node is registered and the server listens.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(
+    config: Config,
+    client: Client,
+    runtime: Arc<dyn RuntimeService>,
+    images: Arc<dyn ImageService>,
+    group: &Group,
+) -> Result<Kubelet, KubeletError> {
+    make_directory(&config.root_dir.join("pods"))?;
+    make_directory(&config.log_dir)?;
+    let machine = machine::machine(&config.root_dir)?;
+    let version = runtime.version(v1::VersionRequest::default()).await?;
+    let (recorder, writer) =
+        recorder(client.clone(), Source { component: "kubelet", host: config.node_name.clone() });
+    let (sources, owner) = sources::sources(client.clone());
+    let services = Informer::new(client.all(), ListOptions::default());
+    let facts = NodeFacts {
+        ip: config.node_ip,
+        cpus: machine.cpus,
+        memory: machine.memory,
+        ephemeral_storage: machine.storage,
+    };
+    let own_pods = ListOptions {
+        field_selector: format!("spec.nodeName={}", config.node_name),
+        ..ListOptions::default()
+    };
+    let pods = Informer::<Pod>::new(client.all(), own_pods);
+    let context = Arc::new(Context {
+        config,
+        client,
+        runtime,
+        images,
+        recorder,
+        sources,
+        services: services.clone(),
+        facts,
+        pulls: tokio::sync::Semaphore::new(1),
+    });
+    let port = context.config.port;
+    let (health_sender, health) = watch::channel(Health::default());
+    let mut reporter = Reporter::new(Arc::clone(&context), machine.clone(), version, port, health_sender);
+    let status = reporter.look().await?;
+    let node = registered(&context, &machine, status).await.map_err(KubeletError::Register)?;
+    reporter.registered(node.status.clone().unwrap_or_default());
+    let token = group.token();
+    let heart = Heart::new(&context.client, &context.config.node_name, node.uid());
+    group.spawn("kubelet-events", writer.run(token.clone()));
+    group.spawn("kubelet-sources", owner.run(token.clone()));
+    group.spawn("kubelet-services", services.run(token.clone()));
+    group.spawn("kubelet-pods-informer", pods.clone().run(token.clone()));
+    group.spawn("kubelet-lease", heart.run(token.clone()));
+    group.spawn("kubelet-node-status", reporter.run(token.clone()));
+    group.spawn("kubelet-log-rotation", logs::rotate::run(Arc::clone(&context), token.clone()));
+    let (pods, endings) = Pods::new(context, pods, token);
+    group.spawn("kubelet-pods", pods.run(endings));
+    Ok(Kubelet { port, health })
+}
+
+/// Registers, while the API server may still be coming up.
+async fn registered(
+    context: &Context,
+    machine: &machine::Machine,
+    status: NodeStatus,
+) -> Result<Node, ClientError> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
+    let mut tries = 0;
+    loop {
+        match register::register(&context.client, &context.config, machine, status.clone()).await {
+            Ok(node) => return Ok(node),
+            Err(error) => {
+                tries += 1;
+                if tries >= REGISTER_TRIES {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "the node could not be registered, trying again");
+                time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+}

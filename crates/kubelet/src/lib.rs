@@ -1,0 +1,26 @@
+//! Pod state machine, probes, volumes, node status and streaming; speaks only CRI.
+//!
+//! A kubelet is a client of the API as `system:node:<name>` and of a container runtime. Each pod has one actor whose decisions are a pure
+//! step; what containers do comes back as events. It never knows which runtime it speaks to, nor how pods are connected.
+
+mod cgroup;
+mod config;
+mod context;
+mod error;
+mod kubelet;
+mod logs;
+mod names;
+mod node;
+mod pod;
+mod pods;
+mod probe;
+mod sources;
+mod spec;
+mod volumes;
+mod waker;
+
+pub use config::Config;
+pub use error::KubeletError;
+pub use kubelet::{Kubelet, run};
+pub use node::report::Health;
+pub use volumes::teardown::unmount_all;

@@ -1,0 +1,7 @@
+//! The node's side of the API: registration, status and lease. It knows nothing of pods.
+
+pub mod lease;
+pub mod machine;
+pub mod register;
+pub mod report;
+pub mod status;

@@ -1,0 +1,92 @@
+//! What a pod's spec says, with its defaults: policies, graces, which containers there are and in which role. Pure.
+
+use nauplius_kinds::Object;
+use nauplius_kinds::api::core::{Container, Pod, PodSpec};
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to its end before the next.
+    Init,
+    /// An init container that keeps running.
+    Sidecar,
+    /// One of `spec.containers`.
+    Main,
+}
+
+/// The least time between asking a container to end and killing it, unless no time at all was asked for.
+pub const MIN_GRACE_S: i64 = 2;
+const DEFAULT_GRACE_S: i64 = 30;
+
+/// The spec; pods of the API always have one.
+pub fn spec(pod: &Pod) -> &PodSpec {
+    static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&EMPTY)
+}
+
+/// The init containers, in order.
+pub fn init_containers(pod: &Pod) -> &[Container] {
+    spec(pod).init_containers.as_deref().unwrap_or_default()
+}
+
+/// Whether an init container keeps running.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The container of that name, with its role.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Role)> {
+    let init = init_containers(pod)
+        .iter()
+        .map(|container| (container, if is_sidecar(container) { Role::Sidecar } else { Role::Init }));
+    let main = spec(pod).containers.iter().map(|container| (container, Role::Main));
+    init.chain(main).find(|(container, _)| container.name == name)
+}
+
+/// `Always`, `OnFailure` or `Never`.
+pub fn restart_policy(pod: &Pod) -> &str {
+    spec(pod).restart_policy.as_deref().unwrap_or("Always")
+}
+
+/// Whether a container that ended so is started again.
+pub fn restarts(pod: &Pod, container: &Container, role: Role, exit_code: i32) -> bool {
+    if role == Role::Sidecar {
+        return true;
+    }
+    for rule in container.restart_policy_rules.iter().flatten() {
+        let Some(codes) = &rule.exit_codes else { continue };
+        let listed = codes.values.as_deref().unwrap_or_default().contains(&exit_code);
+        if listed == (codes.operator == "In") {
+            return rule.action == "Restart";
+        }
+    }
+    let policy = container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod));
+    match policy {
+        "Never" => false,
+        "OnFailure" => exit_code != 0,
+        // An init container that succeeded is done whatever the policy.
+        _ => role == Role::Main || exit_code != 0,
+    }
+}
+
+/// The seconds a pod gets to end: what its deletion says, else its spec.
+pub fn grace_s(pod: &Pod) -> i64 {
+    let deletion = pod.meta().deletion_grace_period_seconds;
+    deletion.or(spec(pod).termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_S).max(0)
+}
+
+/// Whether it is on the host's network.
+pub fn host_network(pod: &Pod) -> bool {
+    spec(pod).host_network == Some(true)
+}
+
+/// Whether the API has it as ended.
+pub fn ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether it is being deleted.
+pub fn deleting(pod: &Pod) -> bool {
+    pod.meta().deletion_timestamp.is_some()
+}

@@ -1,0 +1,589 @@
+//! The decision about one pod: from its phase, its spec, what is observed and the time to the next phase and the actions that lead
+//! there. Pure: it calls nothing and waits for nothing, and what it asks for comes back as an observation or a finished job.
+//! No arm leads from terminating back to running.
+
+use super::crash::{BackOffs, go_seconds};
+use super::facts::{self, Role};
+use super::probes::Verdicts;
+use super::view::{ContainerState, ContainerView, Observed};
+use crate::names;
+use nauplius_base::time::Timestamp;
+use nauplius_kinds::api::core::{Container, Pod};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where a pod is on its one-way road.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It is brought up and kept up.
+    Running,
+    /// Its containers get so many seconds to end.
+    Terminating {
+        /// Seconds, counted from when the containers were asked.
+        grace_s: i64,
+    },
+    /// Nothing of it runs any more; what it held is given back.
+    Terminated,
+    /// The API knows it no more; what is left of it on the node is removed.
+    Removing,
+    /// Nothing is left.
+    Gone,
+}
+
+/// Why a pod ended that its containers did not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `DeadlineExceeded`, `OutOfpods`, ...
+    pub reason: String,
+    /// In words.
+    pub message: String,
+}
+
+/// Why a container is not running, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// `ErrImagePull`, `CrashLoopBackOff`, ...
+    pub reason: String,
+    /// In words.
+    pub message: String,
+    /// Not before.
+    pub retry_at: Timestamp,
+    /// When a failed pull reads as back-off.
+    pub settles_at: Option<Timestamp>,
+}
+
+/// Work that is under way. It reports when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Volumes are made, or written anew.
+    Volumes,
+    /// A sandbox is made.
+    Sandbox,
+    /// A container is pulled, made and started.
+    Start(String),
+    /// A container is stopped.
+    Kill(String),
+    /// All containers are stopped, with so much grace.
+    Terminate(i64),
+    /// Sandboxes are stopped.
+    Release,
+    /// Volumes and cgroup are removed.
+    CleanUp,
+    /// The rest is removed.
+    Forget,
+}
+
+/// What is to be done. Each starts the job of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the pod's volumes, or write them anew.
+    Volumes,
+    /// Make a sandbox, after stopping those before it.
+    Sandbox {
+        /// How many there were before.
+        attempt: u32,
+    },
+    /// Pull, make and start a container.
+    Start {
+        /// Its name.
+        name: String,
+        /// How often it was started before.
+        attempt: u32,
+    },
+    /// Stop a container, to be started anew.
+    Kill {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// Its grace in seconds.
+        grace_s: i64,
+        /// For the event.
+        message: String,
+    },
+    /// Give up what is under way: the pod is to end.
+    Interrupt,
+    /// Stop all containers in order.
+    Terminate {
+        /// Their grace in seconds.
+        grace_s: i64,
+    },
+    /// Stop the sandboxes.
+    Release,
+    /// Remove volumes and cgroup.
+    CleanUp,
+    /// Remove sandboxes, containers, logs and directories.
+    Forget,
+    /// Record an event, about a container or the pod.
+    Event {
+        /// The container.
+        container: Option<String>,
+        /// Warning or Normal.
+        warning: bool,
+        /// `BackOff`, ...
+        reason: &'static str,
+        /// In words.
+        message: String,
+    },
+}
+
+/// Everything that is remembered between two steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The road.
+    pub phase: Phase,
+    /// Under way.
+    pub jobs: Vec<Job>,
+    /// Whether the volumes are there.
+    pub volumes_ready: bool,
+    /// Whether their content may have changed.
+    pub volumes_stale: bool,
+    /// When setting them up is tried again, after a failure.
+    pub volumes_retry_at: Option<Timestamp>,
+    /// When a sandbox is tried again, after a failure.
+    pub sandbox_retry_at: Option<Timestamp>,
+    /// By container.
+    pub crashes: BackOffs,
+    /// By container.
+    pub waiting: BTreeMap<String, Waiting>,
+    /// Why it ended, when not by itself.
+    pub verdict: Option<Verdict>,
+    /// What probes said.
+    pub probes: Verdicts,
+    /// Sandboxes are stopped.
+    pub released: bool,
+    /// Volumes and cgroup are gone.
+    pub cleaned: bool,
+    /// Sandboxes, containers, logs and directories are gone.
+    pub forgotten: bool,
+    /// When giving something back is tried again, after a failure.
+    pub release_retry_at: Option<Timestamp>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Running,
+            jobs: Vec::new(),
+            volumes_ready: false,
+            volumes_stale: false,
+            volumes_retry_at: None,
+            sandbox_retry_at: None,
+            crashes: BackOffs::default(),
+            waiting: BTreeMap::new(),
+            verdict: None,
+            probes: Verdicts::default(),
+            released: false,
+            cleaned: false,
+            forgotten: false,
+            release_retry_at: None,
+        }
+    }
+}
+
+/// What a step looks at.
+pub struct Input<'a> {
+    /// The newest spec.
+    pub pod: &'a Pod,
+    /// Whether the API has removed it.
+    pub removed: bool,
+    /// What the runtime says.
+    pub observed: &'a Observed,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a step decides.
+pub struct Outcome {
+    /// What to remember.
+    pub state: State,
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// When to look again if nothing happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+struct Step<'a> {
+    input: &'a Input<'a>,
+    state: State,
+    actions: Vec<Action>,
+    wake_at: Option<Timestamp>,
+}
+
+/// Decides.
+pub fn step(state: State, input: &Input<'_>) -> Outcome {
+    let mut step = Step { input, state, actions: Vec::new(), wake_at: None };
+    step.advance();
+    Outcome { state: step.state, actions: step.actions, wake_at: step.wake_at }
+}
+
+impl Step<'_> {
+    /// An arm that moves on returns true: the next one is looked at at once.
+    fn advance(&mut self) {
+        loop {
+            let moved = match self.state.phase {
+                Phase::Running => self.running(),
+                Phase::Terminating { grace_s } => self.terminating(grace_s),
+                Phase::Terminated => self.terminated(),
+                Phase::Removing => self.removing(),
+                Phase::Gone => false,
+            };
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn busy(&self, job: &Job) -> bool {
+        self.state.jobs.contains(job)
+    }
+
+    fn act(&mut self, job: Job, action: Action) {
+        self.state.jobs.push(job);
+        self.actions.push(action);
+    }
+
+    fn event(&mut self, container: Option<&str>, warning: bool, reason: &'static str, message: String) {
+        self.actions.push(Action::Event {
+            container: container.map(str::to_owned),
+            warning,
+            reason,
+            message,
+        });
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Whether `retry_at` has come; else the step is taken again then.
+    fn due(&mut self, retry_at: Option<Timestamp>) -> bool {
+        match retry_at {
+            Some(at) if self.input.now < at => {
+                self.wake(at);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn terminate(&mut self, grace_s: i64) -> bool {
+        self.state.phase = Phase::Terminating { grace_s };
+        if !self.state.jobs.is_empty() {
+            self.actions.push(Action::Interrupt);
+        }
+        true
+    }
+
+    fn running(&mut self) -> bool {
+        let pod = self.input.pod;
+        if self.input.removed || facts::deleting(pod) || self.state.verdict.is_some() {
+            return self.terminate(facts::grace_s(pod));
+        }
+        if self.past_deadline() {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            self.event(None, false, "DeadlineExceeded", message.clone());
+            self.state.verdict = Some(Verdict { reason: "DeadlineExceeded".to_owned(), message });
+            return self.terminate(facts::grace_s(pod));
+        }
+        if facts::ended(pod) || self.finished() {
+            return self.terminate(facts::grace_s(pod));
+        }
+        self.settle_pulls();
+        self.kill_failing();
+        if self.prepare() {
+            self.bring_up();
+        }
+        false
+    }
+
+    fn past_deadline(&mut self) -> bool {
+        let status = self.input.pod.status.as_ref();
+        let start = status.and_then(|status| status.start_time.as_ref());
+        let limit = facts::spec(self.input.pod).active_deadline_seconds;
+        let (Some(start), Some(limit)) = (start, limit) else { return false };
+        match start.0.checked_add(Duration::from_secs(limit.max(0).cast_unsigned())) {
+            Ok(end) if end <= self.input.now => true,
+            Ok(end) => {
+                self.wake(end);
+                false
+            }
+            Err(_) => false, // Beyond the calendar's end.
+        }
+    }
+
+    /// Whether every main container has ended for good, or an init container has failed for good.
+    fn finished(&self) -> bool {
+        let (pod, observed) = (self.input.pod, self.input.observed);
+        let over = |container: &Container, role| {
+            observed.newest(&container.name).is_some_and(|view| {
+                view.state == ContainerState::Exited && !facts::restarts(pod, container, role, view.exit_code)
+            })
+        };
+        let failed_init =
+            facts::init_containers(pod).iter().filter(|c| !facts::is_sidecar(c)).any(|container| {
+                over(container, Role::Init)
+                    && observed.current(&container.name).is_some_and(|view| view.exit_code != 0)
+            });
+        let main = &facts::spec(pod).containers;
+        failed_init || (!main.is_empty() && main.iter().all(|container| over(container, Role::Main)))
+    }
+
+    /// A failed pull reads as ErrImagePull first and as back-off until it is tried again.
+    fn settle_pulls(&mut self) {
+        let now = self.input.now;
+        let due: Vec<String> = self
+            .state
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.settles_at.is_some_and(|at| at <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let image = facts::container(self.input.pod, &name)
+                .and_then(|(c, _)| c.image.clone())
+                .unwrap_or_default();
+            let Some(waiting) = self.state.waiting.get_mut(&name) else { continue };
+            waiting.settles_at = None;
+            let text = format!("Back-off pulling image {image:?}");
+            waiting.message = format!("{text}: {}: {}", waiting.reason, waiting.message);
+            waiting.reason = "ImagePullBackOff".to_owned();
+            self.event(Some(&name), false, "BackOff", text);
+            self.event(Some(&name), true, "Failed", "Error: ImagePullBackOff".to_owned());
+        }
+        let soon: Vec<Timestamp> =
+            self.state.waiting.values().filter_map(|waiting| waiting.settles_at).collect();
+        for at in soon {
+            self.wake(at);
+        }
+    }
+
+    /// Containers whose definition changed or whose probes failed are stopped; that they ended starts them anew.
+    fn kill_failing(&mut self) {
+        let (pod, observed) = (self.input.pod, self.input.observed);
+        let running = observed.containers.iter().filter(|view| view.state == ContainerState::Running);
+        for view in running {
+            let Some((container, role)) = facts::container(pod, &view.name) else { continue };
+            let failed = self.state.probes.failed(&view.id);
+            let why = match failed {
+                Some(probe) => format!("failed {probe} probe"),
+                None if !view.hash.is_empty()
+                    && view.hash != names::container_hash(container)
+                    && role != Role::Init =>
+                {
+                    "definition changed".to_owned()
+                }
+                None => continue,
+            };
+            if self.busy(&Job::Kill(view.id.clone())) {
+                continue;
+            }
+            let message = format!("Container {} {why}, will be restarted", view.name);
+            let probe = match failed {
+                Some("startup") => container.startup_probe.as_ref(),
+                Some(_) => container.liveness_probe.as_ref(),
+                None => None,
+            };
+            let grace_s =
+                probe.and_then(|probe| probe.termination_grace_period_seconds).unwrap_or(facts::grace_s(pod));
+            let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
+            self.act(Job::Kill(view.id.clone()), action);
+        }
+    }
+
+    /// Volumes and sandbox, side by side. True when containers may start.
+    fn prepare(&mut self) -> bool {
+        let needs_volumes = !self.state.volumes_ready || self.state.volumes_stale;
+        if needs_volumes && !self.busy(&Job::Volumes) && self.due(self.state.volumes_retry_at) {
+            self.state.volumes_stale = false;
+            self.act(Job::Volumes, Action::Volumes);
+        }
+        let has_sandbox = self.input.observed.sandbox().is_some();
+        if !has_sandbox && !self.busy(&Job::Sandbox) && self.due(self.state.sandbox_retry_at) {
+            self.new_sandbox();
+        }
+        self.state.volumes_ready && has_sandbox && !self.busy(&Job::Sandbox)
+    }
+
+    fn new_sandbox(&mut self) {
+        let last = self.input.observed.sandboxes.first();
+        if last.is_some() {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.event(None, false, "SandboxChanged", message);
+        }
+        let attempt = last.map_or(0, |sandbox| sandbox.attempt + 1);
+        self.act(Job::Sandbox, Action::Sandbox { attempt });
+    }
+
+    /// Starts the next container that can be; one at a time, as upstream does.
+    fn bring_up(&mut self) {
+        if self.state.jobs.iter().any(|job| matches!(job, Job::Start(_))) {
+            return;
+        }
+        let (pod, observed) = (self.input.pod, self.input.observed);
+        let main = &facts::spec(pod).containers;
+        let initialized = main.iter().any(|container| observed.current(&container.name).is_some());
+        if initialized {
+            for sidecar in facts::init_containers(pod).iter().filter(|container| facts::is_sidecar(container))
+            {
+                if self.keep_up(sidecar, Role::Sidecar) {
+                    return;
+                }
+            }
+        } else if !self.initialize() {
+            return;
+        }
+        for container in main {
+            if self.keep_up(container, Role::Main) {
+                return;
+            }
+        }
+    }
+
+    /// Init containers in order. True when the main ones may start.
+    fn initialize(&mut self) -> bool {
+        let pod = self.input.pod;
+        for container in facts::init_containers(pod) {
+            let role = if facts::is_sidecar(container) { Role::Sidecar } else { Role::Init };
+            let view = self.input.observed.current(&container.name);
+            let passed = view.is_some_and(|view| match role {
+                Role::Sidecar => {
+                    view.state == ContainerState::Running && self.state.probes.started(view, container)
+                }
+                _ => view.state == ContainerState::Exited && view.exit_code == 0,
+            });
+            if !passed {
+                self.keep_up(container, role);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Starts a container unless it runs, is done, or waits out a back-off. True when it was started.
+    fn keep_up(&mut self, container: &Container, role: Role) -> bool {
+        let (pod, now) = (self.input.pod, self.input.now);
+        let newest = self.input.observed.newest(&container.name);
+        let current = self.input.observed.current(&container.name);
+        // In a new sandbox init containers run again; others that are done stay done.
+        let judged = if role == Role::Init { current } else { newest };
+        let done = judged.is_some_and(|view| {
+            view.state == ContainerState::Exited && !facts::restarts(pod, container, role, view.exit_code)
+        });
+        let running = current
+            .filter(|view| view.state == ContainerState::Running || self.busy(&Job::Kill(view.id.clone())));
+        if done || running.is_some() {
+            return false;
+        }
+        let retry_at = self.state.waiting.get(&container.name).map(|waiting| waiting.retry_at);
+        if !self.due(retry_at) || self.backs_off(container, newest) {
+            return false;
+        }
+        if let Some(view) = newest.filter(|view| view.state == ContainerState::Exited) {
+            let event = nanos(view.finished_at);
+            self.state.crashes.next(&container.name, event, now);
+        }
+        let attempt = newest.map_or(0, |view| view.attempt + 1);
+        let name = container.name.clone();
+        self.act(Job::Start(name.clone()), Action::Start { name, attempt });
+        true
+    }
+
+    fn backs_off(&mut self, container: &Container, newest: Option<&ContainerView>) -> bool {
+        let Some(view) = newest.filter(|view| view.state == ContainerState::Exited) else { return false };
+        let event = nanos(view.finished_at);
+        let Some((delay, until)) = self.state.crashes.waiting(&container.name, event, self.input.now) else {
+            return false;
+        };
+        self.wake(until);
+        let known = self
+            .state
+            .waiting
+            .get(&container.name)
+            .is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
+        let pod = names::describe(self.input.pod);
+        let message = format!(
+            "back-off {} restarting failed container={} pod={pod}",
+            go_seconds(delay),
+            container.name
+        );
+        let waiting =
+            Waiting { reason: "CrashLoopBackOff".to_owned(), message, retry_at: until, settles_at: None };
+        self.state.waiting.insert(container.name.clone(), waiting);
+        if !known {
+            let message = format!("Back-off restarting failed container {} in pod {pod}", container.name);
+            self.event(Some(&container.name), true, "BackOff", message);
+        }
+        true
+    }
+
+    fn terminating(&mut self, grace_s: i64) -> bool {
+        // A later deletion may shorten the grace, never lengthen it.
+        let grace_s = grace_s.min(facts::grace_s(self.input.pod));
+        self.state.phase = Phase::Terminating { grace_s };
+        let making = |job: &Job| matches!(job, Job::Sandbox | Job::Start(_) | Job::Volumes);
+        if self.state.jobs.iter().any(making) {
+            return false; // Interrupted; it says when it is done.
+        }
+        let under_way = self
+            .state
+            .jobs
+            .iter()
+            .filter_map(|job| match job {
+                Job::Terminate(grace_s) => Some(*grace_s),
+                _ => None,
+            })
+            .min();
+        if self.input.observed.live().next().is_some() {
+            if under_way.is_none_or(|known| grace_s < known) && self.due(self.state.release_retry_at) {
+                self.act(Job::Terminate(grace_s), Action::Terminate { grace_s });
+            }
+            return false;
+        }
+        if under_way.is_some() {
+            return false;
+        }
+        self.state.phase = Phase::Terminated;
+        true
+    }
+
+    fn terminated(&mut self) -> bool {
+        if self.state.jobs.iter().any(|job| !matches!(job, Job::Kill(_)))
+            || !self.due(self.state.release_retry_at)
+        {
+            return false;
+        }
+        let to_stop = self.input.observed.sandboxes.iter().any(|sandbox| sandbox.ready);
+        if to_stop || !self.state.released {
+            self.act(Job::Release, Action::Release);
+            return false;
+        }
+        if !self.state.cleaned {
+            self.act(Job::CleanUp, Action::CleanUp);
+            return false;
+        }
+        if !self.input.removed {
+            return false; // Its status stays, and its logs with it.
+        }
+        self.state.phase = Phase::Removing;
+        true
+    }
+
+    fn removing(&mut self) -> bool {
+        if self.busy(&Job::Forget) || !self.due(self.state.release_retry_at) {
+            return false;
+        }
+        if self.state.forgotten {
+            self.state.phase = Phase::Gone;
+            return false;
+        }
+        self.act(Job::Forget, Action::Forget);
+        false
+    }
+}
+
+/// A time of the runtime's.
+pub fn nanos(nanoseconds: i64) -> Timestamp {
+    // Every i64 of nanoseconds is within the calendar.
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,237 @@
+//! Keeps one actor for each pod of this node: those that the API has, and those that the runtime has although the API does not. It
+//! wakes them when the runtime or the API tell something new, and decides nothing about them but whether there is room.
+
+use crate::context::Context;
+use crate::names;
+use crate::pod::actor::{self, Desired, Start};
+use crate::pod::facts;
+use crate::pod::step::Verdict;
+use crate::waker::Waker;
+use futures_util::StreamExt;
+use nauplius_base::mailbox::{Sender, mailbox};
+use nauplius_base::task::{self, CancellationToken};
+use nauplius_base::time;
+use nauplius_cri::{ContainerEvents, v1};
+use nauplius_kinds::Object;
+use nauplius_kinds::api::core::{Pod, PodSpec};
+use nauplius_reconcile::{Informer, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Everything is looked at once in this time, should an event have been lost.
+const RELIST: Duration = Duration::from_secs(300);
+const RESUBSCRIBE: Duration = Duration::from_secs(1);
+/// Ends of actors that wait to be noticed; an actor waits for its turn.
+const ENDED: usize = 16;
+
+struct Known {
+    inbox: Sender<Desired>,
+    waker: Waker,
+    revision: String,
+    removed: bool,
+    counts: bool,
+}
+
+/// The owner of all actors.
+pub struct Pods {
+    context: Arc<Context>,
+    informer: Informer<Pod>,
+    known: BTreeMap<String, Known>,
+    ended: mpsc::Sender<String>,
+    shutdown: CancellationToken,
+}
+
+impl Pods {
+    /// Of the pods that `informer` follows.
+    pub fn new(
+        context: Arc<Context>,
+        informer: Informer<Pod>,
+        shutdown: CancellationToken,
+    ) -> (Self, mpsc::Receiver<String>) {
+        let (ended, endings) = mpsc::channel(ENDED);
+        (Self { context, informer, known: BTreeMap::new(), ended, shutdown }, endings)
+    }
+
+    /// Serves until shutdown.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn run(mut self, mut endings: mpsc::Receiver<String>) -> Result<(), Infallible> {
+        let shutdown = self.shutdown.clone();
+        shutdown.run_until_cancelled(self.serve(&mut endings)).await;
+        Ok(())
+    }
+
+    async fn serve(&mut self, endings: &mut mpsc::Receiver<String>) {
+        self.informer.synced().await;
+        let mut changes = self.informer.subscribe();
+        let mut events = self.subscribe().await;
+        self.compare();
+        self.adopt_orphans().await;
+        let mut relist = time::interval(RELIST);
+        relist.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        relist.reset();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return; // The informer has ended, and so has the kubelet.
+                    }
+                    changes.mark_unchanged();
+                    self.compare();
+                }
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.wake(&event),
+                    _ => {
+                        events = self.subscribe().await;
+                        self.wake_all();
+                    }
+                },
+                Some(uid) = endings.recv() => self.bury(&uid),
+                _ = relist.tick() => {
+                    self.adopt_orphans().await;
+                    self.wake_all();
+                }
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> ContainerEvents {
+        loop {
+            match self.context.runtime.container_events(v1::GetEventsRequest {}).await {
+                Ok(events) => return events,
+                Err(error) => {
+                    tracing::warn!(%error, "the runtime gives no events, trying again");
+                    time::sleep(RESUBSCRIBE).await;
+                }
+            }
+        }
+    }
+
+    fn wake(&self, event: &v1::ContainerEventResponse) {
+        let sandbox = event.pod_sandbox_status.as_ref();
+        let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
+        match uid.and_then(|uid| self.known.get(uid)) {
+            Some(known) => known.waker.wake_runtime(),
+            // An event that does not say whose it is may be anybody's.
+            None if uid.is_none() => self.known.values().for_each(|known| known.waker.wake_runtime()),
+            None => {}
+        }
+    }
+
+    fn wake_all(&self) {
+        for known in self.known.values() {
+            known.waker.wake_all();
+        }
+    }
+
+    /// Brings actors and cache together.
+    fn compare(&mut self) {
+        let snapshot = self.informer.snapshot();
+        for pod in snapshot.iter() {
+            match self.known.get_mut(pod.uid()) {
+                Some(known) if known.revision == pod.resource_version() => {}
+                Some(known) => {
+                    known.revision = pod.resource_version().to_owned();
+                    known.counts = !facts::ended(pod);
+                    known.inbox.send(Desired::Pod(Arc::clone(pod)));
+                }
+                None => self.start(pod, false),
+            }
+        }
+        self.drop_missing(&snapshot);
+    }
+
+    fn drop_missing(&mut self, snapshot: &Snapshot<Pod>) {
+        let there: BTreeSet<&str> = snapshot.iter().map(|pod| pod.uid()).collect();
+        for (uid, known) in &mut self.known {
+            if !known.removed && !there.contains(uid.as_str()) {
+                known.removed = true;
+                known.counts = false;
+                known.inbox.send(Desired::Removed);
+            }
+        }
+    }
+
+    fn start(&mut self, pod: &Arc<Pod>, removed: bool) {
+        let (inbox, receiver) = mailbox();
+        let waker = Waker::default();
+        let verdict = self.verdict(pod).filter(|_| !removed);
+        let known = Known {
+            inbox,
+            waker: waker.clone(),
+            revision: pod.resource_version().to_owned(),
+            removed,
+            counts: !removed && verdict.is_none() && !facts::ended(pod),
+        };
+        self.known.insert(pod.uid().to_owned(), known);
+        let start = Start {
+            context: Arc::clone(&self.context),
+            pod: Arc::clone(pod),
+            removed,
+            verdict,
+            inbox: receiver,
+            waker,
+            shutdown: self.shutdown.clone(),
+        };
+        let (ended, uid) = (self.ended.clone(), pod.uid().to_owned());
+        task::spawn("kubelet-pod", async move {
+            actor::run(start).await;
+            // The owner ends with the kubelet.
+            let _ = ended.send(uid).await;
+        });
+    }
+
+    /// A pod that has not begun may find no room.
+    fn verdict(&self, pod: &Pod) -> Option<Verdict> {
+        let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        let used = self.known.values().filter(|known| known.counts).count();
+        let capacity = self.context.config.max_pods as usize;
+        (!begun && used >= capacity).then(|| Verdict {
+            reason: "OutOfpods".to_owned(),
+            message: format!(
+                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {capacity}"
+            ),
+        })
+    }
+
+    fn bury(&mut self, uid: &str) {
+        self.known.remove(uid);
+    }
+
+    /// Pods that were deleted while no kubelet looked are ended as gracefully as any.
+    async fn adopt_orphans(&mut self) {
+        let all =
+            match self.context.runtime.list_pod_sandbox(v1::ListPodSandboxRequest { filter: None }).await {
+                Ok(all) => all.items,
+                Err(error) => {
+                    tracing::warn!(%error, "the runtime does not list its sandboxes");
+                    return;
+                }
+            };
+        for sandbox in all {
+            let Some(uid) = sandbox.labels.get(names::POD_UID).filter(|uid| !self.known.contains_key(*uid))
+            else {
+                continue;
+            };
+            tracing::info!(uid, "a pod was deleted meanwhile, its containers are stopped");
+            let pod = remains(uid, &sandbox);
+            self.start(&Arc::new(pod), true);
+        }
+    }
+}
+
+/// What can be told of a pod from its sandbox.
+fn remains(uid: &str, sandbox: &v1::PodSandbox) -> Pod {
+    let label = |key: &str| sandbox.labels.get(key).cloned();
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(uid.to_owned());
+    pod.metadata.name = label(names::POD_NAME);
+    pod.metadata.namespace = label(names::POD_NAMESPACE);
+    let grace = sandbox.annotations.get(names::GRACE_PERIOD).and_then(|text| text.parse().ok()); // Else the default.
+    pod.spec = Some(PodSpec { termination_grace_period_seconds: grace, ..PodSpec::default() });
+    pod
+}

@@ -1,0 +1,58 @@
+//! Runs a container's lifecycle hooks. A hook ends well or says why not; who waits for it sets the limit.
+
+use super::{address, http, port};
+use nauplius_base::time;
+use nauplius_cri::{RuntimeService, v1};
+use nauplius_kinds::api::core::{Container, LifecycleHandler};
+use std::time::Duration;
+
+/// A request of a hook may take so long.
+const HTTP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where a hook runs.
+pub struct Target<'a> {
+    /// For commands.
+    pub runtime: &'a dyn RuntimeService,
+    /// For named ports.
+    pub container: &'a Container,
+    /// The container's id.
+    pub id: &'a str,
+    /// The pod's address.
+    pub ip: Option<&'a str>,
+}
+
+/// Runs the handler.
+///
+/// # Errors
+/// Why it failed, in words.
+pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<(), String> {
+    if let Some(action) = &handler.exec {
+        let cmd = action.command.clone().unwrap_or_default();
+        let text = cmd.join(" ");
+        let request = v1::ExecSyncRequest { container_id: target.id.to_owned(), cmd, timeout: 0 };
+        let answer = target.runtime.exec_sync(request).await.map_err(|error| error.to_string())?;
+        return match answer.exit_code {
+            0 => Ok(()),
+            code => Err(format!(
+                "command '{text}' exited with {code}: {}",
+                String::from_utf8_lossy(&answer.stderr)
+            )),
+        };
+    }
+    if let Some(action) = &handler.http_get {
+        let host = action.host.as_deref().filter(|host| !host.is_empty()).or(target.ip).unwrap_or_default();
+        let to = address(host, port(target.container, &action.port))?;
+        let answer = time::timeout(HTTP_LIMIT, http::get(to, action)).await;
+        return match answer {
+            Ok(Ok((status, _))) if status < 400 => Ok(()),
+            Ok(Ok((status, _))) => Err(format!("HTTP hook failed with statuscode: {status}")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err("HTTP hook timed out".to_owned()),
+        };
+    }
+    if let Some(action) = &handler.sleep {
+        time::sleep(Duration::from_secs(action.seconds.max(0).cast_unsigned())).await;
+        return Ok(());
+    }
+    Err("invalid handler: none of exec, httpGet and sleep".to_owned())
+}

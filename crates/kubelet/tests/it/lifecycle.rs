@@ -1,0 +1,212 @@
+//! Pods from their creation to their end.
+
+use crate::api::Api;
+use crate::runtime::Fake;
+use crate::world::World;
+use serde_json::{Value, json};
+
+const IMAGE: &str = "demo:1";
+
+fn one(container: Value) -> Value {
+    let mut container = container;
+    container["name"] = json!("c");
+    container["image"] = json!(IMAGE);
+    json!({"terminationGracePeriodSeconds": 3, "containers": [container]})
+}
+
+#[tokio::test]
+async fn a_pod_runs_and_is_deleted() {
+    let mut world = World::new(&[IMAGE]).await;
+    world.kubelet.ready().await;
+    world.create("p", one(json!({"command": ["run"]})));
+    let status = world.phase("p", "Running").await;
+    assert_eq!(status["podIP"], "10.1.0.9");
+    assert_eq!(status["hostIP"], "127.0.0.1");
+    assert_eq!(status["qosClass"], "BestEffort");
+    assert_eq!(status["containerStatuses"][0]["ready"], true);
+    assert!(status["containerStatuses"][0]["containerID"].as_str().unwrap().starts_with("nauplius://c"));
+    assert!(status["conditions"].as_array().unwrap().iter().all(|condition| condition["status"] == "True"));
+    for event in [
+        "Pulled: Container image \"demo:1\" already present on machine and can be accessed by the pod",
+        "Created: Container created",
+        "Started: Container started",
+    ] {
+        world.event(event).await;
+    }
+    world.delete("p", 3);
+    world.api.wait("the pod's end", |api| api.get("/api/v1/namespaces/n/pods/p").is_none().then_some(())).await;
+    world.event("Killing: Stopping container c").await;
+    let runtime = world.runtime.clone();
+    world.api.wait("the sandbox's end", |_| (runtime.sandboxes() == 0).then_some(())).await;
+    let root = world.root().join("pods/uid-p");
+    world.api.wait("the directory's end", |_| (!root.exists()).then_some(())).await;
+    assert!(!world.logs().join("n_p_uid-p").exists());
+    assert!(world.runtime.calls().iter().any(|call| call.ends_with("in 3s")));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_node_is_registered_and_reports() {
+    let world = World::new(&[IMAGE]).await;
+    world.kubelet.ready().await;
+    let node = world.api.get("/api/v1/nodes/node").unwrap();
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "node");
+    assert_eq!(node["status"]["nodeInfo"]["containerRuntimeVersion"], "fake://1");
+    assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0");
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    let reasons: Vec<&str> = conditions.iter().map(|condition| condition["reason"].as_str().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        ["KubeletHasSufficientMemory", "KubeletHasNoDiskPressure", "KubeletHasSufficientPID", "KubeletReady"]
+    );
+    let lease = world
+        .api
+        .wait("a lease", |api| api.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node"))
+        .await;
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
+    assert_eq!(lease["metadata"]["ownerReferences"][0]["uid"], node["metadata"]["uid"]);
+    world.event("Starting: Starting kubelet.").await;
+    world.event("NodeHasSufficientMemory: Node node status is now: NodeHasSufficientMemory").await;
+}
+
+#[tokio::test]
+async fn a_new_kubelet_adopts_and_removes_orphans() {
+    let mut world = World::new(&[IMAGE]).await;
+    world.create("stays", one(json!({"readinessProbe": {"exec": {"command": ["x"]}}})));
+    world.create("goes", one(json!({})));
+    world.status("stays", "readiness", |status| status["containerStatuses"][0]["ready"] == true).await;
+    world.phase("goes", "Running").await;
+    world.stop().await;
+    let starts = |runtime: &Fake| runtime.calls().iter().filter(|call| call.starts_with("start ")).count();
+    let (before, patches) = (starts(&world.runtime), world.api.log().len());
+    world.api.remove("/api/v1/namespaces/n/pods/goes");
+    world.restart().await;
+    let runtime = world.runtime.clone();
+    world.api.wait("the orphan's end", |_| (runtime.sandboxes() == 1).then_some(())).await;
+    world.kubelet.ready().await;
+    assert_eq!(starts(&world.runtime), before);
+    let log = world.api.log();
+    let written = log[patches..].iter().filter(|line| line.starts_with("PATCH") && line.contains("/pods/"));
+    assert_eq!(written.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[tokio::test]
+async fn crashes_loop_and_ended_pods_succeed() {
+    let world = World::new(&[IMAGE]).await;
+    world.create("crash", one(json!({})));
+    world.phase("crash", "Running").await;
+    world.runtime.end("c", 1);
+    world.status("crash", "a restart", |s| s["containerStatuses"][0]["restartCount"] == 1).await;
+    world.status("crash", "it to run again", |s| s["containerStatuses"][0]["state"]["running"].is_object()).await;
+    world.runtime.end("c", 2);
+    let status = world
+        .status("crash", "CrashLoopBackOff", |s| {
+            s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        })
+        .await;
+    assert_eq!(status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 2);
+    world.event("BackOff: Back-off restarting failed container c in pod crash_n(uid-crash)").await;
+    let mut spec = one(json!({}));
+    spec["restartPolicy"] = json!("Never");
+    spec["containers"][0]["name"] = json!("job");
+    world.create("job", spec);
+    world.phase("job", "Running").await;
+    world.runtime.end("job", 0);
+    let status = world.phase("job", "Succeeded").await;
+    assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
+}
+
+#[tokio::test]
+async fn failures_have_the_names_that_people_know() {
+    let world = World::new(&[IMAGE]).await;
+    let reason = |status: &Value| status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned();
+    let mut spec = one(json!({}));
+    spec["containers"][0]["image"] = json!("nowhere/none");
+    world.create("pull", spec);
+    world.status("pull", "ErrImagePull", |status| reason(status) == "ErrImagePull").await;
+    let status = world.status("pull", "ImagePullBackOff", |status| reason(status) == "ImagePullBackOff").await;
+    let message = status["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("Back-off pulling image \"nowhere/none\": ErrImagePull: rpc error: code = NotFound"), "{message}");
+    world.event("Failed: Error: ErrImagePull").await;
+    world.event("Failed: Error: ImagePullBackOff").await;
+    world.create("config", one(json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "k"}}}]})));
+    world.status("config", "CreateContainerConfigError", |status| reason(status) == "CreateContainerConfigError").await;
+    world.event("Failed: Error: configmap \"later\" not found").await;
+    // It is tried again as soon as the config map is there.
+    let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "later", "namespace": "n"}, "data": {"k": "v"}});
+    world.api.put("/api/v1/namespaces/n/configmaps/later", map);
+    world.phase("config", "Running").await;
+    let envs = world.runtime.config("c").unwrap().envs;
+    assert!(envs.iter().any(|env| env.key == "A" && env.value == "v"));
+    let mut never = one(json!({"imagePullPolicy": "Never"}));
+    never["containers"][0]["image"] = json!("absent:1");
+    world.create("never", never);
+    world.status("never", "ErrImageNeverPull", |status| reason(status) == "ErrImageNeverPull").await;
+    // A fourth pod finds no room.
+    world.create("fourth", one(json!({})));
+    let status = world.phase("fourth", "Failed").await;
+    assert_eq!(status["reason"], "OutOfpods");
+}
+
+#[tokio::test]
+async fn volumes_hold_what_the_api_holds() {
+    let world = World::new(&[IMAGE]).await;
+    let map = |value: &str| {
+        json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": value}})
+    };
+    let mut spec = one(json!({"volumeMounts": [{"name": "conf", "mountPath": "/conf"}, {"name": "work", "mountPath": "/w"}]}));
+    spec["volumes"] = json!([
+        {"name": "conf", "configMap": {"name": "m"}},
+        {"name": "work", "emptyDir": {}},
+        {"name": "all", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "token"}},
+            {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}
+    ]);
+    world.create("v", spec);
+    world.event("FailedMount: MountVolume.SetUp failed for volume \"conf\" : configmap \"m\" not found").await;
+    world.api.put("/api/v1/namespaces/n/configmaps/m", map("one"));
+    world.phase("v", "Running").await;
+    let volumes = world.root().join("pods/uid-v/volumes");
+    let read = |path: &str| std::fs::read_to_string(volumes.join(path)).unwrap_or_default();
+    assert_eq!(read("kubernetes.io~configmap/conf/k"), "one");
+    assert_eq!(read("kubernetes.io~projected/all/token"), "t0ken");
+    assert_eq!(read("kubernetes.io~projected/all/name"), "v");
+    world.api.put("/api/v1/namespaces/n/configmaps/m", map("two"));
+    world.api.wait("the new content", |_| (read("kubernetes.io~configmap/conf/k") == "two").then_some(())).await;
+    let mounts = world.runtime.config("c").unwrap().mounts;
+    let paths: Vec<&str> = mounts.iter().map(|mount| mount.container_path.as_str()).collect();
+    assert_eq!(paths, ["/conf", "/w", "/etc/hosts", "/dev/termination-log"]);
+    let mut claim = one(json!({}));
+    claim["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
+    world.create("claim", claim);
+    world.event("FailedMount: MountVolume.SetUp failed for volume \"d\" : persistentvolumeclaim \"data\"").await;
+}
+
+#[tokio::test]
+async fn failing_liveness_restarts_and_hooks_run() {
+    let world = World::new(&[IMAGE]).await;
+    let hooks = json!({"postStart": {"exec": {"command": ["post"]}}, "preStop": {"exec": {"command": ["pre"]}}});
+    let probe = json!({"exec": {"command": ["alive"]}, "periodSeconds": 1, "failureThreshold": 1});
+    world.create("l", one(json!({"livenessProbe": probe, "lifecycle": hooks})));
+    world.phase("l", "Running").await;
+    world.runtime.commands_end_with(1);
+    world.event("Unhealthy: Liveness probe failed: out").await;
+    world.event("Killing: Container c failed liveness probe, will be restarted").await;
+    world.status("l", "a restart", |status| status["containerStatuses"][0]["restartCount"] == 1).await;
+    let calls = world.runtime.calls();
+    assert!(calls.contains(&"exec post".to_owned()) && calls.contains(&"exec pre".to_owned()));
+}
+
+#[tokio::test]
+async fn an_idle_node_asks_nothing() {
+    let world = World::with(Api::new(), Fake::new(&[IMAGE])).await;
+    world.create("p", one(json!({"readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": 1}})));
+    world.status("p", "readiness", |status| status["containerStatuses"][0]["ready"] == true).await;
+    world.event("Started: Container started").await;
+    nauplius_base::time::sleep(std::time::Duration::from_secs(1)).await;
+    let before = world.api.log().len();
+    nauplius_base::time::sleep(std::time::Duration::from_secs(3)).await;
+    let idle: Vec<String> = world.api.log().split_off(before);
+    let others: Vec<&String> = idle.iter().filter(|line| !line.contains("/leases/")).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
