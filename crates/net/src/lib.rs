@@ -3,4 +3,9 @@
 //! or the container runtime.
 
 pub mod bridge;
+pub mod dns;
 pub mod proxy;
+mod run;
+mod snapshot;
+
+pub use run::{ClusterDns, Proxy, ProxyConfig};
