@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod dns;
+mod health;
 pub mod proxy;
 mod run;
 mod snapshot;

@@ -2,6 +2,7 @@
 //! what is cached after each change, batched over a moment that grows with the work.
 
 use crate::dns::{Resolver, Server, Zone, ZoneSpec};
+use crate::health::HealthChecks;
 use crate::proxy::{Dataplane, Network, RuleSet, plan};
 use crate::snapshot::{by_service, names, services};
 use nauplius_base::backoff::Backoff;
@@ -84,18 +85,18 @@ impl Proxy {
         let mut services = self.services.subscribe();
         let mut slices = self.slices.subscribe();
         let mut node = self.node.subscribe();
+        let mut health = HealthChecks::default();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).with_jitter(0.5);
         loop {
             services.mark_unchanged();
             slices.mark_unchanged();
             node.mark_unchanged();
             let started = time::monotonic();
-            let applying = tokio::task::spawn_blocking({
-                let rules = self.rules();
-                move || {
-                    let outcome = dataplane.apply(&rules);
-                    (dataplane, outcome)
-                }
+            let rules = self.rules();
+            health.update(&rules.health_checks, self.config.ipv6).await;
+            let applying = tokio::task::spawn_blocking(move || {
+                let outcome = dataplane.apply(&rules);
+                (dataplane, outcome)
             });
             let outcome;
             (dataplane, outcome) = applying.await.map_err(io::Error::other)?;

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{broadcast, watch};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -82,10 +83,10 @@ fn client(api: &Arc<FakeApi>) -> Client {
     Client::new(Arc::new(Shared(Arc::clone(api))), "test")
 }
 
-fn service() -> Value {
+fn service(health: u16) -> Value {
     json!({"metadata": {"name": "web", "namespace": "default", "resourceVersion": "2"}, "spec": {
         "clusterIP": "10.96.0.20", "clusterIPs": ["10.96.0.20"], "type": "NodePort",
-        "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+        "externalTrafficPolicy": "Local", "healthCheckNodePort": health, "sessionAffinity": "ClientIP",
         "ports": [{"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080}]}})
 }
 
@@ -124,11 +125,21 @@ impl Dataplane for Recorder {
     }
 }
 
+async fn ask_health(port: u16) -> String {
+    let mut stream = TcpStream::connect(std::net::SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test]
 async fn the_proxy_follows_the_api() {
     let api = FakeApi::new();
     api.put("nodes", json!({"metadata": {"name": "n", "resourceVersion": "1", "labels": {"topology.kubernetes.io/zone": "z"}}}));
-    api.put("services", service());
+    // A port that is free now.
+    let health = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    api.put("services", service(health));
     let network = Network { node: "n".into(), ..Network::default() };
     let proxy = Proxy::new(&client(&api), ProxyConfig { network, ipv6: false });
     let mut applied = proxy.applied();
@@ -154,11 +165,17 @@ async fn the_proxy_follows_the_api() {
         (planned.node_port, planned.affinity_seconds, planned.keep_source),
         (Some(30_080), Some(10_800), true)
     );
+    assert!(ask_health(health).await.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     api.put("endpointslices", slice(3, &["10.244.0.5"]));
     wait(&["10.244.0.5:8080"]).await;
     api.change("endpointslices", slice(4, &["10.244.0.6", "10.244.0.7"]));
     wait(&["10.244.0.6:8080", "10.244.0.7:8080"]).await;
     tokio::time::timeout(PATIENCE, applied.wait_for(|times| *times >= 3)).await.unwrap().unwrap();
+    let answer = ask_health(health).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"localEndpoints\": 2,"),
+        "{answer}"
+    );
     shutdown.cancel();
     running.await.unwrap().unwrap();
     let selectors = api.selectors.lock().unwrap().join(" ");
@@ -178,7 +195,7 @@ async fn dns_follows_the_api() {
     let shutdown = CancellationToken::new();
     let running = task::spawn("dns", dns.run(server, Arc::clone(&resolver), shutdown.clone()));
     tokio::time::timeout(PATIENCE, zone.wait_for(|zone| zone.is_ready())).await.unwrap().unwrap();
-    api.put("services", service());
+    api.put("services", service(0));
     let mut packet =
         b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\x07default\x03svc\x07cluster\x05local\0\0\x01\0\x01".to_vec();
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
