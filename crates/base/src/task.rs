@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 pub use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ type NamedOutcome = (String, Result<(), String>);
 pub struct Group {
     shutdown: CancellationToken,
     tasks: Arc<Mutex<JoinSet<NamedOutcome>>>,
+    spawned: Arc<Notify>,
 }
 
 impl Default for Group {
@@ -38,7 +40,11 @@ impl Default for Group {
 impl Group {
     /// An empty group.
     pub fn new() -> Self {
-        Self { shutdown: CancellationToken::new(), tasks: Arc::new(Mutex::new(JoinSet::new())) }
+        Self {
+            shutdown: CancellationToken::new(),
+            tasks: Arc::new(Mutex::new(JoinSet::new())),
+            spawned: Arc::new(Notify::new()),
+        }
     }
 
     /// The token that every task of the group watches.
@@ -55,6 +61,8 @@ impl Group {
         let name = name.into();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(async move { (name, component.await.map_err(|error| error.to_string())) });
+        drop(tasks);
+        self.spawned.notify_one();
     }
 
     /// Asks every task to end.
@@ -62,20 +70,30 @@ impl Group {
         self.shutdown.cancel();
     }
 
-    /// Waits until every task has ended. The first that ends early cancels the rest and is the error.
+    /// Waits for the shutdown and for every task's end. The first task that ends before cancels the rest and is the error. A group
+    /// without tasks waits for its first.
     ///
     /// # Errors
     /// [`Ended::Unexpectedly`] names the task that ended before the shutdown.
     pub async fn join(&self) -> Result<(), Ended> {
         let mut first = None;
-        while let Some((task, outcome)) = self.next_ended().await {
+        loop {
+            let Some((task, outcome)) = self.next_ended().await else {
+                if self.shutdown.is_cancelled() {
+                    return first.map_or(Ok(()), Err);
+                }
+                tokio::select! {
+                    () = self.shutdown.cancelled() => {}
+                    () = self.spawned.notified() => {}
+                }
+                continue;
+            };
             if !self.shutdown.is_cancelled() {
                 let reason = outcome.err().unwrap_or_else(|| "it returned".to_owned());
                 first.get_or_insert(Ended::Unexpectedly { task, reason });
                 self.shutdown.cancel();
             }
         }
-        first.map_or(Ok(()), Err)
     }
 
     async fn next_ended(&self) -> Option<NamedOutcome> {
@@ -131,6 +149,16 @@ mod tests {
         group.spawn("hasty", async { Err("no disk") });
         let ended = group.join().await.unwrap_err();
         assert_eq!(ended.to_string(), "task hasty ended unexpectedly: no disk");
+    }
+
+    #[tokio::test]
+    async fn an_empty_group_waits_for_its_first_task() {
+        let group = Group::new();
+        let joining = group.clone();
+        let joined = spawn("join", async move { joining.join().await });
+        tokio::task::yield_now().await;
+        group.spawn("late", async { Err("no disk") });
+        assert!(joined.await.unwrap().is_err());
     }
 
     #[tokio::test]

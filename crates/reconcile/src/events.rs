@@ -2,7 +2,7 @@
 //! combined, and one noisy object cannot flood the store. Recording never blocks its caller.
 
 use nauplius_base::task::CancellationToken;
-use nauplius_base::{id, time};
+use nauplius_base::time;
 use nauplius_client::{Client, ClientError, Patch};
 use nauplius_kinds::{Object, api::core::Event};
 use serde_json::json;
@@ -306,7 +306,8 @@ impl Writer {
     }
 
     async fn create(&mut self, key: SimilarKey, text: String, message: &Message) -> Result<(), ClientError> {
-        let name = format!("{}.{:016x}", message.about.name, id::random_u64());
+        // The time in the name keeps lists of events in the order in which they happened.
+        let name = format!("{}.{:x}", message.about.name, message.at.as_nanosecond());
         let body = self.render(&name, &text, message).to_string();
         let path = nauplius_client::api::path::<Event>(Some(namespace_of(&message.about)), None, None);
         self.client

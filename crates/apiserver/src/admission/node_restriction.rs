@@ -15,7 +15,9 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Labels below these domains are for administrators, but for the list of those that kubelets are known to set.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
-const KUBELET_LABELS: [&str; 9] = [
+const KUBELET_LABELS: [&str; 11] = [
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
     "kubernetes.io/hostname",
     "kubernetes.io/os",
     "kubernetes.io/arch",
