@@ -1,0 +1,321 @@
+//! Cgroups of containers, v1 and v2 behind one face: make, limit, enter, measure, remove. It must not know what a container is.
+
+mod device_filter;
+mod resources;
+mod usage;
+
+pub(crate) use resources::{DeviceRule, Resources, Write};
+pub(crate) use usage::Usage;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What failed, at which file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CgroupError {
+    #[error("no cgroup hierarchy is mounted")]
+    None,
+    #[error("cgroup controller {0} is not available on this machine")]
+    MissingController(&'static str),
+    #[error("cgroup file {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("cgroup path {0:?} is not allowed")]
+    Path(String),
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> CgroupError + '_ {
+    move |source| CgroupError::File { path: path.to_owned(), source }
+}
+
+/// One mounted hierarchy of v1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hierarchy {
+    pub controllers: Vec<String>,
+    pub mount: PathBuf,
+}
+
+/// How this machine's cgroups are laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Layout {
+    V1(Vec<Hierarchy>),
+    V2(PathBuf),
+}
+
+/// Controllers of v1 that take part. Named hierarchies and a v2 tree beside v1 belong to somebody else.
+const CONTROLLERS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+];
+
+impl Layout {
+    /// Reads the layout from `/proc/self/mountinfo`.
+    pub(crate) fn detect() -> Result<Self, CgroupError> {
+        let path = Path::new("/proc/self/mountinfo");
+        Self::parse(&std::fs::read_to_string(path).map_err(at(path))?).ok_or(CgroupError::None)
+    }
+
+    fn parse(mountinfo: &str) -> Option<Self> {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        let mut unified = None;
+        for line in mountinfo.lines() {
+            let Some((head, tail)) = line.split_once(" - ") else { continue };
+            let mut tail = tail.split(' ');
+            let (Some(mount), Some(kind)) = (head.split(' ').nth(4), tail.next()) else { continue };
+            let controllers: Vec<String> = tail
+                .nth(1)
+                .unwrap_or("")
+                .split(',')
+                .filter(|option| CONTROLLERS.contains(option))
+                .map(str::to_owned)
+                .collect();
+            match kind {
+                "cgroup"
+                    if controllers.is_empty()
+                        || hierarchies.iter().any(|known| known.controllers == controllers) => {}
+                "cgroup" => hierarchies.push(Hierarchy { controllers, mount: mount.into() }),
+                "cgroup2" if unified.is_none() => unified = Some(mount.into()),
+                _ => {}
+            }
+        }
+        if hierarchies.is_empty() { unified.map(Self::V2) } else { Some(Self::V1(hierarchies)) }
+    }
+
+    /// `v1` or `v2`, for people.
+    pub(crate) fn version(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "v1",
+            Self::V2(_) => "v2",
+        }
+    }
+
+    fn mounts(&self) -> Vec<&Path> {
+        match self {
+            Self::V1(hierarchies) => hierarchies.iter().map(|hierarchy| hierarchy.mount.as_path()).collect(),
+            Self::V2(mount) => vec![mount],
+        }
+    }
+
+    fn directory(&self, controller: &'static str, group: &str) -> Result<PathBuf, CgroupError> {
+        let mount = match self {
+            Self::V1(hierarchies) => hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.controllers.iter().any(|known| known == controller))
+                .map(|hierarchy| &hierarchy.mount),
+            Self::V2(mount) => Some(mount),
+        };
+        Ok(mount.ok_or(CgroupError::MissingController(controller))?.join(group.trim_start_matches('/')))
+    }
+
+    /// Makes the group, with its parents, in every hierarchy.
+    pub(crate) fn create(&self, group: &str) -> Result<(), CgroupError> {
+        let parts = components(group)?;
+        for mount in self.mounts() {
+            let mut directory = mount.to_owned();
+            for part in &parts {
+                if matches!(self, Self::V2(_)) {
+                    delegate_controllers(&directory)?;
+                }
+                let parent = directory.clone();
+                directory.push(part);
+                match std::fs::create_dir(&directory) {
+                    Ok(()) => inherit_cpuset(&parent, &directory)?,
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(at(&directory)(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes limits.
+    pub(crate) fn apply(&self, group: &str, resources: &Resources) -> Result<(), CgroupError> {
+        match self {
+            Self::V1(_) => self.write_all(group, &resources::v1_writes(resources)),
+            Self::V2(_) => {
+                self.write_all(group, &resources::v2_writes(resources))?;
+                let Some(devices) = &resources.devices else { return Ok(()) };
+                let directory = self.directory("devices", group)?;
+                device_filter::attach(&directory, &device_filter::program(devices)).map_err(at(&directory))
+            }
+        }
+    }
+
+    fn write_all(&self, group: &str, writes: &[Write]) -> Result<(), CgroupError> {
+        for write in writes {
+            let path = self.directory(write.controller, group)?.join(&write.file);
+            std::fs::write(&path, &write.value).map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// The files that a process writes itself into.
+    pub(crate) fn procs_files(&self, group: &str) -> Vec<PathBuf> {
+        let group = group.trim_start_matches('/');
+        self.mounts().iter().map(|mount| mount.join(group).join("cgroup.procs")).collect()
+    }
+
+    /// The file with the `oom_kill` counter.
+    pub(crate) fn oom_counter(&self, group: &str) -> Option<PathBuf> {
+        let file = match self {
+            Self::V1(_) => "memory.oom_control",
+            Self::V2(_) => "memory.events",
+        };
+        // Without a memory controller there is no limit to be killed for.
+        Some(self.directory("memory", group).ok()?.join(file))
+    }
+
+    /// What a container mounts below `/sys/fs/cgroup`: a file system, its name there, and its options.
+    pub(crate) fn container_mounts(&self) -> Vec<(&'static str, String, Vec<String>)> {
+        match self {
+            Self::V1(hierarchies) => hierarchies
+                .iter()
+                .map(|hierarchy| ("cgroup", hierarchy.controllers.join(","), hierarchy.controllers.clone()))
+                .collect(),
+            Self::V2(_) => vec![("cgroup2", String::new(), Vec::new())],
+        }
+    }
+
+    /// Kills whatever is in the group. It is empty when this returns, or the kernel takes its time.
+    pub(crate) fn kill(&self, group: &str) {
+        const ROUNDS: usize = 50;
+        for _ in 0..ROUNDS {
+            let pids = self.pids(group);
+            if pids.is_empty() {
+                return;
+            }
+            for pid in pids {
+                // It may have ended since.
+                let _ = crate::sys::process::kill(pid, libc::SIGKILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// The processes in the group itself.
+    pub(crate) fn pids(&self, group: &str) -> Vec<i32> {
+        let file = self.procs_files(group).into_iter().next().unwrap_or_default();
+        // A group that is gone has no processes.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0).collect()
+    }
+
+    /// Removes the group and all groups below it, from every hierarchy. What is gone already is fine.
+    pub(crate) fn remove(&self, group: &str) -> Result<(), CgroupError> {
+        if components(group)?.is_empty() {
+            return Err(CgroupError::Path(group.to_owned()));
+        }
+        let group = group.trim_start_matches('/');
+        self.mounts().iter().try_for_each(|mount| remove_tree(&mount.join(group)))
+    }
+
+    /// What the group has used.
+    pub(crate) fn usage(&self, group: &str) -> Usage {
+        let file = |controller, name: &str| {
+            let directory = self.directory(controller, group).ok()?; // A missing controller measures nothing.
+            std::fs::read_to_string(directory.join(name)).ok() // Nor does a group that is gone.
+        };
+        match self {
+            Self::V1(_) => usage::v1(file),
+            Self::V2(_) => usage::v2(file),
+        }
+    }
+}
+
+fn components(group: &str) -> Result<Vec<&str>, CgroupError> {
+    let parts: Vec<&str> = group.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err(CgroupError::Path(group.to_owned()));
+    }
+    Ok(parts)
+}
+
+/// A new cpuset is empty and takes no process until it is filled. In other hierarchies there is no such file.
+fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let target = child.join(file);
+        // In v2 an empty cpuset means the parent's.
+        if !target.exists() || child.join("cgroup.controllers").exists() {
+            continue;
+        }
+        let source = parent.join(file);
+        let value = std::fs::read_to_string(&source).map_err(at(&source))?;
+        std::fs::write(&target, value.trim()).map_err(at(&target))?;
+    }
+    Ok(())
+}
+
+/// v2 gives children only the controllers that their parent hands on.
+fn delegate_controllers(directory: &Path) -> Result<(), CgroupError> {
+    let available = directory.join("cgroup.controllers");
+    let enabled: Vec<String> = std::fs::read_to_string(&available)
+        .map_err(at(&available))?
+        .split_whitespace()
+        .filter(|controller| ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"].contains(controller))
+        .map(|controller| format!("+{controller}"))
+        .collect();
+    let control = directory.join("cgroup.subtree_control");
+    std::fs::write(&control, enabled.join(" ")).map_err(at(&control))
+}
+
+fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    const ROUNDS: usize = 50;
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at(directory)(error)),
+    };
+    // An entry that cannot be read will keep the directory from being removed, which is reported.
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_tree(&entry.path())?;
+    }
+    for _ in 0..ROUNDS {
+        match std::fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Its last process is dead but not yet gone.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            Err(error) => return Err(at(directory)(error)),
+        }
+    }
+    Err(at(directory)(io::Error::from_raw_os_error(libc::EBUSY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_told_apart() {
+        let hybrid = "22 1 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            23 22 0:21 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            24 22 0:22 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            25 22 0:23 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+            26 22 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup rw\n";
+        let Some(Layout::V1(hierarchies)) = Layout::parse(hybrid) else { panic!("not v1") };
+        let names: Vec<String> =
+            hierarchies.iter().map(|hierarchy| hierarchy.controllers.join(",")).collect();
+        assert_eq!(names, ["cpu,cpuacct", "memory"]);
+        let pure = "26 22 0:24 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
+        assert_eq!(Layout::parse(pure), Some(Layout::V2("/sys/fs/cgroup".into())));
+        assert_eq!(Layout::parse("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+
+    #[test]
+    fn paths_stay_below_the_mount() {
+        assert!(components("/a/../b").is_err());
+        assert_eq!(components("/a//b/").unwrap(), ["a", "b"]);
+        assert!(Layout::V2("/nowhere".into()).remove("/").is_err());
+    }
+}

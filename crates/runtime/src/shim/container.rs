@@ -1,0 +1,281 @@
+//! One container in the shim: its process, its streams and the record of what became of it. It must not know the protocol.
+
+use super::fault::{Fault, While};
+use super::init::{self, Birth};
+use super::streams::Streams;
+use crate::seccomp::Filter;
+use crate::spec::{ContainerSpec, ContainerState, PidNamespace, Process};
+use crate::sys::{check_int, process as sys, socket};
+use nauplius_base::time;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The file that records what became of a container.
+pub(crate) const STATE_FILE: &str = "state.json";
+/// The file that says what to run.
+pub(crate) const SPEC_FILE: &str = "spec.json";
+/// How long the way from `clone` to `execve` may take; a mount of a dead network file system can hang.
+const BIRTH_TIMEOUT_MS: i32 = 60_000;
+/// What a start that failed is recorded with, as containerd's users know it.
+const START_ERROR_CODE: i32 = 128;
+
+/// A container that was started by this shim.
+pub(crate) struct Container {
+    pub state: ContainerState,
+    pub streams: Streams,
+    directory: PathBuf,
+    cgroup_procs: Vec<PathBuf>,
+    oom_counter: Option<PathBuf>,
+    private_pids: bool,
+}
+
+/// A started process and the master of its terminal.
+pub(crate) struct Born {
+    pub pid: i32,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Reads what to run.
+pub(crate) fn read_spec(directory: &Path) -> Result<ContainerSpec, Fault> {
+    let bytes = std::fs::read(directory.join(SPEC_FILE)).while_doing("read spec.json")?;
+    serde_json::from_slice(&bytes).map_err(|error| Fault(format!("read spec.json: {error}")))
+}
+
+impl Container {
+    /// Runs the container whose directory this is. `join_pids` enters the pid namespace that its first process is to be in.
+    /// A start that failed is recorded as such.
+    pub(crate) fn start(
+        directory: &Path,
+        spec: &ContainerSpec,
+        join_pids: Option<&OwnedFd>,
+    ) -> Result<Self, Fault> {
+        match Self::try_start(directory, spec, join_pids) {
+            Ok(container) => Ok(container),
+            Err(fault) => {
+                let now = time::unix_nanos();
+                let state = ContainerState {
+                    id: spec.id.clone(),
+                    started_at: now,
+                    finished_at: now,
+                    exit_code: START_ERROR_CODE,
+                    reason: "StartError".to_owned(),
+                    message: fault.0.clone(),
+                    ..ContainerState::default()
+                };
+                write_state(directory, &state)?;
+                Err(fault)
+            }
+        }
+    }
+
+    fn try_start(directory: &Path, spec: &ContainerSpec, join_pids: Option<&OwnedFd>) -> Result<Self, Fault> {
+        let (mut streams, child_ends) = Streams::open(spec)?;
+        let filters = read_filters(&spec.process)?;
+        let flags = match spec.namespaces.pid {
+            PidNamespace::Private => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+            _ => libc::CLONE_NEWNS,
+        };
+        let born = give_birth(flags, join_pids, child_ends, &filters, &spec.cgroup_procs, |birth| {
+            init::run_container(spec, birth)
+        })?;
+        if let Some(master) = born.terminal {
+            streams.set_terminal(master)?;
+        }
+        let state = ContainerState {
+            id: spec.id.clone(),
+            pid: born.pid,
+            started_at: time::unix_nanos(),
+            ..ContainerState::default()
+        };
+        write_state(directory, &state)?;
+        Ok(Self {
+            state,
+            streams,
+            directory: directory.to_owned(),
+            cgroup_procs: spec.cgroup_procs.clone(),
+            oom_counter: spec.oom_counter.clone(),
+            private_pids: spec.namespaces.pid == PidNamespace::Private,
+        })
+    }
+
+    /// Records the end of the first process, after everything that it wrote is in the log.
+    pub(crate) fn finish(&mut self, status: libc::c_int, buffer: &mut [u8]) {
+        if !self.private_pids {
+            self.kill_all();
+        }
+        self.streams.finish(buffer);
+        let code = sys::exit_code(status);
+        let oom = code != 0 && self.oom_counter.as_deref().is_some_and(was_oom_killed);
+        self.state.finished_at = time::unix_nanos();
+        self.state.exit_code = code;
+        let reason = if oom {
+            "OOMKilled"
+        } else if code == 0 {
+            "Completed"
+        } else {
+            "Error"
+        };
+        reason.clone_into(&mut self.state.reason);
+        if let Err(fault) = write_state(&self.directory, &self.state) {
+            eprintln!("container {}: {fault}", self.state.id);
+        }
+    }
+
+    /// Signals the first process, or with SIGKILL all processes where they do not die with the first.
+    pub(crate) fn kill(&self, signal: libc::c_int) -> Result<(), Fault> {
+        if !self.state.running() {
+            return Ok(());
+        }
+        if signal == libc::SIGKILL && !self.private_pids {
+            self.kill_all();
+        }
+        sys::kill(self.state.pid, signal).while_doing("kill")
+    }
+
+    /// Kills what is in the cgroup; a few rounds, because processes may be forking.
+    fn kill_all(&self) {
+        const ROUNDS: usize = 8;
+        let Some(file) = self.cgroup_procs.first() else { return };
+        for _ in 0..ROUNDS {
+            // A cgroup that is gone holds no processes.
+            let pids = std::fs::read_to_string(file).unwrap_or_default();
+            let mut any = false;
+            for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0) {
+                any = true;
+                // It may have ended since.
+                let _ = sys::kill(pid, libc::SIGKILL);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Runs a command in this container.
+    pub(crate) fn exec(&self, process: &Process, streams: [Option<OwnedFd>; 3]) -> Result<Born, Fault> {
+        if !self.state.running() {
+            return Err(Fault(format!("container {} is not running", self.state.id)));
+        }
+        let filters = read_filters(process)?;
+        let open = |kind: &str| {
+            let path = format!("/proc/{}/ns/{kind}", self.state.pid);
+            rustix::fs::open(
+                &path,
+                rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .while_doing(format!("open {path}"))
+        };
+        let pids = open("pid")?;
+        let namespaces = [
+            (open("cgroup")?, libc::CLONE_NEWCGROUP),
+            (open("net")?, libc::CLONE_NEWNET),
+            (open("ipc")?, libc::CLONE_NEWIPC),
+            (open("uts")?, libc::CLONE_NEWUTS),
+            (open("mnt")?, libc::CLONE_NEWNS),
+        ];
+        give_birth(0, Some(&pids), streams, &filters, &self.cgroup_procs, |birth| {
+            init::run_command(process, &namespaces, birth)
+        })
+    }
+}
+
+fn read_filters(process: &Process) -> Result<Vec<Filter>, Fault> {
+    let Some(path) = &process.seccomp else { return Ok(Vec::new()) };
+    let bytes = std::fs::read(path).while_doing("read the seccomp filter")?;
+    crate::seccomp::decode(&bytes).ok_or_else(|| Fault("the seccomp filter file is damaged".to_owned()))
+}
+
+/// Clones a child that runs `stages`, and waits until it has executed its program or said why not.
+fn give_birth(
+    flags: libc::c_int,
+    join_pids: Option<&OwnedFd>,
+    streams: [Option<OwnedFd>; 3],
+    filters: &[Filter],
+    cgroup_procs: &[PathBuf],
+    stages: impl FnOnce(Birth<'_>),
+) -> Result<Born, Fault> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .while_doing("make the control socket")?;
+    // SAFETY: the shim has one thread.
+    let pid = in_pid_namespace(join_pids, || unsafe { sys::fork_into(flags) })?;
+    if pid == 0 {
+        stages(Birth { control: theirs, streams, filters, cgroup_procs });
+        sys::exit_now(1)
+    }
+    drop((theirs, streams));
+    match await_birth(&ours) {
+        Ok(terminal) => Ok(Born { pid, terminal }),
+        Err(fault) => {
+            // It may have ended by itself; either way it is waited for, so that the main loop does not see it.
+            let _ = sys::kill(pid, libc::SIGKILL);
+            // SAFETY: a null status is allowed.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            Err(fault)
+        }
+    }
+}
+
+/// Children are born into the pid namespace that was joined last; the shim itself never moves.
+fn in_pid_namespace(
+    join_pids: Option<&OwnedFd>,
+    fork: impl FnOnce() -> std::io::Result<libc::pid_t>,
+) -> Result<libc::pid_t, Fault> {
+    let Some(namespace) = join_pids else { return fork().while_doing("clone") };
+    let own = rustix::fs::open(
+        "/proc/self/ns/pid",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .while_doing("open the shim's pid namespace")?;
+    sys::setns(namespace.as_fd(), libc::CLONE_NEWPID).while_doing("join the pid namespace")?;
+    let pid = fork();
+    if matches!(pid, Ok(0)) {
+        return Ok(0);
+    }
+    sys::setns(own.as_fd(), libc::CLONE_NEWPID).while_doing("return to the shim's pid namespace")?;
+    pid.while_doing("clone")
+}
+
+fn await_birth(control: &OwnedFd) -> Result<Option<OwnedFd>, Fault> {
+    const MESSAGE_LIMIT: usize = 4096;
+    let mut terminal = None;
+    loop {
+        let mut waiting =
+            libc::pollfd { fd: rustix::fd::AsRawFd::as_raw_fd(control), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry is passed and outlives the call.
+        if check_int(unsafe { libc::poll(&raw mut waiting, 1, BIRTH_TIMEOUT_MS) })
+            .while_doing("wait for the process")?
+            == 0
+        {
+            return Err(Fault("timed out while preparing the container process".to_owned()));
+        }
+        let (mut message, mut fds) = ([0; MESSAGE_LIMIT], Vec::new());
+        let length = socket::receive_with_fds(control, &mut message, &mut fds)
+            .while_doing("read the control socket")?;
+        match message[..length] {
+            [] => return Ok(terminal),
+            [init::TERMINAL] => terminal = fds.pop(),
+            [_, ref text @ ..] => return Err(Fault(String::from_utf8_lossy(text).into_owned())),
+        }
+    }
+}
+
+/// Writes the record beside the old one and renames it, so that a reader sees one or the other.
+pub(crate) fn write_state(directory: &Path, state: &ContainerState) -> Result<(), Fault> {
+    let bytes = serde_json::to_vec(state).map_err(|error| Fault(format!("write state.json: {error}")))?;
+    let (temporary, target) = (directory.join("state.json.new"), directory.join(STATE_FILE));
+    let mut file = std::fs::File::create(&temporary).while_doing("write state.json")?;
+    file.write_all(&bytes).while_doing("write state.json")?;
+    std::fs::rename(&temporary, &target).while_doing("write state.json")
+}
+
+/// Whether the kernel's counter of OOM kills, `oom_kill N` in v1 and v2, is above zero.
+fn was_oom_killed(counter: &Path) -> bool {
+    // A cgroup that cannot be read cannot testify.
+    let text = std::fs::read_to_string(counter).unwrap_or_default();
+    text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+}

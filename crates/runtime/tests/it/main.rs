@@ -1,0 +1,8 @@
+//! The runtime against the real kernel: each test has its own state directory, cgroups and image, and leaves nothing behind.
+
+mod adoption;
+mod lifecycle;
+mod limits;
+mod security;
+mod streams;
+mod world;
