@@ -2,6 +2,7 @@
 //! below it. It knows hierarchies v1 and v2, and no pods.
 
 use crate::spec::resources::PodLimits;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,40 @@ pub fn remove(group: &str) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root group stays"));
     }
     mounts()?.all().try_for_each(|point| remove_tree(&point.join(relative)))
+}
+
+/// Makes the groups of the classes: best effort gets what others leave.
+///
+/// # Errors
+/// The system's.
+pub fn prepare(root: &str) -> io::Result<()> {
+    let root = root.trim_end_matches('/');
+    create(&format!("{root}/besteffort"), &PodLimits { cpu_shares: 2, ..PodLimits::default() })
+}
+
+/// The uids of the pods that have groups below `root`.
+pub fn pods(root: &str) -> BTreeSet<String> {
+    // What cannot be listed cannot be swept.
+    let Ok(mounts) = mounts() else { return BTreeSet::new() };
+    let mut uids = BTreeSet::new();
+    for point in mounts.all() {
+        for class in ["", "burstable", "besteffort"] {
+            let directory = point.join(root.trim_matches('/')).join(class);
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                uids.extend(name.strip_prefix("pod").map(str::to_owned));
+            }
+        }
+    }
+    uids
+}
+
+/// Removes all pods' cgroups below a kubelet's root; for whoever deletes the cluster.
+///
+/// # Errors
+/// As for one.
+pub fn remove_all(root: &str) -> io::Result<()> {
+    remove(root)
 }
 
 fn remove_tree(directory: &Path) -> io::Result<()> {

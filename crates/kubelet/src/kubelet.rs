@@ -5,10 +5,11 @@ use crate::context::Context;
 use crate::error::KubeletError;
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
-use crate::node::{machine, register};
+use crate::node::{machine, pod_range, register};
 use crate::pods::Pods;
+use crate::server::{self, Server};
 use crate::spec::field::NodeFacts;
-use crate::{logs, sources};
+use crate::{cgroup, logs, sources};
 use nauplius_base::backoff::Backoff;
 use nauplius_base::task::Group;
 use nauplius_base::time;
@@ -70,6 +71,8 @@ pub async fn run(
 ) -> Result<Kubelet, KubeletError> {
     make_directory(&config.root_dir.join("pods"))?;
     make_directory(&config.log_dir)?;
+    cgroup::prepare(&config.cgroup_root)
+        .map_err(|source| KubeletError::Directory { path: config.cgroup_root.clone().into(), source })?;
     let machine = machine::machine(&config.root_dir)?;
     let version = runtime.version(v1::VersionRequest::default()).await?;
     let (recorder, writer) =
@@ -98,7 +101,8 @@ pub async fn run(
         facts,
         pulls: tokio::sync::Semaphore::new(1),
     });
-    let port = context.config.port;
+    let listener = server::listen(&context.config).await?;
+    let port = listener.port;
     let (health_sender, health) = watch::channel(Health::default());
     let mut reporter = Reporter::new(Arc::clone(&context), machine.clone(), version, port, health_sender);
     let status = reporter.look().await?;
@@ -112,7 +116,10 @@ pub async fn run(
     group.spawn("kubelet-pods-informer", pods.clone().run(token.clone()));
     group.spawn("kubelet-lease", heart.run(token.clone()));
     group.spawn("kubelet-node-status", reporter.run(token.clone()));
+    group.spawn("kubelet-pod-range", pod_range::run(Arc::clone(&context), token.clone()));
     group.spawn("kubelet-log-rotation", logs::rotate::run(Arc::clone(&context), token.clone()));
+    let served = Arc::new(Server::new(Arc::clone(&context), pods.clone(), port));
+    group.spawn("kubelet-server", listener.serve(served, token.clone()));
     let (pods, endings) = Pods::new(context, pods, token);
     group.spawn("kubelet-pods", pods.run(endings));
     Ok(Kubelet { port, health })

@@ -14,11 +14,14 @@ mod node;
 mod pod;
 mod pods;
 mod probe;
+mod server;
 mod sources;
 mod spec;
+mod sweep;
 mod volumes;
 mod waker;
 
+pub use cgroup::remove_all as remove_cgroups;
 pub use config::Config;
 pub use error::KubeletError;
 pub use kubelet::{Kubelet, run};

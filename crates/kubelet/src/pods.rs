@@ -6,6 +6,7 @@ use crate::names;
 use crate::pod::actor::{self, Desired, Start};
 use crate::pod::facts;
 use crate::pod::step::Verdict;
+use crate::sweep;
 use crate::waker::Waker;
 use futures_util::StreamExt;
 use nauplius_base::mailbox::{Sender, mailbox};
@@ -71,6 +72,7 @@ impl Pods {
         let mut events = self.subscribe().await;
         self.compare();
         self.adopt_orphans().await;
+        sweep::sweep(&self.context.config, &|uid| self.known.contains_key(uid));
         let mut relist = time::interval(RELIST);
         relist.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         relist.reset();
@@ -185,9 +187,13 @@ impl Pods {
         });
     }
 
-    /// A pod that has not begun may find no room.
+    /// A pod that has not begun may find no room, or ask for what no pod may.
     fn verdict(&self, pod: &Pod) -> Option<Verdict> {
         let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if let Some(name) = facts::forbidden_sysctl(pod).filter(|_| !begun) {
+            let message = format!("Pod was rejected: forbidden sysctl: {name:?} not allowlisted");
+            return Some(Verdict { reason: "SysctlForbidden".to_owned(), message });
+        }
         let used = self.known.values().filter(|known| known.counts).count();
         let capacity = self.context.config.max_pods as usize;
         (!begun && used >= capacity).then(|| Verdict {

@@ -120,7 +120,8 @@ pub fn machine(root: &Path) -> Result<Machine, KubeletError> {
 fn storage(root: &Path) -> Result<(i64, i64, i64), KubeletError> {
     let stat = rustix::fs::statvfs(root)
         .map_err(|error| KubeletError::Machine { path: root.to_owned(), source: error.into() })?;
-    let percent = |free: u64, all: u64| free.saturating_mul(100).checked_div(all).map_or(100, u64::cast_signed);
+    let percent =
+        |free: u64, all: u64| free.saturating_mul(100).checked_div(all).map_or(100, u64::cast_signed);
     let bytes = stat.f_blocks.saturating_mul(stat.f_frsize).cast_signed();
     Ok((bytes, percent(stat.f_bavail, stat.f_blocks), percent(stat.f_ffree, stat.f_files)))
 }

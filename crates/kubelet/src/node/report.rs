@@ -40,6 +40,7 @@ pub struct Reporter {
     port: u16,
     health: watch::Sender<Health>,
     known: NodeStatus,
+    sent: NodeStatus,
     reported: Option<Instant>,
 }
 
@@ -52,7 +53,16 @@ impl Reporter {
         port: u16,
         health: watch::Sender<Health>,
     ) -> Self {
-        Self { context, machine, runtime, port, health, known: NodeStatus::default(), reported: None }
+        Self {
+            context,
+            machine,
+            runtime,
+            port,
+            health,
+            known: NodeStatus::default(),
+            sent: NodeStatus::default(),
+            reported: None,
+        }
     }
 
     /// Looks at everything once.
@@ -119,14 +129,15 @@ impl Reporter {
 
     async fn report(&mut self, status: NodeStatus) {
         let late = self.reported.is_none_or(|at| at.elapsed() >= REPORT);
-        if !late && !status::changed(&self.known, &status) {
+        if !late && !status::changed(&self.sent, &status) {
             return;
         }
         match self.write(&status).await {
             Ok(node) => {
                 self.events(&status);
                 self.reported = Some(time::monotonic());
-                self.known = node.status.unwrap_or(status);
+                self.known = node.status.unwrap_or_else(|| status.clone());
+                self.sent = status;
                 self.health.send_replace(health(&self.known));
             }
             Err(error) => tracing::warn!(%error, "the node's status could not be written"),

@@ -184,7 +184,8 @@ fn ready(sources: &Sources<'_>) -> Finding {
     if problems.is_empty() {
         (true, "KubeletReady", "kubelet is posting ready status".to_owned())
     } else {
-        (false, "KubeletNotReady", format!("[{}]", problems.join(", ")))
+        let all = problems.join(", ");
+        (false, "KubeletNotReady", if problems.len() > 1 { format!("[{all}]") } else { all })
     }
 }
 

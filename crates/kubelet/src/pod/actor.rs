@@ -70,6 +70,9 @@ struct Told {
     retry_at: Option<Timestamp>,
     backoff: Backoff,
     deletion_confirmed: bool,
+    /// What was wanted at the last write, and what the API made of it: it is not told the same again.
+    settled: Option<(PodStatus, PodStatus)>,
+    sent: PodStatus,
 }
 
 struct Actor {
@@ -121,6 +124,8 @@ impl Actor {
             retry_at: None,
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)).with_jitter(0.2),
             deletion_confirmed: false,
+            settled: None,
+            sent: PodStatus::default(),
         };
         Self {
             context,
@@ -352,6 +357,8 @@ impl Actor {
             Ok(pod) => {
                 self.told.backoff.reset();
                 self.told.retry_at = None;
+                let made = pod.status.clone().unwrap_or_default();
+                self.told.settled = Some((std::mem::take(&mut self.told.sent), made));
                 self.learn(&Arc::from(pod));
             }
             // The pod is gone, or another of its name is there: its end comes from the informer.
@@ -452,8 +459,15 @@ impl Actor {
             now,
         };
         let wanted = status::status(&sources);
-        if let Some(patch) = patch::patch(self.pod.uid(), &self.told.status, &wanted) {
+        let known = self
+            .told
+            .settled
+            .as_ref()
+            .is_some_and(|(sent, made)| *sent == wanted && *made == self.told.status);
+        let patch = if known { None } else { patch::patch(self.pod.uid(), &self.told.status, &wanted) };
+        if let Some(patch) = patch {
             self.told.writing = true;
+            self.told.sent = wanted;
             self.work.push(jobs::write_status(&self.context, &self.pod, patch));
         } else if self.state.phase == Phase::Terminated && self.state.cleaned && facts::deleting(&self.pod) {
             self.told.writing = true;

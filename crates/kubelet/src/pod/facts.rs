@@ -90,3 +90,26 @@ pub fn ended(pod: &Pod) -> bool {
 pub fn deleting(pod: &Pod) -> bool {
     pod.meta().deletion_timestamp.is_some()
 }
+
+/// The sysctls that a pod may set without the node's consent, as upstream lists them for this kernel.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// The first sysctl that the pod may not set.
+pub fn forbidden_sysctl(pod: &Pod) -> Option<String> {
+    let context = spec(pod).security_context.as_ref()?;
+    let names = context.sysctls.iter().flatten().map(|sysctl| sysctl.name.replace('/', "."));
+    names.into_iter().find(|name| !SAFE_SYSCTLS.contains(&name.as_str()))
+}

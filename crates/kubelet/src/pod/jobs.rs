@@ -15,6 +15,7 @@ use crate::volumes::setup::{self, Tokens};
 use crate::volumes::{MountFailure, teardown};
 use futures_core::future::BoxFuture;
 use nauplius_base::task::CancellationToken;
+use nauplius_base::time;
 use nauplius_client::{ClientError, DeleteOptions, Patch};
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
@@ -22,6 +23,10 @@ use nauplius_kinds::api::core::Pod;
 use nauplius_reconcile::EventKind;
 use nauplius_reconcile::events::ObjectRef;
 use std::sync::Arc;
+use std::time::Duration;
+
+const CGROUP_TRIES: usize = 20;
+const CGROUP_RETRY: Duration = Duration::from_millis(25);
 
 /// What came of a job.
 pub enum Done {
@@ -97,7 +102,7 @@ impl PodJob {
             Action::Release => {
                 Box::pin(async move { Done::Ended(Job::Release, self.stop_sandboxes(&observed).await) })
             }
-            Action::CleanUp => Box::pin(async move { Done::Ended(Job::CleanUp, self.clean_up()) }),
+            Action::CleanUp => Box::pin(async move { Done::Ended(Job::CleanUp, self.clean_up().await) }),
             Action::Forget => Box::pin(async move { Done::Ended(Job::Forget, self.forget(&observed).await) }),
             Action::Interrupt => {
                 self.interrupt.cancel();
@@ -133,10 +138,7 @@ impl PodJob {
 
     async fn try_sandbox(&self, observed: &Observed, attempt: u32) -> Result<(), String> {
         self.stop_sandboxes(observed).await?;
-        let class = facts::spec(&self.pod).runtime_class_name.as_deref().filter(|name| !name.is_empty());
-        if let Some(name) = class {
-            return Err(format!("runtime class {name:?} is not supported by this kubelet"));
-        }
+        refuse_unsupported(&self.pod)?;
         let config = self.context.sandbox_config(&self.pod, attempt)?;
         std::fs::create_dir_all(&config.log_directory)
             .map_err(|error| format!("cannot make the log directory: {error}"))?;
@@ -155,12 +157,19 @@ impl PodJob {
         Ok(())
     }
 
-    fn clean_up(&self) -> Result<(), String> {
+    async fn clean_up(&self) -> Result<(), String> {
         teardown::volumes(&self.context.config.root_dir, self.pod.uid())
             .map_err(|error| error.to_string())?;
         let parent = resources::cgroup_parent(&self.context.config.cgroup_root, &self.pod);
-        // Containers that are kept for their logs have left empty cgroups below it, which go with it.
-        cgroup::remove(&parent).map_err(|error| error.to_string())
+        // Containers that are kept for their logs have left empty cgroups below it, which go with it. The kernel calls a group
+        // busy for a moment after its last process.
+        for _ in 0..CGROUP_TRIES {
+            if cgroup::remove(&parent).is_ok() {
+                return Ok(());
+            }
+            time::sleep(CGROUP_RETRY).await;
+        }
+        cgroup::remove(&parent).map_err(|error| format!("cannot remove cgroup {parent}: {error}"))
     }
 
     async fn forget(&mut self, observed: &Observed) -> Result<(), String> {
@@ -182,9 +191,25 @@ impl PodJob {
     }
 }
 
+/// What is not built is refused, not ignored.
+fn refuse_unsupported(pod: &Pod) -> Result<(), String> {
+    let spec = facts::spec(pod);
+    if let Some(name) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) {
+        return Err(format!("runtime class {name:?} is not supported by this kubelet"));
+    }
+    if spec.host_users == Some(false) {
+        return Err("user namespaces (hostUsers: false) are not supported by this kubelet".to_owned());
+    }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        return Err("resource claims are not supported by this kubelet".to_owned());
+    }
+    Ok(())
+}
+
 /// Sends a patch of the status.
 pub fn write_status(context: &Arc<Context>, pod: &Pod, patch: serde_json::Value) -> Work {
     let (api, name) = (context.client.namespaced::<Pod>(pod.namespace()), pod.name().to_owned());
+    tracing::debug!(pod = name, %patch, "telling a pod's status");
     Box::pin(async move {
         Done::Status(api.patch(&name, Some("status"), Patch::Strategic(patch)).await.map(Box::new))
     })

@@ -7,12 +7,17 @@ use crate::names;
 use crate::probe::hook;
 use crate::spec::{container as config, dns, env, hosts, sandbox};
 use crate::volumes::mounts;
+use nauplius_base::time;
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::Container;
 use nauplius_reconcile::EventKind;
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
+
+/// How long a container waits for the first list of services.
+const SERVICES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a container is not running: what its waiting state says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +102,10 @@ async fn environment(
         let found = job.followed.secret(name).await.map_err(config_error)?;
         objects.secrets.insert(name.clone(), found);
     }
-    job.context.services.synced().await;
+    let synced = time::timeout(SERVICES_TIMEOUT, job.context.services.synced()).await;
+    synced.map_err(|_| {
+        config_error("services have not yet been read at least once, cannot construct envvars".to_owned())
+    })?;
     let services = job.context.services.snapshot();
     objects.services = services.in_namespace(job.pod.namespace()).cloned().collect();
     if job.pod.namespace() != "default" {

@@ -10,7 +10,21 @@ pub fn tree(status: &PodStatus) -> Value {
     let pod = Pod { status: Some(status.clone()), ..Pod::default() };
     // What was encoded a moment ago is JSON.
     let mut value: Value = serde_json::from_slice(&pod.encode()).unwrap_or_default();
-    value["status"].take()
+    let mut status = value["status"].take();
+    drop_empty(&mut status);
+    status
+}
+
+/// The API writes some structs that nobody set as `{}` (`lastState`): that is no difference.
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.values_mut().for_each(drop_empty);
+            map.retain(|_, value| value.as_object().is_none_or(|inner| !inner.is_empty()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
 }
 
 /// The patch; none when nothing differs.
@@ -69,6 +83,19 @@ mod tests {
 
     fn status(json: &str) -> PodStatus {
         Pod::decode(format!(r#"{{"metadata":{{}},"status":{json}}}"#).as_bytes()).unwrap().status.unwrap()
+    }
+
+    #[test]
+    fn structs_that_the_api_fills_are_no_difference() {
+        let told = status(
+            r#"{"containerStatuses":[{"name":"a","image":"i","imageID":"","ready":true,"restartCount":0}]}"#,
+        );
+        let filled = status(
+            r#"{"containerStatuses":[{"name":"a","image":"i","imageID":"","ready":true,"restartCount":0,"lastState":{},
+            "state":{},"resources":{}}]}"#,
+        );
+        assert_eq!(patch("u", &filled, &told), None);
+        assert_eq!(patch("u", &told, &filled), None);
     }
 
     #[test]

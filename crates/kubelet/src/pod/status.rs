@@ -73,10 +73,24 @@ pub fn status(sources: &Sources<'_>) -> PodStatus {
         observed_generation: sources.pod.meta().generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
+        ephemeral_container_statuses: ephemeral(sources.pod),
         ..before
     };
     status.conditions = Some(conditions::conditions(sources, &status));
     status
+}
+
+/// What ephemeral containers are told: they are refused.
+const EPHEMERAL_REFUSAL: &str = "ephemeral containers are not supported by this kubelet yet";
+
+fn ephemeral(pod: &Pod) -> Option<Vec<ContainerStatus>> {
+    let refused = |container: &nauplius_kinds::api::core::EphemeralContainer| ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        state: Some(waiting("CreateContainerConfigError", Some(EPHEMERAL_REFUSAL.to_owned()))),
+        ..ContainerStatus::default()
+    };
+    facts::spec(pod).ephemeral_containers.as_ref().map(|all| all.iter().map(refused).collect())
 }
 
 /// A phase that the API has as final stays.

@@ -41,10 +41,10 @@ fn lists(wanted: &str, path: &str) -> bool {
         return true;
     }
     let mut parts: Vec<&str> = own.split('/').collect();
-    if let Some(at) = parts.iter().position(|part| *part == "namespaces") {
-        if at + 2 < parts.len() {
-            parts.drain(at..at + 2);
-        }
+    if let Some(at) = parts.iter().position(|part| *part == "namespaces")
+        && at + 2 < parts.len()
+    {
+        parts.drain(at..at + 2);
     }
     parts.join("/") == wanted
 }
@@ -146,11 +146,15 @@ impl Api {
     /// `reason: message` of each event so far.
     pub fn events(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        let events = state.objects.iter().filter(|(path, _)| path.contains("/events/")).map(|(_, event)| event);
+        let events =
+            state.objects.iter().filter(|(path, _)| path.contains("/events/")).map(|(_, event)| event);
         let mut all: Vec<(u64, String)> = events
             .map(|event| {
                 let revision = event["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-                (revision, format!("{}: {}", event["reason"].as_str().unwrap(), event["message"].as_str().unwrap()))
+                (
+                    revision,
+                    format!("{}: {}", event["reason"].as_str().unwrap(), event["message"].as_str().unwrap()),
+                )
             })
             .collect();
         all.sort();
@@ -166,7 +170,8 @@ impl Api {
                     return found;
                 }
                 // Runtime and files change without the API.
-                let _ = nauplius_base::time::timeout(std::time::Duration::from_millis(50), changes.changed()).await;
+                let _ = nauplius_base::time::timeout(std::time::Duration::from_millis(50), changes.changed())
+                    .await;
             }
         };
         let limit = std::time::Duration::from_secs(20);
@@ -178,7 +183,12 @@ impl Api {
 
     fn pods(&self) -> Vec<Value> {
         let state = self.state.lock().unwrap();
-        state.objects.iter().filter(|(path, _)| path.contains("/pods/")).map(|(_, pod)| pod["status"].clone()).collect()
+        state
+            .objects
+            .iter()
+            .filter(|(path, _)| path.contains("/pods/"))
+            .map(|(_, pod)| pod["status"].clone())
+            .collect()
     }
 
     fn answer(&self, method: &Method, path: &str, query_text: &str, body: &[u8]) -> Response<Body> {
@@ -191,9 +201,14 @@ impl Api {
                 let selector = query(query_text, "fieldSelector").to_owned();
                 let since: u64 = query(query_text, "resourceVersion").parse().unwrap_or(0);
                 for (at, object) in &state.objects {
-                    let revision: u64 = object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+                    let revision: u64 =
+                        object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
                     if revision > since && lists(path, at) && selects(&selector, object) {
-                        sink.send(Bytes::from(format!("{}\n", json!({"type": "MODIFIED", "object": object})))).unwrap();
+                        sink.send(Bytes::from(format!(
+                            "{}\n",
+                            json!({"type": "MODIFIED", "object": object})
+                        )))
+                        .unwrap();
                     }
                 }
                 state.watches.push((path.to_owned(), selector, sink));
@@ -204,7 +219,10 @@ impl Api {
                 None if is_object(path) => refuse(404, "NotFound"),
                 None => {
                     let selector = query(query_text, "fieldSelector");
-                    let found = state.objects.iter().filter(|(at, object)| lists(path, at) && selects(selector, object));
+                    let found = state
+                        .objects
+                        .iter()
+                        .filter(|(at, object)| lists(path, at) && selects(selector, object));
                     let items: Vec<&Value> = found.map(|(_, object)| object).collect();
                     ok(&json!({"metadata": {"resourceVersion": state.revision.to_string()}, "items": items}))
                 }
@@ -213,6 +231,20 @@ impl Api {
                 let end = "2099-01-01T00:00:00Z";
                 ok(&json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {},
                     "spec": {"audiences": []}, "status": {"token": "t0ken", "expirationTimestamp": end}}))
+            }
+            Method::POST if path.ends_with("/subjectaccessreviews") => {
+                let spec = &body["spec"];
+                let allowed = spec["user"] == "reader" && spec["resourceAttributes"]["resource"] == "nodes";
+                ok(
+                    &json!({"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {},
+                    "spec": spec, "status": {"allowed": allowed}}),
+                )
+            }
+            Method::POST if path.ends_with("/tokenreviews") => {
+                let known = body["spec"]["token"] == "good";
+                let user = json!({"username": if known { "reader" } else { "" }});
+                ok(&json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {},
+                    "spec": body["spec"], "status": {"authenticated": known, "user": user}}))
             }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or("review").to_owned();
@@ -225,7 +257,9 @@ impl Api {
             Method::PUT => ok(&self.write(&mut state, path, body, "MODIFIED")),
             Method::PATCH => {
                 let at = path.trim_end_matches("/status").to_owned();
-                let Some(mut object) = state.objects.get(&at).cloned() else { return refuse(404, "NotFound") };
+                let Some(mut object) = state.objects.get(&at).cloned() else {
+                    return refuse(404, "NotFound");
+                };
                 merge(&mut object, &body);
                 ok(&self.write(&mut state, &at, object, "MODIFIED"))
             }
@@ -270,7 +304,8 @@ impl Transport for Api {
         let api = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let body = body.collect().await.map_err(|error| TransportError::Broken(error.to_string()))?.to_bytes();
+            let body =
+                body.collect().await.map_err(|error| TransportError::Broken(error.to_string()))?.to_bytes();
             Ok(api.answer(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &body))
         })
     }

@@ -34,7 +34,10 @@ async fn a_pod_runs_and_is_deleted() {
         world.event(event).await;
     }
     world.delete("p", 3);
-    world.api.wait("the pod's end", |api| api.get("/api/v1/namespaces/n/pods/p").is_none().then_some(())).await;
+    world
+        .api
+        .wait("the pod's end", |api| api.get("/api/v1/namespaces/n/pods/p").is_none().then_some(()))
+        .await;
     world.event("Killing: Stopping container c").await;
     let runtime = world.runtime.clone();
     world.api.wait("the sandbox's end", |_| (runtime.sandboxes() == 0).then_some(())).await;
@@ -54,7 +57,8 @@ async fn the_node_is_registered_and_reports() {
     assert_eq!(node["status"]["nodeInfo"]["containerRuntimeVersion"], "fake://1");
     assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], "v1.37.0");
     let conditions = node["status"]["conditions"].as_array().unwrap();
-    let reasons: Vec<&str> = conditions.iter().map(|condition| condition["reason"].as_str().unwrap()).collect();
+    let reasons: Vec<&str> =
+        conditions.iter().map(|condition| condition["reason"].as_str().unwrap()).collect();
     assert_eq!(
         reasons,
         ["KubeletHasSufficientMemory", "KubeletHasNoDiskPressure", "KubeletHasSufficientPID", "KubeletReady"]
@@ -77,6 +81,8 @@ async fn a_new_kubelet_adopts_and_removes_orphans() {
     world.status("stays", "readiness", |status| status["containerStatuses"][0]["ready"] == true).await;
     world.phase("goes", "Running").await;
     world.stop().await;
+    std::fs::create_dir_all(world.root().join("pods/uid-unknown/volumes")).unwrap();
+    std::fs::create_dir_all(world.logs().join("n_unknown_uid-unknown")).unwrap();
     let starts = |runtime: &Fake| runtime.calls().iter().filter(|call| call.starts_with("start ")).count();
     let (before, patches) = (starts(&world.runtime), world.api.log().len());
     world.api.remove("/api/v1/namespaces/n/pods/goes");
@@ -85,6 +91,11 @@ async fn a_new_kubelet_adopts_and_removes_orphans() {
     world.api.wait("the orphan's end", |_| (runtime.sandboxes() == 1).then_some(())).await;
     world.kubelet.ready().await;
     assert_eq!(starts(&world.runtime), before);
+    assert!(
+        !world.root().join("pods/uid-unknown").exists()
+            && !world.logs().join("n_unknown_uid-unknown").exists()
+    );
+    assert!(world.root().join("pods/uid-stays").exists());
     let log = world.api.log();
     let written = log[patches..].iter().filter(|line| line.starts_with("PATCH") && line.contains("/pods/"));
     assert_eq!(written.collect::<Vec<_>>(), Vec::<&String>::new());
@@ -97,7 +108,9 @@ async fn crashes_loop_and_ended_pods_succeed() {
     world.phase("crash", "Running").await;
     world.runtime.end("c", 1);
     world.status("crash", "a restart", |s| s["containerStatuses"][0]["restartCount"] == 1).await;
-    world.status("crash", "it to run again", |s| s["containerStatuses"][0]["state"]["running"].is_object()).await;
+    world
+        .status("crash", "it to run again", |s| s["containerStatuses"][0]["state"]["running"].is_object())
+        .await;
     world.runtime.end("c", 2);
     let status = world
         .status("crash", "CrashLoopBackOff", |s| {
@@ -119,18 +132,32 @@ async fn crashes_loop_and_ended_pods_succeed() {
 #[tokio::test]
 async fn failures_have_the_names_that_people_know() {
     let world = World::new(&[IMAGE]).await;
-    let reason = |status: &Value| status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned();
+    let reason = |status: &Value| {
+        status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned()
+    };
     let mut spec = one(json!({}));
     spec["containers"][0]["image"] = json!("nowhere/none");
     world.create("pull", spec);
     world.status("pull", "ErrImagePull", |status| reason(status) == "ErrImagePull").await;
-    let status = world.status("pull", "ImagePullBackOff", |status| reason(status) == "ImagePullBackOff").await;
+    let status =
+        world.status("pull", "ImagePullBackOff", |status| reason(status) == "ImagePullBackOff").await;
     let message = status["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap().to_owned();
-    assert!(message.starts_with("Back-off pulling image \"nowhere/none\": ErrImagePull: rpc error: code = NotFound"), "{message}");
+    assert!(
+        message
+            .starts_with("Back-off pulling image \"nowhere/none\": ErrImagePull: rpc error: code = NotFound"),
+        "{message}"
+    );
     world.event("Failed: Error: ErrImagePull").await;
     world.event("Failed: Error: ImagePullBackOff").await;
-    world.create("config", one(json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "k"}}}]})));
-    world.status("config", "CreateContainerConfigError", |status| reason(status) == "CreateContainerConfigError").await;
+    world.create(
+        "config",
+        one(json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "k"}}}]})),
+    );
+    world
+        .status("config", "CreateContainerConfigError", |status| {
+            reason(status) == "CreateContainerConfigError"
+        })
+        .await;
     world.event("Failed: Error: configmap \"later\" not found").await;
     // It is tried again as soon as the config map is there.
     let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "later", "namespace": "n"}, "data": {"k": "v"}});
@@ -138,10 +165,13 @@ async fn failures_have_the_names_that_people_know() {
     world.phase("config", "Running").await;
     let envs = world.runtime.config("c").unwrap().envs;
     assert!(envs.iter().any(|env| env.key == "A" && env.value == "v"));
+    world.runtime.publish("nowhere/none:latest");
     let mut never = one(json!({"imagePullPolicy": "Never"}));
     never["containers"][0]["image"] = json!("absent:1");
     world.create("never", never);
     world.status("never", "ErrImageNeverPull", |status| reason(status) == "ErrImageNeverPull").await;
+    world.phase("pull", "Running").await;
+    world.event("Pulled: Successfully pulled image \"nowhere/none\" in ").await;
     // A fourth pod finds no room.
     world.create("fourth", one(json!({})));
     let status = world.phase("fourth", "Failed").await;
@@ -151,10 +181,10 @@ async fn failures_have_the_names_that_people_know() {
 #[tokio::test]
 async fn volumes_hold_what_the_api_holds() {
     let world = World::new(&[IMAGE]).await;
-    let map = |value: &str| {
-        json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": value}})
-    };
-    let mut spec = one(json!({"volumeMounts": [{"name": "conf", "mountPath": "/conf"}, {"name": "work", "mountPath": "/w"}]}));
+    let map = |value: &str| json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": value}});
+    let mut spec = one(
+        json!({"volumeMounts": [{"name": "conf", "mountPath": "/conf"}, {"name": "work", "mountPath": "/w"}]}),
+    );
     spec["volumes"] = json!([
         {"name": "conf", "configMap": {"name": "m"}},
         {"name": "work", "emptyDir": {}},
@@ -163,7 +193,9 @@ async fn volumes_hold_what_the_api_holds() {
             {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}
     ]);
     world.create("v", spec);
-    world.event("FailedMount: MountVolume.SetUp failed for volume \"conf\" : configmap \"m\" not found").await;
+    world
+        .event("FailedMount: MountVolume.SetUp failed for volume \"conf\" : configmap \"m\" not found")
+        .await;
     world.api.put("/api/v1/namespaces/n/configmaps/m", map("one"));
     world.phase("v", "Running").await;
     let volumes = world.root().join("pods/uid-v/volumes");
@@ -172,20 +204,26 @@ async fn volumes_hold_what_the_api_holds() {
     assert_eq!(read("kubernetes.io~projected/all/token"), "t0ken");
     assert_eq!(read("kubernetes.io~projected/all/name"), "v");
     world.api.put("/api/v1/namespaces/n/configmaps/m", map("two"));
-    world.api.wait("the new content", |_| (read("kubernetes.io~configmap/conf/k") == "two").then_some(())).await;
+    world
+        .api
+        .wait("the new content", |_| (read("kubernetes.io~configmap/conf/k") == "two").then_some(()))
+        .await;
     let mounts = world.runtime.config("c").unwrap().mounts;
     let paths: Vec<&str> = mounts.iter().map(|mount| mount.container_path.as_str()).collect();
     assert_eq!(paths, ["/conf", "/w", "/etc/hosts", "/dev/termination-log"]);
     let mut claim = one(json!({}));
     claim["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
     world.create("claim", claim);
-    world.event("FailedMount: MountVolume.SetUp failed for volume \"d\" : persistentvolumeclaim \"data\"").await;
+    world
+        .event("FailedMount: MountVolume.SetUp failed for volume \"d\" : persistentvolumeclaim \"data\"")
+        .await;
 }
 
 #[tokio::test]
 async fn failing_liveness_restarts_and_hooks_run() {
     let world = World::new(&[IMAGE]).await;
-    let hooks = json!({"postStart": {"exec": {"command": ["post"]}}, "preStop": {"exec": {"command": ["pre"]}}});
+    let hooks =
+        json!({"postStart": {"exec": {"command": ["post"]}}, "preStop": {"exec": {"command": ["pre"]}}});
     let probe = json!({"exec": {"command": ["alive"]}, "periodSeconds": 1, "failureThreshold": 1});
     world.create("l", one(json!({"livenessProbe": probe, "lifecycle": hooks})));
     world.phase("l", "Running").await;
@@ -209,4 +247,50 @@ async fn an_idle_node_asks_nothing() {
     let idle: Vec<String> = world.api.log().split_off(before);
     let others: Vec<&String> = idle.iter().filter(|line| !line.contains("/leases/")).collect();
     assert!(others.is_empty(), "{others:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_built_is_refused() {
+    let world = World::new(&[IMAGE]).await;
+    let mut sysctl = one(json!({}));
+    sysctl["securityContext"] = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
+    world.create("sysctl", sysctl);
+    assert_eq!(world.phase("sysctl", "Failed").await["reason"], "SysctlForbidden");
+    let mut users = one(json!({}));
+    users["hostUsers"] = json!(false);
+    world.create("users", users);
+    world.event("FailedCreatePodSandBox: Failed to create pod sandbox: user namespaces").await;
+    let mut debug = one(json!({}));
+    debug["ephemeralContainers"] = json!([{"name": "e", "image": IMAGE}]);
+    world.create("debug", debug);
+    let status = world.phase("debug", "Running").await;
+    let reason = &status["ephemeralContainerStatuses"][0]["state"]["waiting"]["message"];
+    assert_eq!(reason, "ephemeral containers are not supported by this kubelet yet");
+    world.delete("users", 0);
+    world.api.wait("its end", |api| api.get("/api/v1/namespaces/n/pods/users").is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn deletion_does_not_wait_for_a_pull_and_statuses_settle() {
+    let world = World::new(&[IMAGE]).await;
+    world.create("p", one(json!({"resources": {"requests": {"cpu": "100m"}}})));
+    let status = world.phase("p", "Running").await;
+    assert_eq!(status["qosClass"], "Burstable");
+    // Somebody else's condition is kept, and is no reason to write.
+    let mut pod = world.pod("p").unwrap();
+    let mine = json!({"type": "example.com/Mine", "status": "True"});
+    pod["status"]["conditions"].as_array_mut().unwrap().push(mine.clone());
+    world.api.put("/api/v1/namespaces/n/pods/p", pod);
+    nauplius_base::time::sleep(std::time::Duration::from_millis(300)).await;
+    let patches = || {
+        world.api.log().iter().filter(|line| line.starts_with("PATCH") && line.contains("/pods/p/")).count()
+    };
+    let before = patches();
+    // A status that was changed under our feet is put right.
+    let mut pod = world.pod("p").unwrap();
+    pod["status"]["phase"] = json!("Pending");
+    world.api.put("/api/v1/namespaces/n/pods/p", pod);
+    let status = world.phase("p", "Running").await;
+    assert!(status["conditions"].as_array().unwrap().contains(&mine));
+    assert_eq!(patches(), before + 1);
 }

@@ -3,4 +3,5 @@
 mod api;
 mod lifecycle;
 mod runtime;
+mod server;
 mod world;

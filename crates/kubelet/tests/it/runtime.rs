@@ -16,6 +16,7 @@ struct State {
     pullable: Vec<String>,
     calls: Vec<String>,
     exec_code: i32,
+    endpoint: String,
 }
 
 /// The runtime. Clones share it.
@@ -30,12 +31,7 @@ fn now() -> i64 {
 }
 
 fn image(name: &str) -> Image {
-    Image {
-        id: format!("sha256:{name}"),
-        repo_tags: vec![name.to_owned()],
-        size: 1234,
-        ..Image::default()
-    }
+    Image { id: format!("sha256:{name}"), repo_tags: vec![name.to_owned()], size: 1234, ..Image::default() }
 }
 
 impl Fake {
@@ -54,6 +50,11 @@ impl Fake {
         self.state.lock().unwrap().exec_code = code;
     }
 
+    /// Where streams of commands are.
+    pub fn streams_at(&self, url: &str) {
+        self.state.lock().unwrap().endpoint = url.to_owned();
+    }
+
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
     }
@@ -61,7 +62,8 @@ impl Fake {
     /// The config that the newest container of that name was made from.
     pub fn config(&self, name: &str) -> Option<ContainerConfig> {
         let state = self.state.lock().unwrap();
-        let named = state.containers.values().filter(|(_, config, _)| config.metadata.as_ref().unwrap().name == name);
+        let named =
+            state.containers.values().filter(|(_, config, _)| config.metadata.as_ref().unwrap().name == name);
         named.max_by_key(|(_, _, status)| status.created_at).map(|(_, config, _)| config.clone())
     }
 
@@ -76,13 +78,6 @@ impl Fake {
             running.map(|(id, _)| id.clone()).next().expect("a running container")
         };
         self.finish(&id, code);
-    }
-
-    pub fn running(&self) -> Vec<String> {
-        let state = self.state.lock().unwrap();
-        let all = state.containers.iter();
-        let running = all.filter(|(_, (_, _, status))| status.state == ContainerState::ContainerRunning as i32);
-        running.map(|(id, _)| id.clone()).collect()
     }
 
     pub fn sandboxes(&self) -> usize {
@@ -151,7 +146,6 @@ impl RuntimeService for Fake {
         update_runtime_config: UpdateRuntimeConfigRequest => UpdateRuntimeConfigResponse,
         runtime_config: RuntimeConfigRequest => RuntimeConfigResponse,
         update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse,
-        exec: ExecRequest => ExecResponse,
     }
 
     fn version(&self, _request: VersionRequest) -> BoxFuture<'_, VersionResponse> {
@@ -164,7 +158,8 @@ impl RuntimeService for Fake {
     }
 
     fn status(&self, _request: StatusRequest) -> BoxFuture<'_, StatusResponse> {
-        let condition = |name: &str| RuntimeCondition { r#type: name.to_owned(), status: true, ..Default::default() };
+        let condition =
+            |name: &str| RuntimeCondition { r#type: name.to_owned(), status: true, ..Default::default() };
         let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
         ready(Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() }))
     }
@@ -203,7 +198,12 @@ impl RuntimeService for Fake {
             if let Some(sandbox) = state.sandboxes.get_mut(&id) {
                 sandbox.state = PodSandboxState::SandboxNotready.into();
             }
-            state.containers.iter().filter(|(_, (sandbox, ..))| *sandbox == id).map(|(id, _)| id.clone()).collect()
+            state
+                .containers
+                .iter()
+                .filter(|(_, (sandbox, ..))| *sandbox == id)
+                .map(|(id, _)| id.clone())
+                .collect()
         };
         for container in inside {
             self.finish(&container, 137);
@@ -212,7 +212,10 @@ impl RuntimeService for Fake {
         ready(Ok(StopPodSandboxResponse {}))
     }
 
-    fn remove_pod_sandbox(&self, request: RemovePodSandboxRequest) -> BoxFuture<'_, RemovePodSandboxResponse> {
+    fn remove_pod_sandbox(
+        &self,
+        request: RemovePodSandboxRequest,
+    ) -> BoxFuture<'_, RemovePodSandboxResponse> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(format!("remove sandbox {}", request.pod_sandbox_id));
         state.sandboxes.remove(&request.pod_sandbox_id);
@@ -220,7 +223,10 @@ impl RuntimeService for Fake {
         ready(Ok(RemovePodSandboxResponse {}))
     }
 
-    fn pod_sandbox_status(&self, request: PodSandboxStatusRequest) -> BoxFuture<'_, PodSandboxStatusResponse> {
+    fn pod_sandbox_status(
+        &self,
+        request: PodSandboxStatusRequest,
+    ) -> BoxFuture<'_, PodSandboxStatusResponse> {
         let status = self.state.lock().unwrap().sandboxes.get(&request.pod_sandbox_id).cloned();
         ready(match status {
             Some(status) => Ok(PodSandboxStatusResponse { status: Some(status), ..Default::default() }),
@@ -257,7 +263,10 @@ impl RuntimeService for Fake {
             metadata: config.metadata.clone(),
             state: ContainerState::ContainerCreated.into(),
             created_at: now(),
-            image: config.image.clone().map(|image| ImageSpec { image: image.user_specified_image, ..Default::default() }),
+            image: config
+                .image
+                .clone()
+                .map(|image| ImageSpec { image: image.user_specified_image, ..Default::default() }),
             image_ref: config.image.clone().unwrap().image,
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
@@ -318,11 +327,23 @@ impl RuntimeService for Fake {
     }
 
     fn container_status(&self, request: ContainerStatusRequest) -> BoxFuture<'_, ContainerStatusResponse> {
-        let status = self.state.lock().unwrap().containers.get(&request.container_id).map(|(_, _, status)| status.clone());
+        let status = self
+            .state
+            .lock()
+            .unwrap()
+            .containers
+            .get(&request.container_id)
+            .map(|(_, _, status)| status.clone());
         ready(match status {
             Some(status) => Ok(ContainerStatusResponse { status: Some(status), ..Default::default() }),
             None => Err(CriError::not_found("no such container")),
         })
+    }
+
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'_, ExecResponse> {
+        self.call(format!("stream {} tty={}", request.cmd.join(" "), request.tty));
+        let url = self.state.lock().unwrap().endpoint.clone();
+        ready(Ok(ExecResponse { url }))
     }
 
     fn exec_sync(&self, request: ExecSyncRequest) -> BoxFuture<'_, ExecSyncResponse> {
@@ -349,7 +370,8 @@ impl ImageService for Fake {
     fn image_status(&self, request: ImageStatusRequest) -> BoxFuture<'_, ImageStatusResponse> {
         let name = request.image.unwrap().image;
         let state = self.state.lock().unwrap();
-        let found = state.images.iter().find(|image| image.id == name || image.repo_tags.contains(&name)).cloned();
+        let found =
+            state.images.iter().find(|image| image.id == name || image.repo_tags.contains(&name)).cloned();
         ready(Ok(ImageStatusResponse { image: found, ..Default::default() }))
     }
 
@@ -358,7 +380,9 @@ impl ImageService for Fake {
         let mut state = self.state.lock().unwrap();
         state.calls.push(format!("pull {name}"));
         if !state.pullable.contains(&name) {
-            return ready(Err(CriError::not_found(format!("failed to pull and unpack image {name:?}: not found"))));
+            return ready(Err(CriError::not_found(format!(
+                "failed to pull and unpack image {name:?}: not found"
+            ))));
         }
         let pulled = image(&name);
         let image_ref = pulled.id.clone();

@@ -24,19 +24,14 @@ impl Drop for World {
     fn drop(&mut self) {
         self.group.shut_down();
         let _ = nauplius_kubelet::unmount_all(&self.root()); // Best effort, as is what follows.
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_tree(&hierarchy.path().join(self.cgroup.trim_start_matches('/')));
+        // An actor may just be making one.
+        for _ in 0..3 {
+            if let Err(error) = nauplius_kubelet::remove_cgroups(&self.cgroup) {
+                eprintln!("cgroups of a test are left: {error}");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
-}
-
-fn remove_tree(path: &std::path::Path) {
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_tree(&entry.path());
-        }
-    }
-    let _ = std::fs::remove_dir(path); // It may not be there.
 }
 
 impl World {
@@ -58,7 +53,8 @@ impl World {
         self.stop().await;
         self.group = Group::new();
         self.kubelet =
-            start(&self.directory, &self.cgroup, &self.authority, &self.api, &self.runtime, &self.group).await;
+            start(&self.directory, &self.cgroup, &self.authority, &self.api, &self.runtime, &self.group)
+                .await;
     }
 
     pub async fn stop(&mut self) {
@@ -100,12 +96,18 @@ impl World {
 
     pub async fn status(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let path = format!("/api/v1/namespaces/n/pods/{name}");
-        self.api.wait(what, |api| api.get(&path).map(|pod| pod["status"].clone()).filter(|status| condition(status))).await
+        self.api
+            .wait(what, |api| {
+                api.get(&path).map(|pod| pod["status"].clone()).filter(|status| condition(status))
+            })
+            .await
     }
 
     /// Waits for an event.
     pub async fn event(&self, text: &str) {
-        self.api.wait(text, |api| api.events().iter().any(|event| event.starts_with(text)).then_some(())).await;
+        self.api
+            .wait(text, |api| api.events().iter().any(|event| event.starts_with(text)).then_some(()))
+            .await;
     }
 }
 

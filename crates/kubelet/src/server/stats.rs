@@ -1,0 +1,165 @@
+//! Usage as `/stats/summary` tells it, from what the runtime measures.
+
+use super::Server;
+use super::answer::{Answer, json, text};
+use crate::names;
+use http::StatusCode;
+use nauplius_base::time;
+use nauplius_cri::{CriError, v1};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+fn stamp(nanos: i64) -> String {
+    time::rfc3339_seconds(crate::pod::step::nanos(nanos))
+}
+
+fn put(into: &mut Map<String, Value>, key: &str, value: Option<&v1::UInt64Value>) {
+    if let Some(value) = value {
+        into.insert(key.to_owned(), json!(value.value));
+    }
+}
+
+fn cpu(usage: &v1::CpuUsage) -> Value {
+    let mut out = Map::from_iter([("time".to_owned(), json!(stamp(usage.timestamp)))]);
+    put(&mut out, "usageNanoCores", usage.usage_nano_cores.as_ref());
+    put(&mut out, "usageCoreNanoSeconds", usage.usage_core_nano_seconds.as_ref());
+    Value::Object(out)
+}
+
+fn memory(usage: &v1::MemoryUsage) -> Value {
+    let mut out = Map::from_iter([("time".to_owned(), json!(stamp(usage.timestamp)))]);
+    put(&mut out, "availableBytes", usage.available_bytes.as_ref());
+    put(&mut out, "usageBytes", usage.usage_bytes.as_ref());
+    put(&mut out, "workingSetBytes", usage.working_set_bytes.as_ref());
+    put(&mut out, "rssBytes", usage.rss_bytes.as_ref());
+    put(&mut out, "pageFaults", usage.page_faults.as_ref());
+    put(&mut out, "majorPageFaults", usage.major_page_faults.as_ref());
+    Value::Object(out)
+}
+
+fn interface(usage: &v1::NetworkInterfaceUsage) -> Value {
+    let mut out = Map::from_iter([("name".to_owned(), json!(usage.name))]);
+    put(&mut out, "rxBytes", usage.rx_bytes.as_ref());
+    put(&mut out, "rxErrors", usage.rx_errors.as_ref());
+    put(&mut out, "txBytes", usage.tx_bytes.as_ref());
+    put(&mut out, "txErrors", usage.tx_errors.as_ref());
+    Value::Object(out)
+}
+
+fn label(labels: &BTreeMap<String, String>, key: &str) -> String {
+    labels.get(key).cloned().unwrap_or_default()
+}
+
+fn container(stats: &v1::ContainerStats) -> Value {
+    let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
+    let mut out = Map::from_iter([(
+        "name".to_owned(),
+        json!(labels.map(|labels| label(labels, names::CONTAINER_NAME)).unwrap_or_default()),
+    )]);
+    if let Some(usage) = &stats.cpu {
+        out.insert("cpu".to_owned(), cpu(usage));
+    }
+    if let Some(usage) = &stats.memory {
+        out.insert("memory".to_owned(), memory(usage));
+    }
+    if let Some(layer) = &stats.writable_layer {
+        let mut rootfs = Map::from_iter([("time".to_owned(), json!(stamp(layer.timestamp)))]);
+        put(&mut rootfs, "usedBytes", layer.used_bytes.as_ref());
+        put(&mut rootfs, "inodesUsed", layer.inodes_used.as_ref());
+        out.insert("rootfs".to_owned(), Value::Object(rootfs));
+    }
+    Value::Object(out)
+}
+
+fn pod(stats: &v1::PodSandboxStats) -> Value {
+    let attributes = stats.attributes.clone().unwrap_or_default();
+    let mut out = Map::from_iter([(
+        "podRef".to_owned(),
+        json!({
+            "name": label(&attributes.labels, names::POD_NAME),
+            "namespace": label(&attributes.labels, names::POD_NAMESPACE),
+            "uid": label(&attributes.labels, names::POD_UID),
+        }),
+    )]);
+    let Some(linux) = &stats.linux else { return Value::Object(out) };
+    out.insert("containers".to_owned(), linux.containers.iter().map(container).collect());
+    if let Some(usage) = &linux.cpu {
+        out.insert("cpu".to_owned(), cpu(usage));
+    }
+    if let Some(usage) = &linux.memory {
+        out.insert("memory".to_owned(), memory(usage));
+    }
+    if let Some(usage) = &linux.network {
+        let mut network = match usage.default_interface.as_ref().map(interface) {
+            Some(Value::Object(default)) => default,
+            _ => Map::new(),
+        };
+        network.insert("time".to_owned(), json!(stamp(usage.timestamp)));
+        network.insert("interfaces".to_owned(), usage.interfaces.iter().map(interface).collect());
+        out.insert("network".to_owned(), Value::Object(network));
+    }
+    if let Some(count) = linux.process.as_ref().and_then(|process| process.process_count.as_ref()) {
+        out.insert("process_stats".to_owned(), json!({"process_count": count.value}));
+    }
+    Value::Object(out)
+}
+
+/// The node's own usage: seconds of all cores, and bytes that cannot be taken back.
+pub(super) fn node_usage() -> (u64, u64) {
+    // A machine without /proc has no containers either.
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let words: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    // All but idle and waiting, in hundredths of a second.
+    let busy: u64 = words
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !matches!(index, 3 | 4 | 8 | 9))
+        .map(|(_, ticks)| ticks)
+        .sum();
+    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |key: &str| {
+        let line = table.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    (busy * 10_000_000, of("MemTotal").saturating_sub(of("MemAvailable")))
+}
+
+impl Server {
+    async fn all_stats(&self) -> Result<Vec<v1::PodSandboxStats>, CriError> {
+        let answer = self
+            .context
+            .runtime
+            .list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest { filter: None })
+            .await?;
+        Ok(answer.stats)
+    }
+
+    pub(super) async fn stats_summary(&self) -> Answer {
+        let stats = match self.all_stats().await {
+            Ok(stats) => stats,
+            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        };
+        let (cpu_nanos, working_set) = node_usage();
+        let now = time::rfc3339_seconds(time::now());
+        json(&json!({
+            "node": {
+                "nodeName": self.context.config.node_name,
+                "cpu": {"time": now, "usageCoreNanoSeconds": cpu_nanos},
+                "memory": {
+                    "time": now,
+                    "workingSetBytes": working_set,
+                    "usageBytes": working_set,
+                    "availableBytes": self.context.facts.memory.cast_unsigned().saturating_sub(working_set),
+                },
+            },
+            "pods": stats.iter().map(pod).collect::<Vec<_>>(),
+        }))
+    }
+}
