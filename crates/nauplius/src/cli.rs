@@ -1,0 +1,176 @@
+//! The command line: what a person can ask for, and the flags that name a cluster.
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+use std::path::PathBuf;
+
+/// The whole of Kubernetes in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "nauplius", version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster is meant.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterArgs {
+    /// The cluster's name: its kubeconfig context, links, tables and cgroups carry it.
+    #[arg(long, default_value = "nauplius", global = true)]
+    pub name: String,
+    /// Where the cluster keeps its state [default: /var/lib/nauplius/NAME].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What a new cluster may be told; one that exists keeps what it has.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NewClusterArgs {
+    /// Port of the API server [default: 6443, or the next free one when other clusters live here].
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Range of service addresses [default: 10.96.0.0/12, or the next free one].
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<Ipv4Net>,
+    /// Range of pod addresses [default: 10.244.0.0/16, or the next free one].
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<Ipv4Net>,
+    /// The address that the node and the API server are known by [default: that of the default route].
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<std::net::Ipv4Addr>,
+    /// The node's name [default: the host's name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a cluster up and return when it works.
+    Up {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What a new one may be told.
+        #[command(flatten)]
+        new: NewClusterArgs,
+    },
+    /// Run a cluster in the foreground, for a service manager; logs to standard error.
+    Server {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What a new one may be told.
+        #[command(flatten)]
+        new: NewClusterArgs,
+        /// `text` or `json`.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        log_format: LogFormat,
+        /// Write progress as JSON lines to standard output.
+        #[arg(long, hide = true)]
+        progress: bool,
+    },
+    /// Show each component's health, versions and memory.
+    Status {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a cluster and its containers; its state stays for the next `up`.
+    Down {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Stop a cluster and remove everything it ever made.
+    Delete {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Work with the images of a running cluster.
+    Image {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What to do.
+        #[command(subcommand)]
+        action: ImageAction,
+    },
+    /// Measure a cluster: `up` time, pod start latency, idle memory.
+    Bench {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What to measure.
+        #[command(subcommand)]
+        what: BenchWhat,
+    },
+    /// Serve the demo application (what the demo image runs).
+    #[command(hide = true)]
+    Demo,
+}
+
+/// Image commands.
+#[derive(Debug, Subcommand)]
+pub enum ImageAction {
+    /// Load images from an archive (`docker save` or an OCI layout).
+    Load {
+        /// The archive.
+        archive: PathBuf,
+    },
+    /// List images.
+    List,
+    /// Remove an image.
+    Remove {
+        /// Name, digest or id.
+        image: String,
+    },
+    /// Pull an image from its registry.
+    Pull {
+        /// The reference.
+        image: String,
+    },
+}
+
+/// Benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Time `up` of a fresh cluster until it works.
+    Up {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+    },
+    /// Time from the POST's answer to the watch event with phase Running.
+    Pod {
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+        /// The image, which must be present.
+        #[arg(long, default_value = crate::demo_image::REFERENCE)]
+        image: String,
+    },
+    /// Memory (PSS) of every process of the cluster, now and with more pods.
+    Idle {
+        /// Seconds to wait first.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+        /// How many pods to add for the figure per pod; 0 leaves it out.
+        #[arg(long, default_value_t = 10)]
+        pods: u32,
+    },
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}

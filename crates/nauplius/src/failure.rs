@@ -1,0 +1,42 @@
+//! How a command fails in front of a person: one line that says what is wrong and what to do.
+
+use std::path::Path;
+
+/// One line for a person, and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure in a person's words.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+
+    /// `what path: reason`
+    pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self(format!("{what} {}: {error}", path.display()))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Says in front of any error what was being done.
+pub trait Doing<T> {
+    /// `cannot <doing>: <error>`
+    ///
+    /// # Errors
+    /// The same failure, with the words in front.
+    fn doing(self, doing: &str) -> Result<T, Failure>;
+}
+
+impl<T, E: std::fmt::Display> Doing<T> for Result<T, E> {
+    fn doing(self, doing: &str) -> Result<T, Failure> {
+        self.map_err(|error| Failure(format!("cannot {doing}: {error}")))
+    }
+}

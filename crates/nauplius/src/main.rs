@@ -1,0 +1,58 @@
+//! The whole of Kubernetes in one binary: flags, configuration and wiring, and the few things a person does to a cluster
+//! as a whole. No logic of Kubernetes' own lives here.
+
+mod bench;
+mod cli;
+mod cluster;
+mod commands;
+mod control;
+mod credentials;
+mod demo;
+mod demo_image;
+mod failure;
+mod identity;
+mod machine;
+mod memory;
+mod progress;
+mod server;
+mod up;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::Failure;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    // Before anything else touches memory: a shim and the demo live in every pod.
+    match arguments.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("shim") => nauplius_runtime::shim_main(arguments),
+        Some("demo") => return demo::run(),
+        _ => {}
+    }
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("nauplius: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Up { cluster, new } => up::up(&cluster, &new).map(|()| ExitCode::SUCCESS),
+        Command::Server { cluster, new, log_format, progress } => {
+            server::main(&cluster, &new, log_format, progress).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Status { cluster, json } => commands::status(&cluster, json),
+        Command::Down { cluster } => commands::down(&cluster).map(|()| ExitCode::SUCCESS),
+        Command::Delete { cluster } => commands::delete(&cluster).map(|()| ExitCode::SUCCESS),
+        Command::Image { cluster, action } => commands::image(&cluster, action).map(|()| ExitCode::SUCCESS),
+        Command::Bench { cluster, what } => bench::run(&cluster, &what).map(|()| ExitCode::SUCCESS),
+        Command::Demo => Ok(demo::run()),
+    }
+}

@@ -1,0 +1,130 @@
+//! The server's end of the control socket.
+
+use super::health::Health;
+use super::node::Node;
+use super::{Site, Stop};
+use crate::control::{Answer, Ask, ImageRow, LINE_MAX};
+use crate::failure::Failure;
+use nauplius_base::task::{CancellationToken, Group, spawn};
+use nauplius_images::Reference;
+use std::convert::Infallible;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+/// Listens until the shutdown.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn start(
+    site: &Site,
+    health: Arc<Health>,
+    node: Node,
+    stop: mpsc::Sender<Stop>,
+    group: &Group,
+) -> Result<(), Failure> {
+    let path = site.cluster.control_socket();
+    crate::cluster::remove_file(&path)?;
+    let failed = |error: std::io::Error| Failure::io("cannot listen on", &path, &error);
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let door = Arc::new(Door { health, node, stop });
+    group.spawn("control socket", listen(listener, door, group.token()));
+    Ok(())
+}
+
+struct Door {
+    health: Arc<Health>,
+    node: Node,
+    stop: mpsc::Sender<Stop>,
+}
+
+async fn listen(
+    listener: UnixListener,
+    door: Arc<Door>,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let door = Arc::clone(&door);
+                spawn("control", async move {
+                    if let Err(error) = door.serve(stream).await {
+                        tracing::debug!(%error, "a control connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a control connection could not be accepted");
+                nauplius_base::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn serve(&self, stream: UnixStream) -> std::io::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut line = String::new();
+        BufReader::new(reader).take(LINE_MAX).read_line(&mut line).await?;
+        let answer = match serde_json::from_str::<Ask>(&line) {
+            Ok(question) => self.answer(question).await,
+            Err(error) => Answer::Failed(format!("not understood: {error}")),
+        };
+        let mut bytes = serde_json::to_vec(&answer)?;
+        bytes.push(b'\n');
+        writer.write_all(&bytes).await
+    }
+
+    async fn answer(&self, question: Ask) -> Answer {
+        let outcome = match question {
+            Ask::Status => return Answer::Status(Box::new(self.health.status().await)),
+            Ask::Stop { containers } => {
+                let how = if containers { Stop::WithContainers } else { Stop::LeaveContainers };
+                self.stop
+                    .send(how)
+                    .await
+                    .map(|()| Vec::new())
+                    .map_err(|_| "the server stops already".to_owned())
+            }
+            Ask::ImageList => return Answer::Images(self.images()),
+            Ask::ImageLoad { archive } => {
+                let loaded = self.node.images().load_archive(&archive).await;
+                loaded
+                    .map(|images| images.into_iter().flat_map(|image| image.repo_tags).collect())
+                    .map_err(|error| error.to_string())
+            }
+            Ask::ImageRemove { image } => self
+                .node
+                .images()
+                .remove(&image)
+                .await
+                .map(|()| vec![image])
+                .map_err(|error| error.to_string()),
+            Ask::ImagePull { image } => self.pull(&image).await,
+        };
+        outcome.map_or_else(Answer::Failed, Answer::Done)
+    }
+
+    fn images(&self) -> Vec<ImageRow> {
+        let row = |image: nauplius_images::Image| ImageRow {
+            tags: image.repo_tags,
+            id: image.id,
+            size_bytes: image.size_bytes,
+        };
+        self.node.images().list().into_iter().map(row).collect()
+    }
+
+    async fn pull(&self, image: &str) -> Result<Vec<String>, String> {
+        let reference: Reference =
+            image.parse().map_err(|error: nauplius_images::ReferenceError| error.to_string())?;
+        let pulled = self.node.images().pull(&reference, None, self.node.registries(), |_| {}).await;
+        pulled.map(|image| vec![image.id]).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,180 @@
+//! The server process: starts every component in order, says how far it is, serves until it is asked to stop, and leaves
+//! containers running unless it is asked to stop them, too.
+
+mod addons;
+mod control;
+mod health;
+mod leftovers;
+mod network;
+mod node;
+mod plane;
+mod query;
+
+pub use leftovers::{remove_everything, stop_leftovers, wait_until_stopped};
+
+use crate::cli::{ClusterArgs, LogFormat, NewClusterArgs};
+use crate::cluster::{Cluster, MachineList};
+use crate::credentials::Credentials;
+use crate::failure::{Doing, Failure};
+use crate::machine;
+use crate::progress::{Report, Reporter};
+use nauplius_base::task::Group;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// More threads would only cost memory: nothing here computes for long.
+const WORKERS_MAX: usize = 4;
+
+/// What every part of the wiring knows.
+pub struct Site {
+    /// The cluster's fixed facts.
+    pub cluster: Cluster,
+    /// The address that the node is known by.
+    pub node_ip: Ipv4Addr,
+    /// Certificates and keys.
+    pub credentials: Credentials,
+    /// Where progress is told.
+    pub reporter: Reporter,
+}
+
+/// How the server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Containers run on.
+    LeaveContainers,
+    /// Containers stop, too.
+    WithContainers,
+}
+
+/// The `server` command.
+///
+/// # Errors
+/// Why it could not start, or which component ended although nobody asked it to.
+pub fn main(
+    args: &ClusterArgs,
+    new: &NewClusterArgs,
+    format: LogFormat,
+    progress: bool,
+) -> Result<(), Failure> {
+    let reporter = Reporter::new(progress);
+    let outcome = start(args, new, format, reporter);
+    if let Err(failure) = &outcome {
+        reporter.report(&Report::Failed { message: failure.to_string() });
+    }
+    outcome
+}
+
+fn start(
+    args: &ClusterArgs,
+    new: &NewClusterArgs,
+    format: LogFormat,
+    reporter: Reporter,
+) -> Result<(), Failure> {
+    machine::check()?;
+    log_to_stderr(format);
+    let cluster = MachineList::open()?.get_or_make(args, new)?;
+    let _lock = lock(&cluster)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX))
+        .thread_name("nauplius")
+        .enable_all()
+        .build()
+        .doing("start threads")?;
+    runtime.block_on(serve(cluster, reporter))
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NAUPLIUS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// One server a cluster: the lock is held as long as the process lives.
+fn lock(cluster: &Cluster) -> Result<File, Failure> {
+    let directory = cluster.run_dir();
+    for directory in [&directory, &cluster.data_dir] {
+        std::fs::create_dir_all(directory).map_err(|error| Failure::io("cannot make", directory, &error))?;
+    }
+    leftovers::try_lock(cluster)?
+        .ok_or_else(|| Failure::new(format!("a server of cluster {} is running already", cluster.name)))
+}
+
+async fn serve(cluster: Cluster, reporter: Reporter) -> Result<(), Failure> {
+    reporter.stage("Certificates");
+    let node_ip = network::node_address(&cluster)?;
+    let credentials = Credentials::load_or_make(&cluster, node_ip)?;
+    credentials.write_admin_kubeconfig(&cluster, node_ip)?;
+    let site = Arc::new(Site { cluster, node_ip, credentials, reporter });
+    let group = Group::new();
+    let (stop, mut stops) = mpsc::channel(4);
+    let started = bring_up(&site, &group, &stop);
+    let mut running = tokio::select! {
+        running = started => running?,
+        ended = group.join() => return Err(Failure::new(ended.map_or_else(|ended| ended.to_string(), |()| "stopped while starting".to_owned()))),
+    };
+    reporter.report(&Report::Ready);
+    tracing::info!(cluster = site.cluster.name, address = %node_ip, port = site.cluster.port, "the cluster works");
+    let how = tokio::select! {
+        how = wait_for_stop(&mut stops) => how?,
+        ended = group.join() => {
+            let reason = ended.map_or_else(|ended| ended.to_string(), |()| "every task ended".to_owned());
+            return Err(Failure::new(reason));
+        }
+    };
+    finish(&group, &mut running, how).await
+}
+
+/// What must be told when the server stops.
+struct Running {
+    node: node::Node,
+    /// Whoever asked for the stop waits for this to be dropped.
+    store: plane::StoreHandle,
+}
+
+async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) -> Result<Running, Failure> {
+    site.reporter.stage("Store");
+    let store = plane::open_store(site).await?;
+    site.reporter.stage("API server");
+    let plane = plane::start(site, &store, group).await?;
+    site.reporter.stage("Container runtime");
+    let node = node::start(site, &plane, group).await?;
+    site.reporter.stage("Scheduler and controllers");
+    let components = plane::start_components(site, &plane, group);
+    let networks = network::start(site, &plane, &node, group)?;
+    addons::start(site, &plane, &node, group);
+    let health = Arc::new(health::Health::new(Arc::clone(site), plane, components, node.clone(), networks));
+    control::start(site, Arc::clone(&health), node.clone(), stop.clone(), group)?;
+    health.wait_until_it_works(site.reporter).await?;
+    Ok(Running { node, store })
+}
+
+async fn wait_for_stop(stops: &mut mpsc::Receiver<Stop>) -> Result<Stop, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).doing("listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).doing("listen for signals")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => Stop::LeaveContainers,
+        _ = interrupt.recv() => Stop::LeaveContainers,
+        Some(how) = stops.recv() => how,
+    })
+}
+
+async fn finish(group: &Group, running: &mut Running, how: Stop) -> Result<(), Failure> {
+    tracing::info!(?how, "stopping");
+    group.shut_down();
+    if let Err(ended) = group.join().await {
+        tracing::warn!(%ended, "a component ended badly");
+    }
+    if how == Stop::WithContainers {
+        running.node.stop_containers().await;
+    }
+    running.node.close();
+    running.store.close().await
+}

@@ -1,0 +1,227 @@
+//! The node's network: pods' addresses for the runtime, services and DNS from the API. This file only connects the pieces.
+
+use super::Site;
+use super::node::Node;
+use super::plane::Plane;
+use crate::cluster::Cluster;
+use crate::failure::{Doing, Failure};
+use ipnet::IpNet;
+use nauplius_base::backoff::Backoff;
+use nauplius_base::task::{CancellationToken, Group};
+use nauplius_base::time;
+use nauplius_link::Rtnl;
+use nauplius_net::bridge::{self, PodNetwork, PodNetworkSpec, interface_prefix};
+use nauplius_net::dns::{Forwarder, Resolver, Server, ZoneSpec, upstreams};
+use nauplius_net::proxy::{Dataplane, Network, NftDataplane};
+use nauplius_net::{ClusterDns, Proxy, ProxyConfig};
+use nauplius_runtime::{Addresses, NetworkError, SandboxInfo, SandboxNetwork};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The interface of a pod.
+const POD_INTERFACE: &str = "eth0";
+/// Settings of the machine as they were before the first cluster.
+const SETTINGS: &str = "/var/lib/nauplius/settings";
+const DOMAIN: &str = "cluster.local";
+const DNS_PORT: u16 = 53;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The address that the node is known by: never loopback, for pods must reach it.
+///
+/// # Errors
+/// When the machine has none.
+pub fn node_address(cluster: &Cluster) -> Result<Ipv4Addr, Failure> {
+    if let Some(given) = cluster.node_ip {
+        return Ok(given);
+    }
+    let found = Rtnl::open()
+        .and_then(|mut rtnl| rtnl.primary_address(false))
+        .doing("read this machine's addresses")?;
+    match found {
+        Some(IpAddr::V4(address)) => Ok(address),
+        _ => Err(Failure::new(
+            "this machine has no IPv4 address but loopback, which pods cannot reach: add one, or name one with --node-ip",
+        )),
+    }
+}
+
+fn spec_of(cluster: &Cluster, pod_range: IpNet) -> PodNetworkSpec {
+    PodNetworkSpec {
+        prefix: interface_prefix(&cluster.name),
+        pod_range,
+        service_ranges: vec![IpNet::V4(cluster.service_cidr)],
+        mtu: None,
+        state_dir: cluster.data_dir.join("network"),
+        settings_dir: PathBuf::from(SETTINGS),
+    }
+}
+
+fn table_of(cluster: &Cluster) -> String {
+    format!("nauplius-{}", cluster.name)
+}
+
+/// Connects sandboxes once the node has its range of pod addresses.
+pub struct SandboxBridge {
+    cluster: Cluster,
+    network: OnceLock<PodNetwork>,
+    gateway: watch::Sender<Option<IpAddr>>,
+}
+
+impl SandboxBridge {
+    /// Nothing is touched yet.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { cluster: cluster.clone(), network: OnceLock::new(), gateway: watch::Sender::new(None) }
+    }
+
+    /// Tells the bridge's address once there is one.
+    pub fn gateway(&self) -> watch::Receiver<Option<IpAddr>> {
+        self.gateway.subscribe()
+    }
+
+    fn open(&self, range: &str) -> Result<(), Failure> {
+        let range: IpNet = range.parse().doing(&format!("use the pod range {range:?}"))?;
+        if self.network.get().is_some() {
+            return Ok(());
+        }
+        let network = PodNetwork::open(&spec_of(&self.cluster, range)).doing("set up the pod network")?;
+        let gateway = network.gateway();
+        if self.network.set(network).is_ok() {
+            tracing::info!(%range, %gateway, "the pod network is up");
+            self.gateway.send_replace(Some(gateway));
+        }
+        Ok(())
+    }
+}
+
+fn failed(sandbox: &SandboxInfo, reason: impl std::fmt::Display) -> NetworkError {
+    NetworkError { sandbox: sandbox.id.clone(), reason: reason.to_string() }
+}
+
+impl SandboxNetwork for SandboxBridge {
+    fn attach(&self, sandbox: &SandboxInfo) -> Result<Addresses, NetworkError> {
+        let network = self
+            .network
+            .get()
+            .ok_or_else(|| failed(sandbox, "the node has no range of pod addresses yet"))?;
+        if !sandbox.port_mappings.is_empty() {
+            return Err(failed(sandbox, "host ports are not built yet"));
+        }
+        let attached = network.attach(&sandbox.netns, &sandbox.id, POD_INTERFACE);
+        attached.map(|attached| Addresses(vec![attached.address])).map_err(|error| failed(sandbox, error))
+    }
+
+    fn detach(&self, sandbox: &SandboxInfo) -> Result<(), NetworkError> {
+        match self.network.get() {
+            Some(network) => network.detach(&sandbox.id).map(drop).map_err(|error| failed(sandbox, error)),
+            // Opened only to clean up: the whole network is deleted after this.
+            None => Ok(()),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.network.get() {
+            Some(_) => Ok(()),
+            None => {
+                Err("network plugin is not initialized: the node has no range of pod addresses yet"
+                    .to_owned())
+            }
+        }
+    }
+
+    fn pod_cidr(&self, cidr: &str) {
+        if let Err(failure) = self.open(cidr) {
+            tracing::error!(%failure, cidr, "cannot use the node's range of pod addresses");
+        }
+    }
+}
+
+/// What runs of the network.
+pub struct Networks {
+    applied: watch::Receiver<u64>,
+}
+
+impl Networks {
+    /// Whether the service rules were applied.
+    ///
+    /// # Errors
+    /// That they were not yet.
+    pub fn check_proxy(&self) -> Result<String, String> {
+        match *self.applied.borrow() {
+            0 => Err("the first rules are not applied yet".to_owned()),
+            times => Ok(format!("rules applied {times} times")),
+        }
+    }
+}
+
+/// Starts the service proxy and cluster DNS.
+///
+/// # Errors
+/// When nftables cannot be used.
+pub fn start(site: &Arc<Site>, plane: &Plane, node: &Node, group: &Group) -> Result<Networks, Failure> {
+    let dataplane = NftDataplane::open(&table_of(&site.cluster), false).doing("use nftables")?;
+    let network = Network {
+        node: site.cluster.node_name.clone(),
+        zone: String::new(),
+        pod_ranges: vec![IpNet::V4(site.cluster.pod_cidr)],
+        masquerade_egress: true,
+    };
+    let proxy = Proxy::new(&plane.identities.proxy(), ProxyConfig { network, ipv6: false });
+    let applied = proxy.applied();
+    group.spawn("service proxy", proxy.run(Box::new(dataplane), group.token()));
+    let service = IpAddr::V4(site.cluster.dns_service_ip());
+    let spec = ZoneSpec { domain: DOMAIN.to_owned(), server_addresses: vec![service], ..ZoneSpec::default() };
+    let dns = ClusterDns::new(&plane.identities.dns(), spec);
+    group.spawn("cluster DNS", serve_dns(dns, service, node.gateway(), group.token()));
+    Ok(Networks { applied })
+}
+
+/// Cluster DNS listens on the bridge's address, once there is one.
+async fn serve_dns(
+    dns: ClusterDns,
+    service: IpAddr,
+    mut gateway: watch::Receiver<Option<IpAddr>>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let known = shutdown.run_until_cancelled(gateway.wait_for(Option::is_some)).await;
+    let Some(address) = known.and_then(|known| known.ok().and_then(|address| *address)) else {
+        shutdown.cancelled().await;
+        return Ok(());
+    };
+    let Some(server) = shutdown.run_until_cancelled(bind_dns(address)).await else { return Ok(()) };
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_else(|error| {
+        tracing::warn!(%error, path = RESOLV_CONF, "names outside the cluster are not forwarded");
+        String::new()
+    });
+    let resolver = Resolver::new(dns.zone(), Forwarder::new(upstreams(&text, &[address, service])));
+    dns.run(server, Arc::new(resolver), shutdown).await
+}
+
+/// A predecessor may take a moment to let go of the address.
+async fn bind_dns(address: IpAddr) -> Server {
+    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(5));
+    loop {
+        match Server::bind(&[SocketAddr::new(address, DNS_PORT)]).await {
+            Ok(server) => return server,
+            Err(error) => {
+                tracing::debug!(%error, %address, "DNS cannot listen yet");
+                time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+}
+
+/// Removes links, rules and addresses, and puts the machine's settings back when no cluster is left.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove(cluster: &Cluster) -> Result<(), Failure> {
+    let removed = NftDataplane::open(&table_of(cluster), false).doing("use nftables")?.remove();
+    removed.doing("remove nftables rules")?;
+    bridge::delete(&spec_of(cluster, IpNet::V4(cluster.pod_cidr))).doing("remove the pod network")?;
+    // Other clusters may still have their settings there.
+    let _ = std::fs::remove_dir(Path::new(SETTINGS));
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The control plane: the store, the API server with its doors, the scheduler and the controllers.
+
+use super::Site;
+use crate::credentials::KUBELET_CLIENT_USER;
+use crate::failure::{Doing, Failure};
+use crate::identity::Identities;
+use nauplius_apiserver::authn::Authenticate;
+use nauplius_apiserver::authn::certificate::ClientCertificate;
+use nauplius_apiserver::authn::service_account::ServiceAccountTokens;
+use nauplius_apiserver::authz::loopback::Loopback;
+use nauplius_apiserver::authz::node::NodeAuthorizer;
+use nauplius_apiserver::authz::rbac::Rbac;
+use nauplius_apiserver::authz::{Authorize, Union};
+use nauplius_apiserver::cache::Caches;
+use nauplius_apiserver::hooks::token::TokenIssuer;
+use nauplius_apiserver::proxy::KubeletDialer;
+use nauplius_apiserver::{ApiServer, Config, ServiceNetwork, admission, bootstrap, reviews, serve};
+use nauplius_base::task::Group;
+use nauplius_controllers::ControllerHealth;
+use nauplius_pki::PrivateKey;
+use nauplius_scheduler::SchedulerHealth;
+use nauplius_store::Store;
+use nauplius_store::embedded::{EmbeddedStore, Options};
+use rustls::sign::CertifiedKey;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Who signs service account tokens, and for whom they are meant: the name of the API server inside the cluster.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const NODE_PREFIX: u8 = 24;
+
+/// The store, to be closed last.
+pub struct StoreHandle(EmbeddedStore);
+
+impl StoreHandle {
+    /// Waits until everything acknowledged is on disk and lets the files go.
+    ///
+    /// # Errors
+    /// When the last write fails.
+    pub async fn close(&self) -> Result<(), Failure> {
+        self.0.clone().close().await.doing("close the store")
+    }
+}
+
+/// Opens the cluster's store.
+///
+/// # Errors
+/// When another process has it open, or its files are damaged.
+pub async fn open_store(site: &Site) -> Result<StoreHandle, Failure> {
+    let path = site.cluster.data_dir.join("store");
+    let store = EmbeddedStore::open(&path, Options::default()).await.doing("open the store")?;
+    Ok(StoreHandle(store))
+}
+
+/// The running API server.
+pub struct Plane {
+    /// The server.
+    pub server: Arc<ApiServer>,
+    /// Clients with identities.
+    pub identities: Identities,
+}
+
+/// Starts the API server and its listener.
+///
+/// # Errors
+/// When bootstrap objects cannot be written or the port is taken.
+pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Result<Arc<Plane>, Failure> {
+    let store: Arc<dyn Store> = Arc::new(store.0.clone());
+    let kinds = nauplius_kinds::builtin();
+    let caches = Caches::new(Arc::clone(&store), &kinds);
+    let key = PrivateKey::from_pem(&site.credentials.token_key.to_pem()).doing("read the token key")?;
+    let tokens =
+        Arc::new(ServiceAccountTokens::new(ISSUER, vec![ISSUER.to_owned()], key, Arc::clone(&caches)));
+    let loopback = Loopback::new();
+    let authorizer = authorizer(&caches, &loopback);
+    let mut config = Config::new(store, kinds, authorizer);
+    config.admission = admission::Chain::standard(&caches);
+    config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
+    config.virtual_resources = reviews::all(&tokens);
+    config.token_issuer = Some(Arc::clone(&tokens) as Arc<dyn TokenIssuer>);
+    config.caches = caches;
+    let range = site.cluster.service_cidr;
+    config.service_networks =
+        vec![ServiceNetwork { address: IpAddr::V4(range.network()), prefix: range.prefix_len() }];
+    config.kubelets = Some(KubeletDialer { tls: Arc::new(kubelet_client(site)?) });
+    config.bootstrap = Some(bootstrap_settings(site, loopback));
+    let listener = listen(site).await?;
+    let server = ApiServer::start(config, group).await.doing("start the API server")?;
+    let tls = serve::tls_config(Arc::new(Fixed(serving_key(site)?)), site.credentials.roots()?);
+    let tls = tls.doing("prepare TLS")?;
+    group.spawn("listener", serve::serve(Arc::clone(&server), listener, tls));
+    Ok(Arc::new(Plane { identities: Identities::new(Arc::clone(&server)), server }))
+}
+
+fn authorizer(caches: &Arc<Caches>, loopback: &Loopback) -> Arc<dyn Authorize> {
+    let rules = bootstrap::rbac::rules_of_cluster_role("system:node");
+    Arc::new(Union(vec![
+        Arc::new(loopback.clone()),
+        Arc::new(NodeAuthorizer::new(Arc::clone(caches), rules)),
+        Arc::new(Rbac::new(Arc::clone(caches))),
+    ]))
+}
+
+fn bootstrap_settings(site: &Site, loopback: Loopback) -> bootstrap::Settings {
+    bootstrap::Settings {
+        loopback,
+        advertise_address: IpAddr::V4(site.node_ip),
+        port: site.cluster.port,
+        client_ca: site.credentials.authority.certificate_pem(),
+        request_header_ca: site.credentials.front_proxy_authority.certificate_pem(),
+        host_name: site.cluster.node_name.clone(),
+    }
+}
+
+async fn listen(site: &Site) -> Result<TcpListener, Failure> {
+    let port = site.cluster.port;
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.doing(&format!("listen on port {port}"))
+}
+
+/// Always the same certificate; renewing it live replaces this resolver.
+#[derive(Debug)]
+struct Fixed(Arc<CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Fixed {
+    fn resolve(&self, _hello: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn serving_key(site: &Site) -> Result<Arc<CertifiedKey>, Failure> {
+    let parts = &site.credentials.api_server;
+    let key =
+        rustls::crypto::ring::sign::any_supported_type(&parts.key).doing("read the API server's key")?;
+    Ok(Arc::new(CertifiedKey::new(parts.chain.clone(), key)))
+}
+
+fn kubelet_client(site: &Site) -> Result<rustls::ClientConfig, Failure> {
+    let parts = &site.credentials.kubelet_client;
+    rustls::ClientConfig::builder()
+        .with_root_certificates(site.credentials.roots()?)
+        .with_client_auth_cert(parts.chain.clone(), parts.key.clone_key())
+        .doing(&format!("use the certificate of {KUBELET_CLIENT_USER}"))
+}
+
+/// The control plane's other half.
+pub struct Components {
+    /// The scheduler.
+    pub scheduler: SchedulerHealth,
+    /// The controllers.
+    pub controllers: ControllerHealth,
+}
+
+/// Starts scheduler and controllers, each as itself.
+pub fn start_components(site: &Site, plane: &Plane, group: &Group) -> Components {
+    let settings = nauplius_controllers::Settings {
+        root_ca: site.credentials.authority.certificate_pem(),
+        cluster_cidr: site.cluster.pod_cidr.to_string(),
+        node_prefix: NODE_PREFIX,
+    };
+    let identities = plane.identities.clone();
+    let as_account = move |name: &str| identities.controller(name);
+    Components {
+        scheduler: nauplius_scheduler::run(&plane.identities.scheduler(), group),
+        controllers: nauplius_controllers::run(
+            plane.identities.controller_manager(),
+            as_account,
+            settings,
+            group,
+        ),
+    }
+}
