@@ -106,8 +106,8 @@ pub async fn run(
     let (health_sender, health) = watch::channel(Health::default());
     let mut reporter = Reporter::new(Arc::clone(&context), machine.clone(), version, port, health_sender);
     let status = reporter.look().await?;
-    let node = registered(&context, &machine, status).await.map_err(KubeletError::Register)?;
-    reporter.registered(node.status.clone().unwrap_or_default());
+    let (node, is_new) = registered(&context, &machine, status).await.map_err(KubeletError::Register)?;
+    reporter.registered(node.status.clone().unwrap_or_default(), is_new);
     let token = group.token();
     let heart = Heart::new(&context.client, &context.config.node_name, node.uid());
     group.spawn("kubelet-events", writer.run(token.clone()));
@@ -130,12 +130,12 @@ async fn registered(
     context: &Context,
     machine: &machine::Machine,
     status: NodeStatus,
-) -> Result<Node, ClientError> {
+) -> Result<(Node, bool), ClientError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
     let mut tries = 0;
     loop {
         match register::register(&context.client, &context.config, machine, status.clone()).await {
-            Ok(node) => return Ok(node),
+            Ok(registered) => return Ok(registered),
             Err(error) => {
                 tries += 1;
                 if tries >= REGISTER_TRIES {

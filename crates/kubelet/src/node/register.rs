@@ -21,7 +21,7 @@ pub fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
     known.into_iter().chain(config.labels.clone()).collect()
 }
 
-/// Creates the node with this status, or brings the labels of the known one up to date.
+/// Creates the node with this status, or brings the labels of the known one up to date. Tells whether it is new.
 ///
 /// # Errors
 /// The API's.
@@ -30,7 +30,7 @@ pub async fn register(
     config: &Config,
     machine: &Machine,
     status: NodeStatus,
-) -> Result<Node, ClientError> {
+) -> Result<(Node, bool), ClientError> {
     let mut node = Node { status: Some(status), ..Node::default() };
     node.meta_mut().name = Some(config.node_name.clone());
     node.meta_mut().labels = Some(labels(config, machine));
@@ -42,14 +42,15 @@ pub async fn register(
     let nodes = client.all::<Node>();
     match nodes.create(&node).await {
         Err(error) if error.is_already_exists() => {}
-        other => return other,
+        other => return other.map(|node| (node, true)),
     }
     let known = nodes.get(&config.node_name).await?;
     let has = known.meta().labels.clone().unwrap_or_default();
     let wanted: BTreeMap<_, _> =
         labels(config, machine).into_iter().filter(|(name, value)| has.get(name) != Some(value)).collect();
     if wanted.is_empty() {
-        return Ok(known);
+        return Ok((known, false));
     }
-    nodes.patch(&config.node_name, None, Patch::Strategic(json!({"metadata": {"labels": wanted}}))).await
+    let patch = Patch::Strategic(json!({"metadata": {"labels": wanted}}));
+    nodes.patch(&config.node_name, None, patch).await.map(|node| (node, false))
 }

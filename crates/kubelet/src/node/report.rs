@@ -41,6 +41,7 @@ pub struct Reporter {
     health: watch::Sender<Health>,
     known: NodeStatus,
     sent: NodeStatus,
+    is_new: bool,
     reported: Option<Instant>,
 }
 
@@ -61,6 +62,7 @@ impl Reporter {
             health,
             known: NodeStatus::default(),
             sent: NodeStatus::default(),
+            is_new: false,
             reported: None,
         }
     }
@@ -93,9 +95,10 @@ impl Reporter {
         }))
     }
 
-    /// The node is registered with this status.
-    pub fn registered(&mut self, status: NodeStatus) {
+    /// The node is registered with this status; a new one was not ready before.
+    pub fn registered(&mut self, status: NodeStatus, is_new: bool) {
         self.known = status;
+        self.is_new = is_new;
     }
 
     /// Reports until shutdown.
@@ -166,9 +169,9 @@ impl Reporter {
         ];
         for (type_, holds, fails) in table {
             let now = truth(status, type_);
-            // The first report of a kubelet tells all, as upstream's does; a ready node is only told when it was not.
-            let told =
-                if self.reported.is_some() || type_ == "Ready" { truth(&self.known, type_) } else { None };
+            // The first report of a kubelet tells all, as upstream's does; that a known node is ready is only told when it was not.
+            let first = self.reported.is_none() && (self.is_new || type_ != "Ready");
+            let told = if first { None } else { truth(&self.known, type_) };
             if now != told {
                 let reason = if now == Some(true) { holds } else { fails };
                 self.event(reason, format!("Node {} status is now: {reason}", self.context.config.node_name));

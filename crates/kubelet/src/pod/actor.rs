@@ -21,7 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use nauplius_base::backoff::Backoff;
 use nauplius_base::mailbox::Receiver;
 use nauplius_base::task::CancellationToken;
-use nauplius_base::time::{self, Timestamp};
+use nauplius_base::time::{self, Instant, Timestamp};
 use nauplius_client::ClientError;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Pod, PodStatus};
@@ -93,6 +93,7 @@ struct Actor {
     work: FuturesUnordered<Work>,
     told: Told,
     wake_at: Option<Timestamp>,
+    clock: Steady,
     look: bool,
 }
 
@@ -101,8 +102,24 @@ fn revision(pod: &Pod) -> u64 {
     pod.resource_version().parse().unwrap_or(0)
 }
 
-fn later(delay: Duration) -> Timestamp {
-    time::now().checked_add(delay).unwrap_or(Timestamp::MAX)
+/// A clock that does not jump: what the wall showed at first, and the time since. Retries and probes go by it.
+struct Steady {
+    first: Timestamp,
+    since: Instant,
+}
+
+impl Steady {
+    fn new() -> Self {
+        Self { first: time::now(), since: time::monotonic() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.first.checked_add(self.since.elapsed()).unwrap_or(Timestamp::MAX)
+    }
+
+    fn later(&self, delay: Duration) -> Timestamp {
+        self.now().checked_add(delay).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// Runs a pod until nothing of it is left, or the kubelet ends: its containers then go on without it.
@@ -145,6 +162,7 @@ impl Actor {
             work: FuturesUnordered::new(),
             told,
             wake_at: None,
+            clock: Steady::new(),
             look: true,
         }
     }
@@ -161,7 +179,7 @@ impl Actor {
             }
             self.wait().await;
             if self.look && !self.look_now().await {
-                self.wake_at = Some(later(OBSERVE_RETRY));
+                self.wake_at = Some(self.clock.later(OBSERVE_RETRY));
             }
         }
         tracing::debug!(pod = self.pod.name(), namespace = self.pod.namespace(), "nothing is left of a pod");
@@ -198,7 +216,7 @@ impl Actor {
     /// Waits for anything to happen, and takes it in.
     async fn wait(&mut self) {
         let nap = self.wake_at.map(|at| {
-            let left = at.duration_since(time::now());
+            let left = at.duration_since(self.clock.now());
             Duration::try_from(left).unwrap_or(Duration::ZERO) // The past is now.
         });
         let waker = self.waker.clone();
@@ -250,7 +268,7 @@ impl Actor {
         self.state.volumes_retry_at = None;
         for waiting in self.state.waiting.values_mut() {
             if waiting.reason == "CreateContainerConfigError" {
-                waiting.retry_at = time::now();
+                waiting.retry_at = self.clock.now();
             }
         }
     }
@@ -264,7 +282,7 @@ impl Actor {
             }
             Done::Sandbox(outcome) => {
                 self.close(&Job::Sandbox);
-                self.state.sandbox_retry_at = outcome.is_err().then(|| later(RETRY));
+                self.state.sandbox_retry_at = outcome.is_err().then(|| self.clock.later(RETRY));
                 self.look = true;
             }
             Done::Start(name, outcome) => {
@@ -296,12 +314,12 @@ impl Actor {
             self.volume_backoff.reset();
         } else {
             self.state.volumes_stale = true;
-            self.state.volumes_retry_at = Some(later(self.volume_backoff.next_delay()));
+            self.state.volumes_retry_at = Some(self.clock.later(self.volume_backoff.next_delay()));
         }
     }
 
     fn put_off(&mut self, name: String, failure: Failure) {
-        let now = time::now();
+        let now = self.clock.now();
         let image = facts::container(&self.pod, &name).and_then(|(container, _)| container.image.clone());
         let (backoffs, key) = match image {
             Some(image) if failure.pull => (&mut self.pulls, image),
@@ -309,7 +327,7 @@ impl Actor {
         };
         backoffs.next(&key, now, now);
         let retry_at = backoffs.waiting(&key, now, now).map_or(now, |(_, until)| until);
-        let settles_at = failure.pull.then(|| later(PULL_SETTLES));
+        let settles_at = failure.pull.then(|| self.clock.later(PULL_SETTLES));
         let waiting =
             Waiting { reason: failure.reason.to_owned(), message: failure.message, retry_at, settles_at };
         self.state.waiting.insert(name, waiting);
@@ -320,7 +338,7 @@ impl Actor {
         self.look = true;
         if let Err(error) = outcome {
             tracing::warn!(pod = self.pod.name(), ?job, error, "what is left of a pod is tried again");
-            self.state.release_retry_at = Some(later(RETRY));
+            self.state.release_retry_at = Some(self.clock.later(RETRY));
             return;
         }
         match job {
@@ -328,7 +346,7 @@ impl Actor {
             Job::CleanUp => self.state.cleaned = true,
             Job::Forget => self.state.forgotten = true,
             // Asked to end, and yet running: not again at once.
-            Job::Terminate(_) => self.state.release_retry_at = Some(later(OBSERVE_RETRY)),
+            Job::Terminate(_) => self.state.release_retry_at = Some(self.clock.later(OBSERVE_RETRY)),
             _ => {}
         }
         if !matches!(job, Job::Terminate(_)) {
@@ -348,7 +366,7 @@ impl Actor {
         if let Some(text) = text.filter(|_| self.state.phase == Phase::Running) {
             self.job().event(Some(&due.name), EventKind::Warning, "Unhealthy", text);
         }
-        self.schedule.report(due, answer, &self.pod, &mut self.state.probes, time::now());
+        self.schedule.report(due, answer, &self.pod, &mut self.state.probes, self.clock.now());
     }
 
     fn finish_status(&mut self, outcome: Result<Box<Pod>, ClientError>) {
@@ -363,12 +381,12 @@ impl Actor {
             }
             // The pod is gone, or another of its name is there: its end comes from the informer.
             Err(error) if error.is_not_found() || error.is_conflict() => {
-                self.told.retry_at = Some(later(RETRY));
+                self.told.retry_at = Some(self.clock.later(RETRY));
             }
             Err(error) => {
                 let delay = self.told.backoff.next_delay();
                 tracing::warn!(pod = self.pod.name(), %error, "a pod's status could not be written, trying again");
-                self.told.retry_at = Some(later(delay));
+                self.told.retry_at = Some(self.clock.later(delay));
             }
         }
     }
@@ -381,7 +399,7 @@ impl Actor {
             Err(error) => {
                 let delay = self.told.backoff.next_delay();
                 tracing::warn!(pod = self.pod.name(), %error, "a pod's deletion could not be confirmed, trying again");
-                self.told.retry_at = Some(later(delay));
+                self.told.retry_at = Some(self.clock.later(delay));
             }
         }
     }
@@ -397,11 +415,10 @@ impl Actor {
 
     /// One look at everything: step, jobs, probes, status.
     fn turn(&mut self) {
-        let now = time::now();
+        let now = self.clock.now();
         self.wake_at = None;
-        if setup::next_refresh(&self.tokens).is_some_and(|at| at <= now) {
-            self.state.volumes_stale = true;
-        }
+        let refresh_at = self.token_refresh();
+        self.state.volumes_stale |= refresh_at.is_some_and(|at| at <= now);
         let input = Input { pod: &self.pod, removed: self.removed, observed: &self.observed, now };
         let outcome = step::step(std::mem::take(&mut self.state), &input);
         self.state = outcome.state;
@@ -412,10 +429,16 @@ impl Actor {
             }
         }
         if self.state.phase == Phase::Running {
-            self.wake(setup::next_refresh(&self.tokens));
+            self.wake(refresh_at);
             self.probe(now);
         }
         self.tell(now);
+    }
+
+    /// Tokens live by the wall's clock.
+    fn token_refresh(&self) -> Option<Timestamp> {
+        let left = setup::next_refresh(&self.tokens)?.duration_since(time::now());
+        Some(self.clock.later(Duration::try_from(left).unwrap_or(Duration::ZERO))) // The past is now.
     }
 
     fn wake(&mut self, at: Option<Timestamp>) {
@@ -456,7 +479,7 @@ impl Actor {
             state: &self.state,
             observed: &self.observed,
             node_ip: self.context.config.node_ip,
-            now,
+            now: time::now(),
         };
         let wanted = status::status(&sources);
         let known = self

@@ -158,8 +158,9 @@ impl Schedule {
                 if kind == Kind::Startup && verdicts.started.contains(&view.id) {
                     continue;
                 }
-                let first =
-                    after(super::step::nanos(view.started_at), seconds(probe.initial_delay_seconds, 0));
+                let delay = seconds(probe.initial_delay_seconds, 0);
+                // The runtime's clock may have jumped: never later than from now on.
+                let first = after(super::step::nanos(view.started_at), delay).min(after(now, delay));
                 self.0.push(Entry {
                     id: view.id.clone(),
                     name: view.name.clone(),

@@ -490,17 +490,19 @@ impl Step<'_> {
     }
 
     fn backs_off(&mut self, container: &Container, newest: Option<&ContainerView>) -> bool {
+        // What was waited out is not waited for again, whatever the clock that stamped the crash shows.
+        let known =
+            self.state.waiting.get(&container.name).filter(|waiting| waiting.reason == "CrashLoopBackOff");
+        if known.is_some_and(|waiting| waiting.retry_at <= self.input.now) {
+            return false;
+        }
+        let known = known.is_some();
         let Some(view) = newest.filter(|view| view.state == ContainerState::Exited) else { return false };
         let event = nanos(view.finished_at);
         let Some((delay, until)) = self.state.crashes.waiting(&container.name, event, self.input.now) else {
             return false;
         };
         self.wake(until);
-        let known = self
-            .state
-            .waiting
-            .get(&container.name)
-            .is_some_and(|waiting| waiting.reason == "CrashLoopBackOff");
         let pod = names::describe(self.input.pod);
         let message = format!(
             "back-off {} restarting failed container={} pod={pod}",

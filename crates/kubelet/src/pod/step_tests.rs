@@ -81,7 +81,8 @@ impl Stage {
                 }
                 Job::CleanUp => self.state.cleaned = true,
                 Job::Forget => self.state.forgotten = true,
-                Job::Start(_) | Job::Kill(_) | Job::Terminate(_) => {}
+                Job::Start(name) => drop(self.state.waiting.remove(&name)),
+                Job::Kill(_) | Job::Terminate(_) => {}
             }
         }
     }
@@ -181,7 +182,7 @@ fn crashes_are_backed_off() {
          3 Running | event BackOff: Back-off restarting failed container a in pod p_n(u) | wake 13
          4 Running | wake 13
         13 Running | start a/2
-        14 Running | wake 34",
+        14 Running | event BackOff: Back-off restarting failed container a in pod p_n(u) | wake 34",
     );
 }
 

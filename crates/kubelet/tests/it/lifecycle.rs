@@ -71,6 +71,7 @@ async fn the_node_is_registered_and_reports() {
     assert_eq!(lease["metadata"]["ownerReferences"][0]["uid"], node["metadata"]["uid"]);
     world.event("Starting: Starting kubelet.").await;
     world.event("NodeHasSufficientMemory: Node node status is now: NodeHasSufficientMemory").await;
+    world.event("NodeReady: Node node status is now: NodeReady").await;
 }
 
 #[tokio::test]
