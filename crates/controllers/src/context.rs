@@ -2,8 +2,11 @@
 
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_client::{Client, ListOptions};
-use nauplius_kinds::{ConfigMap, ServiceAccount};
-use nauplius_kinds::{Namespace, Object};
+use nauplius_kinds::{
+    ClusterRole, ConfigMap, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node, Object, Pod,
+    PodDisruptionBudget, ReplicaSet, Service, ServiceAccount,
+};
+use nauplius_kinds::{labels, pod};
 use nauplius_reconcile::events::{Source, recorder};
 use nauplius_reconcile::{Change, Controller, Driver, Informer, Key, Queue};
 use std::cell::RefCell;
@@ -34,6 +37,34 @@ impl ControllerHealth {
     }
 }
 
+/// The index of objects by the uid of their controller; those without one are found under [`orphans`].
+pub(crate) const CONTROLLER: &str = "controller";
+/// The index of pods by node.
+pub(crate) const NODE: &str = "node";
+/// The index of endpoint slices by `namespace/service`.
+pub(crate) const SERVICE: &str = "service";
+
+/// The value of [`CONTROLLER`] for the objects of a namespace that nobody controls.
+pub(crate) fn orphans(namespace: &str) -> String {
+    format!("/{namespace}")
+}
+
+fn by_controller<T: Object>(object: &T) -> Vec<String> {
+    let controller = labels::controller_of(object.meta()).map(|owner| owner.uid.clone());
+    vec![controller.unwrap_or_else(|| orphans(object.namespace()))]
+}
+
+fn by_node(pod: &Pod) -> Vec<String> {
+    let node = pod::node_name(pod);
+    if node.is_empty() { Vec::new() } else { vec![node.to_owned()] }
+}
+
+fn by_service(slice: &EndpointSlice) -> Vec<String> {
+    let service =
+        slice.metadata.labels.iter().flatten().find(|(key, _)| *key == "kubernetes.io/service-name");
+    service.map(|(_, name)| format!("{}/{name}", slice.namespace())).into_iter().collect()
+}
+
 type Synced = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Passed to each controller's `start`.
@@ -48,6 +79,26 @@ pub struct Context {
     pub service_accounts: Informer<ServiceAccount>,
     /// The root CA's config maps only: others are nobody's business here.
     pub root_cas: Informer<ConfigMap>,
+    /// Nodes.
+    pub nodes: Informer<Node>,
+    /// The nodes' leases.
+    pub leases: Informer<Lease>,
+    /// Pods, by [`CONTROLLER`] and [`NODE`].
+    pub pods: Informer<Pod>,
+    /// Replica sets, by [`CONTROLLER`].
+    pub replica_sets: Informer<ReplicaSet>,
+    /// Deployments.
+    pub deployments: Informer<Deployment>,
+    /// Services.
+    pub services: Informer<Service>,
+    /// Endpoints.
+    pub endpoints: Informer<Endpoints>,
+    /// Endpoint slices, by [`SERVICE`].
+    pub endpoint_slices: Informer<EndpointSlice>,
+    /// Cluster roles.
+    pub cluster_roles: Informer<ClusterRole>,
+    /// Disruption budgets.
+    pub disruption_budgets: Informer<PodDisruptionBudget>,
     synced: RefCell<Vec<Synced>>,
     ready: watch::Sender<bool>,
 }
@@ -63,10 +114,29 @@ impl Context {
             field_selector: "metadata.name=kube-root-ca.crt".to_owned(),
             ..ListOptions::default()
         };
+        let controlled = || vec![(CONTROLLER, by_controller as fn(&_) -> _)];
         Self {
+            leases: Informer::new(client.namespaced("kube-node-lease"), ListOptions::default()),
+            pods: Informer::with_indexes(
+                client.all(),
+                ListOptions::default(),
+                vec![(CONTROLLER, by_controller), (NODE, by_node)],
+            ),
+            replica_sets: Informer::with_indexes(client.all(), ListOptions::default(), controlled()),
+            deployments: Informer::new(client.all(), ListOptions::default()),
+            services: Informer::new(client.all(), ListOptions::default()),
+            endpoints: Informer::new(client.all(), ListOptions::default()),
+            endpoint_slices: Informer::with_indexes(
+                client.all(),
+                ListOptions::default(),
+                vec![(SERVICE, by_service)],
+            ),
+            cluster_roles: Informer::new(client.all(), ListOptions::default()),
+            disruption_budgets: Informer::new(client.all(), ListOptions::default()),
             namespaces: Informer::new(client.all(), ListOptions::default()),
             service_accounts: Informer::new(client.all(), ListOptions::default()),
             root_cas: Informer::new(client.all(), root_cas),
+            nodes: Informer::new(client.all(), ListOptions::default()),
             as_account,
             settings,
             group: group.clone(),
@@ -107,6 +177,16 @@ impl Context {
         self.follow(&self.namespaces);
         self.follow(&self.service_accounts);
         self.follow(&self.root_cas);
+        self.follow(&self.nodes);
+        self.follow(&self.leases);
+        self.follow(&self.pods);
+        self.follow(&self.replica_sets);
+        self.follow(&self.deployments);
+        self.follow(&self.services);
+        self.follow(&self.endpoints);
+        self.follow(&self.endpoint_slices);
+        self.follow(&self.cluster_roles);
+        self.follow(&self.disruption_budgets);
         let health = ControllerHealth(self.ready.subscribe());
         let (synced, ready, shutdown) = (self.synced.take(), self.ready, self.group.token());
         self.group.spawn("controllers", release(synced, ready, shutdown));
@@ -145,6 +225,24 @@ pub(crate) fn enqueue<T: Object>(
     let queue = queue.clone();
     informer.on_change(move |change| {
         if let Some(key) = key_of(change) {
+            queue.add(key);
+        }
+    });
+}
+
+/// Puts all keys that `keys_of` gives for the state before and after each change of `informer` into `queue`.
+pub(crate) fn enqueue_all<T: Object>(
+    informer: &Informer<T>,
+    queue: &Queue<Key>,
+    keys_of: impl Fn(&T) -> Vec<Key> + Send + 'static,
+) {
+    let queue = queue.clone();
+    informer.on_change(move |change| {
+        let before = match change {
+            Change::Updated { old, .. } => keys_of(old),
+            Change::Added(_) | Change::Deleted(_) => Vec::new(),
+        };
+        for key in before.into_iter().chain(keys_of(change.object())) {
             queue.add(key);
         }
     });

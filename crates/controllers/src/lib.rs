@@ -1,9 +1,18 @@
 //! The controllers: each compares what is with what was asked for and acts through the API. One module each: a view from
 //! caches, and a pure plan. They never know the store.
 
+mod claim;
+mod conditions;
 pub mod context;
+mod deployment;
+mod node_ipam;
+mod replica_set;
 mod root_ca;
 mod service_account;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod walk;
 
 pub use context::{ControllerHealth, Settings};
 
@@ -22,5 +31,8 @@ pub fn run(
     let context = Context::new(client, Box::new(as_account), settings, group);
     service_account::start(&context);
     root_ca::start(&context);
+    node_ipam::start(&context);
+    replica_set::start(&context);
+    deployment::start(&context);
     context.start()
 }

@@ -23,6 +23,9 @@ const CACHE_LAG_MAX: Duration = Duration::from_secs(10);
 /// At most so many requests of one plan are under way at once.
 const BATCH_MAX: usize = 64;
 
+/// A view completed by the server's answers.
+pub type Asked<'a, View> = Pin<Box<dyn Future<Output = Result<View, ClientError>> + Send + 'a>>;
+
 /// A controller: a view of the caches and a pure plan.
 pub trait Controller: Send + Sync + 'static {
     /// All that the plan depends on.
@@ -33,6 +36,11 @@ pub trait Controller: Send + Sync + 'static {
 
     /// Gathers the view for `key` from caches; `None` when there is nothing (left) to look after.
     fn view(&self, key: &Key) -> Option<Self::View>;
+
+    /// Asks the server what caches cannot tell, where a wrong guess would destroy something. Most controllers ask nothing.
+    fn ask<'a>(&'a self, _client: &'a Client, view: Self::View) -> Asked<'a, Self::View> {
+        Box::pin(std::future::ready(Ok(view)))
+    }
 
     /// Decides. Pure: the same view and time give the same plan.
     fn plan(&self, view: &Self::View, now: Timestamp) -> Plan;
@@ -121,6 +129,10 @@ impl<C: Controller> Driver<C> {
         let Some(view) = self.controller.view(key) else {
             self.queue.forget(key);
             return;
+        };
+        let view = match self.controller.ask(&self.client, view).await {
+            Ok(view) => view,
+            Err(error) => return self.schedule(key, &Plan::nothing(), Err(error)),
         };
         let plan = self.controller.plan(&view, time::now());
         for reason in &plan.reasons {
@@ -235,11 +247,12 @@ impl<C: Controller> Driver<C> {
     fn finish(
         &self,
         write: &Write,
-        outcome: Result<Written, ClientError>,
+        outcome: Result<Option<Written>, ClientError>,
         reached: &mut Reached,
     ) -> Result<(), ClientError> {
         match outcome {
-            Ok(written) => {
+            Ok(None) => Ok(()),
+            Ok(Some(written)) => {
                 if let Ok(revision) = written.metadata.resource_version.parse::<u64>() {
                     let known = reached.entry(write.resource).or_insert(0);
                     *known = revision.max(*known);
@@ -250,7 +263,8 @@ impl<C: Controller> Driver<C> {
                 Ok(())
             }
             Err(error) => {
-                if let Some(note) = &write.on_failure {
+                // In a namespace that ends, events cannot be written either.
+                if let Some(note) = write.on_failure.as_ref().filter(|_| !error.is_namespace_terminating()) {
                     self.record(note, "", &error.to_string());
                 }
                 Err(error)
@@ -269,19 +283,19 @@ fn is_alike(first: &Write, action: &Action) -> bool {
     first.batchable && write.batchable && write.method == first.method && write.resource == first.resource
 }
 
-/// Deleting what is gone, or was replaced by a namesake, is a success: the caller wanted that uid away.
-async fn send(client: &Client, write: &Write) -> Result<Written, ClientError> {
+/// Deleting what is gone, or was replaced by a namesake, is a success without a trace: the caller wanted that uid away.
+async fn send(client: &Client, write: &Write) -> Result<Option<Written>, ClientError> {
     let body = Some(write.body.clone());
     let answer = client.request(write.method.clone(), &write.path, Some(write.content_type), body).await;
     match answer {
         // A body without metadata (a Status) moves no cache.
         Ok(bytes) => {
-            Ok(serde_json::from_slice(&bytes).unwrap_or(Written { metadata: WrittenMeta::default() }))
+            Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Written { metadata: WrittenMeta::default() })))
         }
         Err(error)
             if write.method == http::Method::DELETE && (error.is_not_found() || error.is_conflict()) =>
         {
-            Ok(Written { metadata: WrittenMeta::default() })
+            Ok(None)
         }
         Err(error) => Err(error),
     }

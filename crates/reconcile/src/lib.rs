@@ -7,10 +7,10 @@ pub mod informer;
 pub mod plan;
 pub mod queue;
 
-pub use driver::{Controller, Driver};
+pub use driver::{Asked, Controller, Driver};
 pub use events::{EventKind, Recorder};
 pub use informer::{Change, Informer, Snapshot};
-pub use plan::{Action, Plan, Reason};
+pub use plan::{Action, Note, Plan, Reason};
 pub use queue::Queue;
 
 /// Namespace and name, the key of an object in caches and queues; the namespace is empty for cluster-scoped kinds.

@@ -55,6 +55,18 @@ pub enum Action {
     Event(Box<Note>),
 }
 
+impl Note {
+    /// An event about `object`.
+    pub fn about<T: Object>(
+        object: &T,
+        kind: EventKind,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { about: ObjectRef::of(object), kind, reason, message: message.into() }
+    }
+}
+
 const JSON: &str = "application/json";
 
 fn write<T: Object>(method: Method, path: String, content_type: &'static str, body: Vec<u8>) -> Action {
@@ -126,7 +138,7 @@ impl Action {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Action::Event(Box::new(Note { about: ObjectRef::of(object), kind, reason, message: message.into() }))
+        Action::Event(Box::new(Note::about(object, kind, reason, message)))
     }
 
     /// Record `note` when this write succeeds.

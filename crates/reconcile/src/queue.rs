@@ -19,6 +19,7 @@ struct State<K> {
     working: HashSet<K>,
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     later_keys: HashMap<u64, K>,
+    due: HashMap<K, (Instant, u64)>,
     sequence: u64,
     failures: HashMap<K, u32>,
     closed: bool,
@@ -48,6 +49,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             working: HashSet::new(),
             later: BinaryHeap::new(),
             later_keys: HashMap::new(),
+            due: HashMap::new(),
             sequence: 0,
             failures: HashMap::new(),
             closed: false,
@@ -65,7 +67,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.0.1.notify_one();
     }
 
-    /// Look at `key` after `delay`.
+    /// Look at `key` after `delay`, or sooner if that was asked for already: a key waits for one time only.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
@@ -163,8 +165,15 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 
     fn add_at(&mut self, key: K, at: Instant) {
+        if let Some((known, sequence)) = self.due.get(&key) {
+            if *known <= at {
+                return;
+            }
+            self.later_keys.remove(sequence);
+        }
         self.sequence += 1;
         self.later.push(Reverse((at, self.sequence)));
+        self.due.insert(key.clone(), (at, self.sequence));
         self.later_keys.insert(self.sequence, key);
     }
 
@@ -175,6 +184,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             }
             self.later.pop();
             if let Some(key) = self.later_keys.remove(&sequence) {
+                self.due.remove(&key);
                 self.add(key);
             }
         }
@@ -224,6 +234,19 @@ mod tests {
         assert_eq!(queue.failures(&"late"), 3);
         queue.forget(&"late");
         assert_eq!(queue.failures(&"late"), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_for_the_earliest_time_only() {
+        let queue = Queue::new();
+        let start = time::monotonic();
+        for delay_s in [30, 10, 20] {
+            queue.add_after("a", Duration::from_secs(delay_s));
+        }
+        assert_eq!(queue.next().await, Some("a"));
+        queue.done(&"a");
+        assert!(start.elapsed() < Duration::from_secs(11));
+        assert!(time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
     }
 
     #[tokio::test]

@@ -1,0 +1,128 @@
+//! All controllers together, against a small API server whose pods run as soon as they are there.
+
+use crate::context::Settings;
+use crate::testing::server::Server;
+use nauplius_base::task::Group;
+use nauplius_base::time;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const PODS: &str = "/api/v1/namespaces/n/pods";
+const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
+
+/// Controllers at work; they end with it.
+pub(crate) struct Walk {
+    pub server: Server,
+    group: Group,
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.group.shut_down();
+    }
+}
+
+/// Starts the controllers and makes the namespace `n`.
+pub(crate) async fn walk() -> Walk {
+    let (server, group) = (Server::default(), Group::new());
+    let settings = Settings { root_ca: "PEM".into(), cluster_cidr: "10.244.0.0/16".into(), node_prefix: 24 };
+    let account = server.clone();
+    let health = crate::run(server.client(), move |_| account.client(), settings, &group);
+    server.until("the controllers are ready", |_| health.is_ready()).await;
+    server.create(
+        "/api/v1/namespaces",
+        json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}),
+    );
+    Walk { server, group }
+}
+
+/// What a kubelet does, in no time.
+pub(crate) fn run_pods(server: &Server) {
+    for (index, pod) in server.list(PODS).iter().enumerate().filter(|(_, pod)| pod["status"].is_null()) {
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": time::rfc3339_seconds(time::now())});
+        let ip = format!("10.244.0.{index}");
+        let status = json!({"phase": "Running", "conditions": [ready], "podIP": ip, "podIPs": [{"ip": ip}]});
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        server.merge(&format!("{PODS}/{name}"), &json!({"spec": {"nodeName": "node"}}));
+        server.merge(&format!("{PODS}/{name}/status"), &json!({"status": status}));
+    }
+}
+
+pub(crate) fn deployment(image: &str) -> Value {
+    let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": image,
+        "ports": [{"name": "web", "containerPort": 8080}]}]}});
+    json!({"metadata": {"name": "d"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "a"}}, "template": template,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10}})
+}
+
+/// Whether the rollout is through and the status says so.
+pub(crate) fn is_rolled_out(server: &Server, image: &str) -> bool {
+    run_pods(server);
+    let pods = server.list(PODS);
+    let status = server.get(&format!("{DEPLOYMENTS}/d")).unwrap_or_default();
+    pods.len() == 3
+        && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == image)
+        && status["status"]["availableReplicas"] == 3
+        && status["status"]["updatedReplicas"] == 3
+        && status["status"]["conditions"].to_string().contains("NewReplicaSetAvailable")
+}
+
+/// The laws: what has settled stays, without a request.
+pub(crate) async fn assert_idle(server: &Server) {
+    time::sleep(Duration::from_secs(5)).await;
+    let before = server.writes().len();
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.writes()[before..], Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_gets_its_account_and_its_ca() {
+    let walk = walk().await;
+    let there = |server: &Server| {
+        server.get("/api/v1/namespaces/n/serviceaccounts/default").is_some()
+            && server.get("/api/v1/namespaces/n/configmaps/kube-root-ca.crt").is_some()
+    };
+    walk.server.until("account and CA", there).await;
+    assert_idle(&walk.server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_rolls_out_updates_and_rolls_back() {
+    let walk = walk().await;
+    let server = &walk.server;
+    server.create(DEPLOYMENTS, deployment("i:1"));
+    server.until("the first rollout", |server| is_rolled_out(server, "i:1")).await;
+    assert_idle(server).await;
+
+    let image = |image: &str| deployment(image)["spec"]["template"].clone();
+    server.merge(&format!("{DEPLOYMENTS}/d"), &json!({"spec": {"template": image("i:2")}}));
+    server.until("the second rollout", |server| is_rolled_out(server, "i:2")).await;
+    server.merge(&format!("{DEPLOYMENTS}/d"), &json!({"spec": {"template": image("i:1")}}));
+    server.until("the way back", |server| is_rolled_out(server, "i:1")).await;
+    assert_idle(server).await;
+
+    let sets = server.list(SETS);
+    let revisions: Vec<_> = sets
+        .iter()
+        .map(|set| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone())
+        .collect();
+    assert_eq!(sets.len(), 2);
+    assert!(revisions.contains(&"3".into()) && revisions.contains(&"2".into()), "{revisions:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_pod_comes_back_and_scaling_follows() {
+    let walk = walk().await;
+    let server = &walk.server;
+    server.create(DEPLOYMENTS, deployment("i:1"));
+    server.until("the rollout", |server| is_rolled_out(server, "i:1")).await;
+    let victim = server.list(PODS)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    server.delete(&format!("{PODS}/{victim}"), &Value::Null);
+    server.until("another pod", |server| is_rolled_out(server, "i:1")).await;
+    assert!(server.get(&format!("{PODS}/{victim}")).is_none());
+    server.merge(&format!("{DEPLOYMENTS}/d"), &json!({"spec": {"replicas": 1}}));
+    server.until("one pod", |server| server.list(PODS).len() == 1).await;
+    assert_idle(server).await;
+}
