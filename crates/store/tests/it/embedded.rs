@@ -64,6 +64,18 @@ async fn a_second_opener_is_told_so() {
 }
 
 #[tokio::test]
+async fn the_files_live_in_the_vfs_that_was_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let named = |vfs: &str| Options { vfs: Some(vfs.to_owned()), ..Options::default() };
+    assert!(EmbeddedStore::open(scratch.path(), named("no-such-vfs")).await.is_err());
+    let store = EmbeddedStore::open(scratch.path(), named("unix-excl")).await.unwrap();
+    commit(&store, vec![put("a", "1")]).await;
+    assert_eq!(get(&store, "a").await.unwrap(), "1");
+    assert!(!scratch.path().join("store.db-shm").exists(), "this VFS keeps its index of the log in memory");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let options = Options { txn_bytes: 100, ..Options::default() };
@@ -159,6 +171,27 @@ async fn a_watch_that_is_cancelled_loses_nothing() {
                 }
             }
         }
+    }
+    store.close().await.unwrap();
+}
+
+/// Several pages of the log, with revisions that are larger than what is left of a page.
+#[tokio::test]
+async fn a_replay_delivers_whole_revisions() {
+    const KEYS: usize = 300;
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { ring_bytes: 500, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    for _ in 0..5 {
+        commit(&store, (0..KEYS).map(|key| put(&format!("{key:03}"), "x")).collect()).await;
+    }
+    let mut watch = store.watch(WatchRequest::prefix("", Some(Revision(2)))).await.unwrap();
+    let mut next = Revision(2);
+    while next <= Revision(6) {
+        let WatchMessage::Events { events, revision } = watch.next().await.unwrap() else { continue };
+        assert_eq!(events.len(), KEYS * (revision.0 - next.0 + 1) as usize, "{next} to {revision}");
+        assert!(events.is_sorted_by_key(|event| (event.revision(), event.key().clone())));
+        next = revision.next();
     }
     store.close().await.unwrap();
 }
