@@ -1,7 +1,7 @@
 //! Brings one container up: image, environment, mounts, create, start and its postStart hook; with upstream's events, reasons and words.
 
 use super::jobs::PodJob;
-use super::view::{ContainerView, Observed};
+use super::view::{ContainerState, ContainerView, Observed};
 use super::{facts, image, stop};
 use crate::names;
 use crate::probe::hook;
@@ -68,6 +68,7 @@ async fn try_launch(job: &mut PodJob, observed: &Observed, name: &str, attempt: 
     if job.interrupt.is_cancelled() {
         return Err(Failure::new("CreateContainerError", "the pod is being deleted".to_owned()));
     }
+    remove_unstarted(job, observed, name).await?;
     let config = container_config(job, container, attempt, &image, environment, &ips)?;
     let id = create(job, container, &sandbox.id, config).await?;
     remove_older(job, observed, name).await;
@@ -177,10 +178,26 @@ async fn create(
     Ok(answer.container_id)
 }
 
+/// What a kubelet that was killed between create and start has left: its place is taken by this start.
+async fn remove_unstarted(job: &PodJob, observed: &Observed, name: &str) -> Result<(), Failure> {
+    let unstarted =
+        observed.containers.iter().filter(|view| view.name == name && view.state == ContainerState::Created);
+    for view in unstarted {
+        let request = v1::RemoveContainerRequest { container_id: view.id.clone() };
+        let removed = job.context.runtime.remove_container(request).await;
+        removed.map_err(|error| Failure::new("CreateContainerError", error.message))?;
+    }
+    Ok(())
+}
+
 /// The container before this one stays, for its log and its end; those before it go.
 async fn remove_older(job: &PodJob, observed: &Observed, name: &str) {
-    let older: Vec<&ContainerView> =
-        observed.containers.iter().filter(|view| view.name == name).skip(1).collect();
+    let older: Vec<&ContainerView> = observed
+        .containers
+        .iter()
+        .filter(|view| view.name == name && view.state != ContainerState::Created)
+        .skip(1)
+        .collect();
     for view in older {
         let request = v1::RemoveContainerRequest { container_id: view.id.clone() };
         if let Err(error) = job.context.runtime.remove_container(request).await {

@@ -218,10 +218,11 @@ fn container_status(sources: &Sources<'_>, container: &Container) -> ContainerSt
             .map(|view| ContainerState { terminated: Some(terminated(view)), ..ContainerState::default() }),
         state: Some(state),
         allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
-        resources: container.resources.as_ref().filter(|_| newest.is_some()).map(|resources| {
+        resources: newest.map(|_| {
+            let own = container.resources.clone().unwrap_or_default();
             ResourceRequirements {
-                requests: resources.requests.clone(),
-                limits: resources.limits.clone(),
+                requests: own.requests,
+                limits: own.limits,
                 ..ResourceRequirements::default()
             }
         }),

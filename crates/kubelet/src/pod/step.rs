@@ -483,7 +483,9 @@ impl Step<'_> {
             let event = nanos(view.finished_at);
             self.state.crashes.next(&container.name, event, now);
         }
-        let attempt = newest.map_or(0, |view| view.attempt + 1);
+        // One that was made and never started was no start.
+        let attempt =
+            newest.map_or(0, |view| view.attempt + u32::from(view.state != ContainerState::Created));
         let name = container.name.clone();
         self.act(Job::Start(name.clone()), Action::Start { name, attempt });
         true

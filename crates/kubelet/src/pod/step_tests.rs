@@ -355,5 +355,5 @@ fn an_unstarted_container_is_no_running_one() {
     stage.observed.sandboxes = vec![sandbox(true)];
     stage.has(ContainerView { state: ContainerState::Created, ..running("a", 0, 1) });
     stage.step(2);
-    stage.check("2 Running | start a/1");
+    stage.check("2 Running | start a/0");
 }

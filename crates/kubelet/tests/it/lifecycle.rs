@@ -295,3 +295,20 @@ async fn deletion_does_not_wait_for_a_pull_and_statuses_settle() {
     assert!(status["conditions"].as_array().unwrap().contains(&mine));
     assert_eq!(patches(), before + 1);
 }
+
+#[tokio::test]
+async fn a_container_that_never_started_counts_as_no_restart() {
+    let mut world = World::new(&[IMAGE]).await;
+    world.runtime.refuse_starts(true);
+    world.create("p", one(json!({})));
+    let failed =
+        |status: &Value| status["containerStatuses"][0]["state"]["waiting"]["reason"] == "RunContainerError";
+    let status = world.status("p", "RunContainerError", failed).await;
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], "exec: no such file");
+    world.event("Failed: Error: exec: no such file").await;
+    world.runtime.refuse_starts(false);
+    world.restart().await;
+    let status = world.phase("p", "Running").await;
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(world.runtime.calls().iter().filter(|call| call.starts_with("remove c")).count(), 1);
+}

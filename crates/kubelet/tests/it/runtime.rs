@@ -17,6 +17,7 @@ struct State {
     calls: Vec<String>,
     exec_code: i32,
     endpoint: String,
+    refuses_starts: bool,
 }
 
 /// The runtime. Clones share it.
@@ -57,6 +58,11 @@ impl Fake {
 
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().unwrap().calls.clone()
+    }
+
+    /// Containers are made, and not started, as when a kubelet is killed in between.
+    pub fn refuse_starts(&self, refuse: bool) {
+        self.state.lock().unwrap().refuses_starts = refuse;
     }
 
     /// The config that the newest container of that name was made from.
@@ -283,6 +289,9 @@ impl RuntimeService for Fake {
         let id = request.container_id;
         let sandbox = {
             let mut state = self.state.lock().unwrap();
+            if state.refuses_starts {
+                return ready(Err(CriError::unknown("exec: no such file")));
+            }
             let (sandbox, _, status) = state.containers.get_mut(&id).unwrap();
             status.state = ContainerState::ContainerRunning.into();
             status.started_at = now();
