@@ -127,8 +127,13 @@ async fn rounds(runtime: &Runtime, pods: usize, root: &Path, name: &str) -> Resu
     }
     for (step, times) in &mut steps {
         times.sort_unstable();
-        let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1000.0;
+        let Some(last) = times.len().checked_sub(1) else { continue };
+        let at = |share: usize| times[last * share / 100].as_secs_f64() * 1000.0;
         println!("{step:<18} median {:7.2} ms   p90 {:7.2} ms", at(50), at(90));
+    }
+    if let Some(file) = shims.first().filter(|_| std::env::var_os("SMAPS").is_some()) {
+        let pid = std::fs::read_to_string(file).unwrap_or_default();
+        println!("{}", std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default());
     }
     let pss: Vec<u64> = shims.iter().filter_map(|file| pss_kb(file)).collect();
     println!(

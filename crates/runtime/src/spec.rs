@@ -18,8 +18,8 @@ pub(crate) struct ContainerSpec {
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub process: Process,
-    /// The `cgroup.procs` files (v1: one for each hierarchy) that a process of the container enters.
-    pub cgroup_procs: Vec<PathBuf>,
+    /// The files (v1: one for each hierarchy) that a process of the container writes `0` into.
+    pub cgroup_entries: Vec<PathBuf>,
     /// `memory.oom_control` or `memory.events`: where the kernel counts OOM kills.
     pub oom_counter: Option<PathBuf>,
     pub stdin: bool,

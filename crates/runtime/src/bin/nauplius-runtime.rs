@@ -40,7 +40,7 @@ async fn serve(
     let name = state_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let options = RuntimeOptions {
         state_dir,
-        cgroup_root: format!("/nauplius-runtime/{name}"),
+        cgroup_root: format!("/nauplius-runtime-{name}"),
         program: "/proc/self/exe".into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rlimits: Vec::new(),

@@ -4,13 +4,14 @@
 mod default;
 mod profile;
 
-pub(crate) use default::default_profile;
+use default::default_profile;
 pub(crate) use profile::{Profile, ProfileError};
 
 use crate::sys::process::Instruction;
 use profile::{Action, Rule};
 use seccompiler::{BpfProgram, SeccompFilter, SeccompRule, TargetArch};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// One program, and how to install it.
 pub(crate) struct Filter {
@@ -21,6 +22,22 @@ pub(crate) struct Filter {
 /// More filters than any profile makes; a bound for reading files.
 const FILTER_LIMIT: u32 = 64;
 const INSTRUCTION_LIMIT: u32 = 4096;
+
+/// The encoded default profile for a bounding set. Compiling takes milliseconds, and nearly all containers have one of few sets.
+pub(crate) fn encoded_default(bounding: u64) -> Result<Vec<u8>, ProfileError> {
+    const KEPT: usize = 8;
+    static CACHE: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = cache.get(&bounding) {
+        return Ok(bytes.clone());
+    }
+    let bytes = encode(&default_profile(bounding))?;
+    if cache.len() >= KEPT {
+        cache.pop_first();
+    }
+    cache.insert(bounding, bytes.clone());
+    Ok(bytes)
+}
 
 /// The filters of a profile, in the order of their installation, as bytes for [`decode`].
 pub(crate) fn encode(profile: &Profile) -> Result<Vec<u8>, ProfileError> {

@@ -80,7 +80,19 @@ impl Inner {
         Ok(())
     }
 
-    async fn catch_up(&self, id: &str) -> Result<Wire, ShimError> {
+    /// As [`Self::apply_state`], on a thread that may wait for the kernel to remove a cgroup.
+    async fn apply_states(self: &Arc<Self>, states: Vec<ContainerState>) {
+        let inner = Arc::clone(self);
+        let applied = blocking(move || {
+            states.into_iter().for_each(|state| inner.apply_state(state));
+            Ok(())
+        });
+        if let Err(error) = applied.await {
+            tracing::error!(error = error.message, "a container's state was lost");
+        }
+    }
+
+    async fn catch_up(self: &Arc<Self>, id: &str) -> Result<Wire, ShimError> {
         let client = ShimClient::new(&self.sandbox_dir(id));
         let first = async {
             let mut wire = client.subscribe().await?;
@@ -96,14 +108,14 @@ impl Inner {
                 sandbox.shim_pid = pid;
             }
         });
-        containers.into_iter().for_each(|state| self.apply_state(state));
+        self.apply_states(containers).await;
         Ok(wire)
     }
 
     async fn follow_on(self: &Arc<Self>, id: &str, mut wire: Wire) {
         loop {
             match wire.receive().await {
-                Ok((Answer::State(state), _)) => self.apply_state(state),
+                Ok((Answer::State(state), _)) => self.apply_states(vec![state]).await,
                 Ok(_) => {}
                 Err(_) => match self.catch_up(id).await {
                     Ok(again) => wire = again,

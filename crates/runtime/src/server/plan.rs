@@ -123,7 +123,7 @@ pub(crate) fn plan(
         masked_paths: if security.privileged { Vec::new() } else { security.masked_paths.clone() },
         readonly_paths,
         process: Process { seccomp: seccomp.as_ref().map(|_| directory.join(SECCOMP_FILE)), ..process },
-        cgroup_procs: machine.layout.procs_files(group),
+        cgroup_entries: machine.layout.entry_files(group),
         oom_counter: machine.layout.oom_counter(group),
         stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -276,7 +276,9 @@ fn read_file(root: &rustix::fd::OwnedFd, path: &str) -> std::io::Result<String> 
 fn seccomp(security: &v1::LinuxContainerSecurityContext, bounding: u64) -> Result<Option<Vec<u8>>, CriError> {
     let Some(profile) = security.seccomp.as_ref().filter(|_| !security.privileged) else { return Ok(None) };
     let profile = match ProfileType::try_from(profile.profile_type) {
-        Ok(ProfileType::RuntimeDefault) => seccomp::default_profile(bounding),
+        Ok(ProfileType::RuntimeDefault) => {
+            return seccomp::encoded_default(bounding).map(Some).map_err(spec_error);
+        }
         Ok(ProfileType::Unconfined) => return Ok(None),
         Ok(ProfileType::Localhost) => {
             let path = &profile.localhost_ref;

@@ -155,10 +155,14 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// Reads the state that the shim has written last; a container that was never started has none.
+/// Reads the state that the shim has written last; a container that was never started has none. A file that a power failure
+/// has torn says that it was started, and no more.
 pub(crate) fn load_state(directory: &Path, id: &str) -> io::Result<ContainerState> {
     match std::fs::read(directory.join(crate::shim::STATE_FILE)) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::warn!(container = id, %error, "the state of a container is damaged");
+            ContainerState { id: id.to_owned(), started_at: 1, ..ContainerState::default() }
+        })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok(ContainerState { id: id.to_owned(), ..ContainerState::default() })
         }
@@ -169,6 +173,14 @@ pub(crate) fn load_state(directory: &Path, id: &str) -> io::Result<ContainerStat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn torn_states_count_as_started() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(load_state(directory.path(), "a").unwrap().started_at, 0);
+        std::fs::write(directory.path().join(crate::shim::STATE_FILE), "").unwrap();
+        assert!(load_state(directory.path(), "a").unwrap().running());
+    }
 
     #[test]
     fn unique_beginnings_are_enough() {

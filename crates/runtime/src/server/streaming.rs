@@ -39,7 +39,7 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 enum Ticket {
     Exec { container: String, command: Vec<String>, options: RemoteCommandOptions },
     Attach { container: String, options: RemoteCommandOptions },
-    PortForward { sandbox: String },
+    PortForward { sandbox: String, ports: Vec<u16> },
 }
 
 /// Tokens that wait, and where they are to be presented.
@@ -121,7 +121,11 @@ impl Inner {
         if sandbox.cri_state() != v1::PodSandboxState::SandboxReady {
             return Err(super::sandboxes::not_ready(&sandbox.record.id));
         }
-        self.streaming.issue(Ticket::PortForward { sandbox: sandbox.record.id })
+        // Only the old WebSocket protocols need them: the newer ones name a port with each stream.
+        let ports: Result<Vec<u16>, _> = request.port.iter().map(|port| u16::try_from(*port)).collect();
+        let ports =
+            ports.map_err(|_| CriError::invalid(format!("not all of {:?} are ports", request.port)))?;
+        self.streaming.issue(Ticket::PortForward { sandbox: sandbox.record.id, ports })
     }
 }
 
@@ -178,7 +182,7 @@ fn answer(inner: &Arc<Inner>, mut request: Request<Incoming>) -> Response<Full<B
         Some(Ticket::Attach { container, options }) => {
             start_command(inner, &mut request, options, Start::Attach { container })
         }
-        Some(Ticket::PortForward { sandbox }) => start_forwarding(inner, &mut request, sandbox),
+        Some(Ticket::PortForward { sandbox, ports }) => start_forwarding(inner, &mut request, sandbox, ports),
     };
     outcome.unwrap_or_else(Refusal::into_response)
 }
@@ -409,8 +413,9 @@ fn start_forwarding(
     inner: &Arc<Inner>,
     request: &mut Request<Incoming>,
     sandbox: String,
+    ports: Vec<u16>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let options = PortForwardOptions { ports: Vec::new(), timeouts: Timeouts::default() };
+    let options = PortForwardOptions { ports, timeouts: Timeouts::default() };
     let (response, session) = accept_port_forward(request, options)?;
     let inner = Arc::clone(inner);
     task::spawn("port-forward", async move {

@@ -26,7 +26,7 @@ pub(crate) struct Container {
     pub state: ContainerState,
     pub streams: Streams,
     directory: PathBuf,
-    cgroup_procs: Vec<PathBuf>,
+    cgroup_entries: Vec<PathBuf>,
     oom_counter: Option<PathBuf>,
     private_pids: bool,
 }
@@ -77,7 +77,7 @@ impl Container {
             PidNamespace::Private => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
             _ => libc::CLONE_NEWNS,
         };
-        let born = give_birth(flags, join_pids, child_ends, &filters, &spec.cgroup_procs, |birth| {
+        let born = give_birth(flags, join_pids, child_ends, &filters, &spec.cgroup_entries, |birth| {
             init::run_container(spec, birth)
         })?;
         if let Some(master) = born.terminal {
@@ -94,7 +94,7 @@ impl Container {
             state,
             streams,
             directory: directory.to_owned(),
-            cgroup_procs: spec.cgroup_procs.clone(),
+            cgroup_entries: spec.cgroup_entries.clone(),
             oom_counter: spec.oom_counter.clone(),
             private_pids: spec.namespaces.pid == PidNamespace::Private,
         })
@@ -137,7 +137,7 @@ impl Container {
     /// Kills what is in the cgroup; a few rounds, because processes may be forking.
     fn kill_all(&self) {
         const ROUNDS: usize = 8;
-        let Some(file) = self.cgroup_procs.first() else { return };
+        let Some(file) = self.cgroup_entries.first() else { return };
         for _ in 0..ROUNDS {
             // A cgroup that is gone holds no processes.
             let pids = std::fs::read_to_string(file).unwrap_or_default();
@@ -176,7 +176,7 @@ impl Container {
             (open("uts")?, libc::CLONE_NEWUTS),
             (open("mnt")?, libc::CLONE_NEWNS),
         ];
-        give_birth(0, Some(&pids), streams, &filters, &self.cgroup_procs, |birth| {
+        give_birth(0, Some(&pids), streams, &filters, &self.cgroup_entries, |birth| {
             init::run_command(process, &namespaces, birth)
         })
     }
@@ -194,7 +194,7 @@ fn give_birth(
     join_pids: Option<&OwnedFd>,
     streams: [Option<OwnedFd>; 3],
     filters: &[Filter],
-    cgroup_procs: &[PathBuf],
+    cgroup_entries: &[PathBuf],
     stages: impl FnOnce(Birth<'_>),
 ) -> Result<Born, Fault> {
     let (ours, theirs) =
@@ -203,7 +203,7 @@ fn give_birth(
     // SAFETY: the shim has one thread.
     let pid = in_pid_namespace(join_pids, || unsafe { sys::fork_into(flags) })?;
     if pid == 0 {
-        stages(Birth { control: theirs, streams, filters, cgroup_procs });
+        stages(Birth { control: theirs, streams, filters, cgroup_entries });
         sys::exit_now(1)
     }
     drop((theirs, streams));

@@ -22,7 +22,7 @@ pub(crate) struct Birth<'a> {
     pub control: OwnedFd,
     pub streams: [Option<OwnedFd>; 3],
     pub filters: &'a [Filter],
-    pub cgroup_procs: &'a [PathBuf],
+    pub cgroup_entries: &'a [PathBuf],
 }
 
 /// Becomes a container's first process.
@@ -35,7 +35,7 @@ pub(crate) fn run_container(spec: &ContainerSpec, birth: Birth<'_>) -> ! {
 }
 
 fn container_stages(spec: &ContainerSpec, birth: Birth<'_>) -> Result<Fault, Fault> {
-    begin(birth.cgroup_procs, spec.process.oom_score_adj)?;
+    begin(birth.cgroup_entries, spec.process.oom_score_adj)?;
     let namespaces = &spec.namespaces;
     join(namespaces.network.as_deref(), libc::CLONE_NEWNET)?;
     join(namespaces.ipc.as_deref(), libc::CLONE_NEWIPC)?;
@@ -64,7 +64,7 @@ fn command_stages(
     namespaces: &[(OwnedFd, libc::c_int)],
     birth: Birth<'_>,
 ) -> Result<Fault, Fault> {
-    begin(birth.cgroup_procs, process.oom_score_adj)?;
+    begin(birth.cgroup_entries, process.oom_score_adj)?;
     for (namespace, kind) in namespaces {
         sys::setns(namespace.as_fd(), *kind).while_doing("join the container's namespaces")?;
     }
@@ -91,11 +91,11 @@ pub(crate) fn run_reaper() -> ! {
     }
 }
 
-fn begin(cgroup_procs: &[PathBuf], oom_score_adj: Option<i32>) -> Result<(), Fault> {
+fn begin(cgroup_entries: &[PathBuf], oom_score_adj: Option<i32>) -> Result<(), Fault> {
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).while_doing("clear the dumpable flag")?;
     sys::reset_signals().while_doing("reset signals")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    for file in cgroup_procs {
+    for file in cgroup_entries {
         std::fs::write(file, "0").while_doing(format!("enter cgroup {}", file.display()))?;
     }
     if let Some(score) = oom_score_adj {

@@ -33,7 +33,7 @@ async fn host(root: &Path) -> (Host, grpc::Client) {
 async fn stage() -> Guard {
     let root = std::env::temp_dir().join(format!("nauplius-test-{}", id::suffix(8)));
     std::fs::create_dir_all(root.join("logs")).unwrap();
-    let guard = Guard { root: root.clone(), group: "/nauplius-runtime/state".to_owned() };
+    let guard = Guard { root: root.clone(), group: "/nauplius-runtime-state".to_owned() };
     let store = ImageStore::open(&root.join("images")).await.unwrap();
     tools_image(&store).await;
     guard
@@ -68,7 +68,7 @@ async fn launch(client: &grpc::Client, sandbox: &str, config: ContainerConfig) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_the_host_leaves_containers_running() {
     let guard = stage().await;
-    let group = format!("/nauplius-runtime/{}", id::suffix(8));
+    let group = format!("/nauplius-test-{}", id::suffix(8));
     let (mut killed, client) = host(&guard.root).await;
     let config = sandbox_config(&guard.root, &group);
     let sandbox = client
