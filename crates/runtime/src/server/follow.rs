@@ -126,6 +126,9 @@ impl Inner {
     }
 
     async fn lose_shim(self: &Arc<Self>, id: &str, error: &ShimError) {
+        if self.read(|registry| registry.sandboxes.get(id).is_none_or(|sandbox| sandbox.ending)) {
+            return;
+        }
         tracing::error!(sandbox = id, %error, "the shim died; its containers are killed");
         let (inner, sandbox) = (Arc::clone(self), id.to_owned());
         let buried = blocking(move || {
@@ -274,7 +277,7 @@ impl Inner {
             match registry::load::<SandboxRecord, v1::PodSandboxConfig>(&self.sandbox_dir(&id)) {
                 Ok((record, config)) if record.phase != Phase::Creating => {
                     let token = self.token.child_token();
-                    registry.sandboxes.insert(id, Sandbox { record, config, shim_pid: 0, token });
+                    registry.sandboxes.insert(id, Sandbox { record, config, shim_pid: 0, token, ending: false });
                 }
                 _ => broken.push(id),
             }

@@ -44,6 +44,8 @@ pub(crate) struct Sandbox {
     pub shim_pid: i32,
     /// Ends whoever follows the shim.
     pub token: CancellationToken,
+    /// The shim was told to end: that it does is no loss.
+    pub ending: bool,
 }
 
 /// The durable part of a container beside its config, spec and state.

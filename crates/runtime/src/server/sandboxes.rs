@@ -60,7 +60,7 @@ impl Inner {
             attached: false,
         };
         check_sysctls(&linux.sysctls, &record)?;
-        Ok(Sandbox { record, config, shim_pid: 0, token: self.token.child_token() })
+        Ok(Sandbox { record, config, shim_pid: 0, token: self.token.child_token(), ending: false })
     }
 
     /// The shim starts while namespaces and network are made.
@@ -162,11 +162,23 @@ impl Inner {
         Ok(())
     }
 
+    fn set_ending(&self, id: &str, ending: bool) {
+        self.write(|registry| {
+            if let Some(sandbox) = registry.sandboxes.get_mut(id) {
+                sandbox.ending = ending;
+            }
+        });
+    }
+
     /// Kills every container of the sandbox and the shim, and learns how they ended.
     async fn end_shim(self: &Arc<Self>, id: &str) -> Result<(), CriError> {
+        self.set_ending(id, true);
         match ShimClient::new(&self.sandbox_dir(id)).request(&Request::Shutdown, &[]).await {
             Ok(_) | Err(ShimError::Gone) => {}
-            Err(error) => return Err(CriError::unknown(format!("failed to stop the shim: {error}"))),
+            Err(error) => {
+                self.set_ending(id, false);
+                return Err(CriError::unknown(format!("failed to stop the shim: {error}")));
+            }
         }
         let token = self.write(|registry| {
             let sandbox = registry.sandboxes.get_mut(id)?;
@@ -238,6 +250,7 @@ impl Inner {
                     config,
                     shim_pid: 0,
                     token: inner.token.child_token(),
+                    ending: true,
                 })?;
             }
             namespaces::release(&directory.join("ns")).map_err(failed("release the sandbox namespaces"))?;
