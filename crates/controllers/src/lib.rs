@@ -1,10 +1,13 @@
 //! The controllers: each compares what is with what was asked for and acts through the API. One module each: a view from
 //! caches, and a pure plan. They never know the store.
 
+mod backends;
 mod claim;
 mod conditions;
 pub mod context;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod node_ipam;
 mod replica_set;
 mod root_ca;
@@ -34,5 +37,7 @@ pub fn run(
     node_ipam::start(&context);
     replica_set::start(&context);
     deployment::start(&context);
+    endpoints::start(&context);
+    endpoint_slice::start(&context);
     context.start()
 }

@@ -126,3 +126,24 @@ async fn a_killed_pod_comes_back_and_scaling_follows() {
     server.until("one pod", |server| server.list(PODS).len() == 1).await;
     assert_idle(server).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_follow_the_pods() {
+    let walk = walk().await;
+    let server = &walk.server;
+    let spec = json!({"selector": {"app": "a"}, "clusterIP": "10.96.0.7", "ports": [{"port": 80, "targetPort": "web", "protocol": "TCP"}]});
+    server.create("/api/v1/namespaces/n/services", json!({"metadata": {"name": "s"}, "spec": spec}));
+    server.create(DEPLOYMENTS, deployment("i:1"));
+    let counts = |server: &Server| {
+        let slices = server.list("/apis/discovery.k8s.io/v1/namespaces/n/endpointslices");
+        let slice = slices.first().and_then(|slice| slice["endpoints"].as_array().map(Vec::len)).unwrap_or(0);
+        let endpoints = server.get("/api/v1/namespaces/n/endpoints/s").unwrap_or_default();
+        (slices.len(), slice, endpoints["subsets"][0]["addresses"].as_array().map_or(0, Vec::len))
+    };
+    server
+        .until("three endpoints", |server| is_rolled_out(server, "i:1") && counts(server) == (1, 3, 3))
+        .await;
+    server.merge(&format!("{DEPLOYMENTS}/d"), &json!({"spec": {"replicas": 1}}));
+    server.until("one endpoint", |server| counts(server) == (1, 1, 1)).await;
+    assert_idle(server).await;
+}
