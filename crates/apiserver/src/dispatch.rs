@@ -11,6 +11,9 @@ use nauplius_meta::error::ApiError;
 use serde_json::json;
 use std::sync::Arc;
 
+/// What authorization reads, through the caches.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// Answers a request.
 pub(crate) async fn dispatch(server: Arc<ApiServer>, call: Arc<Call>, body: Body) -> Reply {
     if call.info.is_resource { resource(&server, &call, body).await } else { path(&server, &call).await }
@@ -21,6 +24,10 @@ async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Repl
         Some(resource) => virtual_resources::serve(resource, server, call, body).await,
         None => registry::serve(server, call, body).await,
     };
+    if answer.is_ok() && call.info.group == RBAC && !matches!(&*call.info.verb, "get" | "list" | "watch") {
+        // Rights change with the answer, not a moment later. What was written is written: a cache that lags is no error.
+        let _ = server.caches().catch_up().await;
+    }
     answer.unwrap_or_else(|refusal| {
         // A client that accepts nothing of ours is told so in JSON.
         let output = negotiate(&call.parts.headers, &call.query, Offer::Plain).unwrap_or_default();

@@ -22,6 +22,7 @@ mod metrics;
 pub mod negotiate;
 pub mod openapi;
 pub mod proxy;
+mod references;
 pub mod registry;
 mod render;
 pub mod request;

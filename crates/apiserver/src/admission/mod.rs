@@ -12,7 +12,8 @@ use crate::error::ApiResult;
 use crate::request::UserInfo;
 use crate::warning::Warnings;
 use futures_util::future::BoxFuture;
-use nauplius_meta::gvk::{GroupVersionKind, GroupVersionResource};
+use nauplius_meta::error::ApiError;
+use nauplius_meta::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -58,9 +59,18 @@ impl Review<'_> {
     pub fn is_for(&self, group: &str, resource: &str) -> bool {
         self.resource.group == group && self.resource.resource == resource && self.subresource.is_empty()
     }
+
+    /// The refusal of this request. An object that is being created and has no name yet is called by the prefix of its name.
+    pub fn forbidden(&self, object: Option<&Value>, message: impl Into<String>) -> ApiError {
+        let named = |field: &str| object.and_then(|object| object["metadata"][field].as_str());
+        let mut names = [Some(self.name), named("name"), named("generateName")].into_iter().flatten();
+        let name = names.find(|name| !name.is_empty()).unwrap_or("Unknown");
+        let resource = GroupResource::new(self.resource.group.as_str(), self.resource.resource.as_str());
+        ApiError::forbidden(&resource, name, message)
+    }
 }
 
-/// A plugin that may change the object.
+/// A plugin that may change the object, or refuse it before others look at it.
 pub trait Mutate: Send + Sync + 'static {
     /// Called for create, update and connect before defaults are checked; for updates again with each retry.
     fn mutate<'a>(
@@ -71,7 +81,7 @@ pub trait Mutate: Send + Sync + 'static {
     ) -> BoxFuture<'a, ApiResult<()>>;
 }
 
-/// A plugin that may only refuse.
+/// A plugin that may only refuse. Deletions come here alone.
 pub trait Validate: Send + Sync + 'static {
     /// `object` is absent for deletions, `old` for creations.
     fn validate<'a>(
@@ -94,18 +104,19 @@ pub struct Chain {
 impl Chain {
     /// The plugins that are on by default, in upstream's order.
     pub fn standard(caches: &Arc<Caches>) -> Self {
+        let lifecycle = Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(caches)));
+        let accounts = Arc::new(service_account::ServiceAccount::new(Arc::clone(caches)));
+        let nodes = Arc::new(node_restriction::NodeRestriction::new(Arc::clone(caches)));
         let priority = Arc::new(priority::Priority::new(Arc::clone(caches)));
         Self {
             mutating: vec![
-                Arc::new(service_account::ServiceAccount::new(Arc::clone(caches))),
+                Arc::clone(&lifecycle) as Arc<dyn Mutate>,
+                Arc::clone(&accounts) as Arc<dyn Mutate>,
+                Arc::clone(&nodes) as Arc<dyn Mutate>,
                 Arc::clone(&priority) as Arc<dyn Mutate>,
                 Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
             ],
-            validating: vec![
-                Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(caches))),
-                Arc::new(node_restriction::NodeRestriction::new(Arc::clone(caches))),
-                priority,
-            ],
+            validating: vec![lifecycle, accounts, nodes, priority],
         }
     }
 

@@ -1,7 +1,7 @@
 //! NamespaceLifecycle: nothing is made in a namespace that does not exist or is going away, and the system's own namespaces
 //! cannot be deleted.
 
-use super::{Operation, Review, Validate};
+use super::{Mutate, Operation, Review, Validate};
 use crate::cache::Caches;
 use crate::error::{ApiResult, stale};
 use futures_util::future::BoxFuture;
@@ -23,17 +23,14 @@ impl NamespaceLifecycle {
         Self { caches }
     }
 
-    async fn check(&self, review: &Review<'_>) -> ApiResult<()> {
-        if review.operation == Operation::Delete && review.is_for("", "namespaces") {
-            return check_immortal(review);
-        }
+    async fn check(&self, review: &Review<'_>, object: Option<&Value>) -> ApiResult<()> {
         let in_namespace = !review.namespace.is_empty() && review.resource.resource != "namespaces";
-        if review.operation != Operation::Create || !in_namespace || is_access_review(review) {
+        if !in_namespace || is_access_review(review) {
             return Ok(());
         }
         let namespace = self.find(review.namespace).await?;
-        match namespace["status"]["phase"].as_str() {
-            Some("Terminating") => Err(terminating(review)),
+        match (review.operation, namespace["status"]["phase"].as_str()) {
+            (Operation::Create, Some("Terminating")) => Err(terminating(review, object)),
             _ => Ok(()),
         }
     }
@@ -70,13 +67,10 @@ fn check_immortal(review: &Review<'_>) -> ApiResult<()> {
     })
 }
 
-fn terminating(review: &Review<'_>) -> ApiError {
+fn terminating(review: &Review<'_>, object: Option<&Value>) -> ApiError {
     let name = review.namespace;
-    let forbidden = ApiError::Forbidden {
-        resource: GroupResource::new(review.resource.group.as_str(), review.resource.resource.as_str()),
-        name: review.name.to_owned(),
-        message: format!("unable to create new content in namespace {name} because it is being terminated"),
-    };
+    let message = format!("unable to create new content in namespace {name} because it is being terminated");
+    let forbidden = review.forbidden(object, message);
     let mut status = forbidden.to_status();
     let cause = StatusCause::new(
         "NamespaceTerminating",
@@ -87,6 +81,22 @@ fn terminating(review: &Review<'_>) -> ApiError {
     ApiError::Status(Box::new(status))
 }
 
+impl Mutate for NamespaceLifecycle {
+    fn mutate<'a>(
+        &'a self,
+        review: &'a Review<'a>,
+        object: &'a mut Value,
+        _old: Option<&'a Value>,
+    ) -> BoxFuture<'a, ApiResult<()>> {
+        Box::pin(async move {
+            match review.operation {
+                Operation::Create | Operation::Update => self.check(review, Some(object)).await,
+                Operation::Delete | Operation::Connect => Ok(()),
+            }
+        })
+    }
+}
+
 impl Validate for NamespaceLifecycle {
     fn validate<'a>(
         &'a self,
@@ -94,6 +104,7 @@ impl Validate for NamespaceLifecycle {
         _object: Option<&'a Value>,
         _old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
-        Box::pin(self.check(review))
+        let deletes = review.operation == Operation::Delete && review.is_for("", "namespaces");
+        Box::pin(std::future::ready(if deletes { check_immortal(review) } else { Ok(()) }))
     }
 }

@@ -2,15 +2,16 @@
 
 use super::{Mutate, Operation, Review, Validate};
 use crate::cache::{Caches, Entry};
-use crate::error::ApiResult;
+use crate::error::{ApiResult, stale};
 use futures_util::future::BoxFuture;
-use nauplius_meta::error::ApiError;
-use nauplius_meta::gvk::GroupResource;
 use serde_json::Value;
 use std::sync::Arc;
 
 const GROUP: &str = "scheduling.k8s.io";
 const CLASSES: &str = "priorityclasses";
+/// These exist as long as the cluster does.
+const SYSTEM: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
+const DEFAULT_POLICY: &str = "PreemptLowerPriority";
 
 /// The plugin.
 pub struct Priority {
@@ -38,65 +39,63 @@ impl Priority {
     }
 
     /// The class by name, or the global default with the lowest value.
-    fn class_for(&self, name: &str, review: &Review<'_>) -> ApiResult<Option<Value>> {
+    async fn class_for(&self, name: &str, review: &Review<'_>, pod: &Value) -> ApiResult<Option<Value>> {
         if name.is_empty() {
             let defaults = self.classes().into_iter().filter(|class| class["globalDefault"] == true);
             return Ok(defaults.min_by_key(|class| class["value"].as_i64().unwrap_or(0)));
         }
-        match self.caches.get(GROUP, CLASSES, "", name) {
+        let known = || self.caches.get(GROUP, CLASSES, "", name);
+        let entry = match known() {
+            Some(entry) => Some(entry),
+            // It may have been made a moment ago.
+            None => {
+                self.caches.catch_up().await.map_err(stale)?;
+                known()
+            }
+        };
+        match entry {
             Some(entry) => entry.object().map(Some).map_err(crate::error::unreadable),
-            None => Err(refuse(review, &format!("no PriorityClass with name {name} was found"))),
+            None => Err(review.forbidden(Some(pod), format!("no PriorityClass with name {name} was found"))),
         }
     }
 
-    fn set(&self, review: &Review<'_>, pod: &mut Value, old: Option<&Value>) -> ApiResult<()> {
+    async fn establish(&self, review: &Review<'_>, pod: &mut Value) -> ApiResult<()> {
+        let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
+        let class = self.class_for(&name, review, pod).await?.unwrap_or_default();
+        let value = class["value"].as_i64().unwrap_or(0);
+        let policy = class["preemptionPolicy"].as_str().unwrap_or(DEFAULT_POLICY);
+        if let Some(message) = contradiction(&pod["spec"], value, policy) {
+            return Err(review.forbidden(Some(pod), message));
+        }
         let spec = &mut pod["spec"];
-        if review.operation == Operation::Update {
-            if let Some(priority) = old.and_then(|old| old["spec"].get("priority"))
-                && spec["priority"].is_null()
-            {
-                spec["priority"] = priority.clone();
-            }
-            return Ok(());
-        }
-        let name = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
-        let class = self.class_for(&name, review)?;
-        let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or(0);
-        if spec["priority"].as_i64().is_some_and(|wanted| wanted != value) {
-            let message = format!(
-                "the integer value of priority ({}) must not be provided in pod spec; priority admission controller \
-                 computed {value} from the given PriorityClass name",
-                spec["priority"]
-            );
-            return Err(refuse(review, &message));
-        }
         spec["priority"] = Value::from(value);
-        let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str());
-        let policy = policy.unwrap_or("PreemptLowerPriority");
-        match spec["preemptionPolicy"].as_str() {
-            Some(wanted) if wanted != policy => Err(refuse(
-                review,
-                &format!(
-                    "the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; priority admission \
-                     controller computed {policy} from the given PriorityClass name"
-                ),
-            )),
-            _ => {
-                spec["preemptionPolicy"] = Value::from(policy);
-                if let (true, Some(class)) = (name.is_empty(), &class) {
-                    spec["priorityClassName"] = class["metadata"]["name"].clone();
-                }
-                Ok(())
-            }
+        spec["preemptionPolicy"] = Value::from(policy);
+        if let Some(name) = class["metadata"]["name"].as_str() {
+            spec["priorityClassName"] = Value::from(name);
         }
+        Ok(())
     }
 }
 
-fn refuse(review: &Review<'_>, message: &str) -> ApiError {
-    ApiError::Forbidden {
-        resource: GroupResource::new(review.resource.group.as_str(), review.resource.resource.as_str()),
-        name: review.name.to_owned(),
-        message: message.to_owned(),
+/// What the pod says of itself and its class says otherwise.
+fn contradiction(spec: &Value, value: i64, policy: &str) -> Option<String> {
+    const RULE: &str = "must not be provided in pod spec; priority admission controller computed";
+    let own = spec["priority"].as_i64().filter(|own| *own != value);
+    if let Some(own) = own {
+        let message = format!("the integer value of priority ({own}) {RULE} {value}");
+        return Some(format!("{message} from the given PriorityClass name"));
+    }
+    let own = spec["preemptionPolicy"].as_str().filter(|own| *own != policy)?;
+    let message = format!("the string value of PreemptionPolicy ({own}) {RULE} {policy}");
+    Some(format!("{message} from the given PriorityClass name"))
+}
+
+/// A client that does not know these fields keeps them.
+fn carry(pod: &mut Value, old: &Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        if let (true, Some(value)) = (pod["spec"][field].is_null(), old["spec"].get(field)) {
+            pod["spec"][field] = value.clone();
+        }
     }
 }
 
@@ -107,10 +106,19 @@ impl Mutate for Priority {
         object: &'a mut Value,
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
-        let applies =
-            review.is_for("", "pods") && matches!(review.operation, Operation::Create | Operation::Update);
-        let outcome = if applies { self.set(review, object, old) } else { Ok(()) };
-        Box::pin(std::future::ready(outcome))
+        Box::pin(async move {
+            if !review.is_for("", "pods") {
+                return Ok(());
+            }
+            match (review.operation, old) {
+                (Operation::Create, _) => self.establish(review, object).await,
+                (Operation::Update, Some(old)) => {
+                    carry(object, old);
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        })
     }
 }
 
@@ -121,31 +129,30 @@ impl Validate for Priority {
         object: Option<&'a Value>,
         _old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
-        Box::pin(std::future::ready(self.check_default(review, object)))
+        let outcome = match (review.is_for(GROUP, CLASSES), review.operation) {
+            (true, Operation::Create | Operation::Update) => self.check_default(review, object),
+            (true, Operation::Delete) if SYSTEM.contains(&review.name) => {
+                Err(review.forbidden(None, "this is a system priority class and cannot be deleted"))
+            }
+            _ => Ok(()),
+        };
+        Box::pin(std::future::ready(outcome))
     }
 }
 
 impl Priority {
     /// There is one global default at most.
     fn check_default(&self, review: &Review<'_>, class: Option<&Value>) -> ApiResult<()> {
-        let Some(class) = class.filter(|_| review.is_for(GROUP, CLASSES)) else { return Ok(()) };
-        if class["globalDefault"] != true {
-            return Ok(());
-        }
+        let Some(class) = class.filter(|class| class["globalDefault"] == true) else { return Ok(()) };
         let own = &class["metadata"]["name"];
         let other = self
             .classes()
             .into_iter()
             .find(|other| other["globalDefault"] == true && other["metadata"]["name"] != *own);
-        match other {
-            Some(other) => Err(refuse(
-                review,
-                &format!(
-                    "PriorityClass {} is already marked as default. Only one default can exist",
-                    other["metadata"]["name"].as_str().unwrap_or_default()
-                ),
-            )),
-            None => Ok(()),
-        }
+        let Some(other) = other else { return Ok(()) };
+        let name = other["metadata"]["name"].as_str().unwrap_or_default();
+        let message =
+            format!("PriorityClass {name} is already marked as default. Only one default can exist");
+        Err(review.forbidden(Some(class), message))
     }
 }

@@ -1,5 +1,6 @@
 //! Authentication: from the credentials of a request to a user. What the user may do is not known here.
 
+pub mod bearer;
 pub mod certificate;
 pub mod service_account;
 

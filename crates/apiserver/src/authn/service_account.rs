@@ -1,13 +1,14 @@
 //! Service account tokens: proves them, and signs new ones. A token is good while its account, and the object that it is bound
 //! to, are still there with the same uid.
 
-use super::{Authenticate, InvalidCredentials};
+use super::{Authenticate, InvalidCredentials, bearer};
 use crate::cache::Caches;
 use crate::error::ApiResult;
 use crate::hooks::token::TokenIssuer;
 use crate::request::UserInfo;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
-use http::header;
 use http::request::Parts;
 use nauplius_base::{id, time};
 use nauplius_meta::error::ApiError;
@@ -22,6 +23,9 @@ use std::sync::Arc;
 const EXTENDABLE_S: i64 = 3607;
 const EXTENDED_S: i64 = 365 * 24 * 3600;
 const DEFAULT_S: i64 = 3600;
+/// How far clocks may differ.
+const LEEWAY_S: i64 = 60;
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 /// Signs and proves tokens of one cluster.
 pub struct ServiceAccountTokens {
@@ -64,44 +68,84 @@ impl ServiceAccountTokens {
         token: &str,
         audiences: &[String],
     ) -> Result<Option<(UserInfo, Vec<String>)>, InvalidCredentials> {
-        let claims = match self.verifier.verify(token, time::unix_seconds()) {
+        let now = time::unix_seconds();
+        let claims = match self.verifier.verify(token, now) {
             Ok(claims) => claims,
+            Err(TokenError::OtherIssuer) if is_legacy(token) => {
+                return Err(refused(
+                    "tokens of service account secrets are not accepted by this cluster: ask for one with \
+                     `kubectl create token`"
+                        .to_owned(),
+                ));
+            }
             Err(TokenError::OtherIssuer) => return Ok(None),
-            Err(error) => return Err(InvalidCredentials { reason: error.to_string() }),
+            Err(error) => return Err(refused(error.to_string())),
         };
         let accepted = claims.accepted_audiences(audiences);
         if accepted.is_empty() {
-            let reason =
-                format!("token audiences {:?} is invalid for the target audiences {audiences:?}", claims.aud);
-            return Err(InvalidCredentials { reason });
+            return Err(refused(format!(
+                "token audiences {:?} is invalid for the target audiences {audiences:?}",
+                claims.aud
+            )));
         }
-        self.check_objects(&claims.kubernetes)?;
+        self.check_objects(&claims.kubernetes, now)?;
         Ok(Some((user_of(&claims), accepted)))
     }
 
-    fn check_objects(&self, claims: &KubernetesClaims) -> Result<(), InvalidCredentials> {
-        self.check_object("serviceaccounts", &claims.namespace, &claims.serviceaccount)?;
+    /// The account and what the token is bound to must be there, and must not have been on their way out for longer than clocks
+    /// may differ.
+    fn check_objects(&self, claims: &KubernetesClaims, now: i64) -> Result<(), InvalidCredentials> {
+        let namespace = claims.namespace.as_str();
+        let account = &claims.serviceaccount;
+        let Some(found) = self.find("serviceaccounts", namespace, &account.name)? else {
+            return Err(refused(format!("serviceaccounts {:?} not found", account.name)));
+        };
+        if is_gone(&found, now) {
+            return Err(refused(format!("service account {namespace}/{} has been deleted", account.name)));
+        }
+        if uid_of(&found) != account.uid {
+            let found = uid_of(&found);
+            return Err(refused(format!(
+                "service account UID ({found}) does not match claim ({})",
+                account.uid
+            )));
+        }
         if let Some(secret) = &claims.secret {
-            self.check_object("secrets", &claims.namespace, secret)?;
+            self.check_bound("secrets", namespace, secret, now, "secret", "service account secret ref")?;
         }
         match (&claims.pod, &claims.node) {
             // A pod's token names its node for information only.
-            (Some(pod), _) => self.check_object("pods", &claims.namespace, pod),
-            (None, Some(node)) => self.check_object("nodes", "", node),
+            (Some(pod), _) => self.check_bound("pods", namespace, pod, now, "pod", "service account pod ref"),
+            (None, Some(node)) => {
+                self.check_bound("nodes", "", node, now, "node", "service account node ref")
+            }
             (None, None) => Ok(()),
         }
     }
 
-    fn check_object(&self, plural: &str, namespace: &str, bound: &Bound) -> Result<(), InvalidCredentials> {
-        let gone = || InvalidCredentials {
-            reason: format!(
-                "{plural} {namespace:?}/{:?} with uid {} has been deleted",
-                bound.name, bound.uid
-            ),
+    fn check_bound(
+        &self,
+        plural: &str,
+        namespace: &str,
+        bound: &Bound,
+        now: i64,
+        kind: &str,
+        claim: &str,
+    ) -> Result<(), InvalidCredentials> {
+        let found = self.find(plural, namespace, &bound.name)?.filter(|object| !is_gone(object, now));
+        let Some(found) = found else {
+            return Err(refused("service account token has been invalidated".to_owned()));
         };
-        let entry = self.caches.get("", plural, namespace, &bound.name).ok_or_else(gone)?;
-        let object = entry.object().map_err(|error| InvalidCredentials { reason: error.to_string() })?;
-        if object["metadata"]["uid"].as_str() == Some(bound.uid.as_str()) { Ok(()) } else { Err(gone()) }
+        let uid = uid_of(&found);
+        if uid == bound.uid {
+            return Ok(());
+        }
+        Err(refused(format!("{kind} UID ({uid}) does not match {claim} claim ({})", bound.uid)))
+    }
+
+    fn find(&self, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, InvalidCredentials> {
+        let entry = self.caches.get("", plural, namespace, name);
+        entry.map(|entry| entry.object()).transpose().map_err(|error| refused(error.to_string()))
     }
 
     fn sign(&self, account: &Value, bound: Option<&Value>, spec: &Value) -> ApiResult<(String, i64)> {
@@ -112,7 +156,7 @@ impl ServiceAccountTokens {
         let audiences = self.audiences_of(spec);
         let extended = wanted_s == EXTENDABLE_S
             && bound.is_some_and(|object| object["kind"] == "Pod")
-            && audiences == self.audiences;
+            && audiences.iter().all(|audience| self.audiences.contains(audience));
         let namespace = text(account, "namespace");
         let mut claims = KubernetesClaims {
             serviceaccount: Bound { name: text(account, "name"), uid: text(account, "uid") },
@@ -175,6 +219,28 @@ impl ServiceAccountTokens {
     }
 }
 
+fn refused(reason: String) -> InvalidCredentials {
+    InvalidCredentials { reason }
+}
+
+fn uid_of(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+/// Whether the object should be gone by now.
+fn is_gone(object: &Value, now: i64) -> bool {
+    let text = object["metadata"]["deletionTimestamp"].as_str();
+    let ends = text.and_then(|text| text.parse::<time::Timestamp>().ok());
+    ends.is_some_and(|ends| ends.as_second() < now - LEEWAY_S)
+}
+
+/// Tokens that older clusters kept in secrets, without an end. Only their issuer is looked at, for a clearer refusal.
+fn is_legacy(token: &str) -> bool {
+    let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    claims.is_some_and(|claims| claims["iss"] == LEGACY_ISSUER)
+}
+
 fn user_of(claims: &Claims) -> UserInfo {
     let kubernetes = &claims.kubernetes;
     let mut user = UserInfo::service_account(&kubernetes.namespace, &kubernetes.serviceaccount.name);
@@ -203,20 +269,19 @@ impl Authenticate for ServiceAccountTokens {
         &'a self,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<UserInfo>, InvalidCredentials>> {
-        let proven = match bearer_token(request) {
-            Some(token) => self.prove(token, &self.audiences).map(|proven| proven.map(|(user, _)| user)),
-            None => Ok(None),
-        };
-        Box::pin(std::future::ready(proven))
+        Box::pin(std::future::ready(self.authenticate_bearer(request)))
     }
 }
 
-/// The token of an `Authorization: Bearer` header.
-pub fn bearer_token(request: &Parts) -> Option<&str> {
-    let value = request.headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim();
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+impl ServiceAccountTokens {
+    /// A token that is not ours is wrong, not absent: its bearer does not become anonymous by it.
+    fn authenticate_bearer(&self, request: &Parts) -> Result<Option<UserInfo>, InvalidCredentials> {
+        let Some(token) = bearer::token(&request.headers)? else { return Ok(None) };
+        match self.prove(&token, &self.audiences)? {
+            Some((user, _)) => Ok(Some(user)),
+            None => Err(refused("invalid bearer token".to_owned())),
+        }
+    }
 }
 
 impl TokenIssuer for ServiceAccountTokens {
@@ -227,6 +292,7 @@ impl TokenIssuer for ServiceAccountTokens {
         mut request: Value,
     ) -> BoxFuture<'a, ApiResult<Value>> {
         Box::pin(async move {
+            request["metadata"]["creationTimestamp"] = Value::from(time::rfc3339_seconds(time::now()));
             let (token, expires_s) = self.sign(account, bound, &request["spec"])?;
             let expires = time::Timestamp::from_second(expires_s)
                 .map_err(|error| ApiError::BadRequest(format!("expirationSeconds: {error}")))?;

@@ -14,8 +14,16 @@ const RESOURCES: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "r
 
 /// A binding as decisions need it: its rules and how to name it.
 struct Grant {
-    rules: Arc<Vec<Rule>>,
+    role: Arc<Role>,
     description: String,
+}
+
+/// What a binding refers to.
+#[derive(Default)]
+struct Role {
+    rules: Vec<Rule>,
+    /// Set when there is no such role.
+    error: Option<String>,
 }
 
 #[derive(Default)]
@@ -60,7 +68,7 @@ impl Rbac {
 /// Builds an index from the caches; roles that several bindings name are read once.
 struct Builder<'a> {
     caches: &'a Caches,
-    roles: HashMap<String, Arc<Vec<Rule>>>,
+    roles: HashMap<String, Arc<Role>>,
 }
 
 impl<'a> Builder<'a> {
@@ -89,12 +97,12 @@ impl<'a> Builder<'a> {
         let Some(binding) = read(entry) else { return };
         let role = &binding["roleRef"];
         let (kind, name) = (text(role, "kind"), text(role, "name"));
-        let rules = self.role(kind, entry.namespace(), name);
+        let role = self.role(kind, entry.namespace(), name);
         let description = describe(entry, kind, name);
         for subject in binding["subjects"].as_array().into_iter().flatten() {
             let grant = Arc::new(Grant {
-                rules: Arc::clone(&rules),
-                description: format!("{description} to {}", describe_subject(subject)),
+                role: Arc::clone(&role),
+                description: format!("{description} to {}", describe_subject(subject, entry.namespace())),
             });
             let (map, key) = match text(subject, "kind") {
                 "User" => (&mut subjects.users, text(subject, "name").to_owned()),
@@ -111,19 +119,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A role that does not exist grants nothing.
-    fn role(&mut self, kind: &str, namespace: &str, name: &str) -> Arc<Vec<Rule>> {
+    /// A role that does not exist grants nothing, and whoever is refused is told that it was looked for.
+    fn role(&mut self, kind: &str, namespace: &str, name: &str) -> Arc<Role> {
         let (plural, namespace) =
             if kind == "ClusterRole" { ("clusterroles", "") } else { ("roles", namespace) };
         let key = format!("{plural}/{namespace}/{name}");
-        if let Some(rules) = self.roles.get(&key) {
-            return Arc::clone(rules);
+        if let Some(role) = self.roles.get(&key) {
+            return Arc::clone(role);
         }
-        let role = self.caches.get(GROUP, plural, namespace, name).and_then(|entry| read(&entry));
-        let rules = role.map(|role| rules_of(&role)).unwrap_or_default();
-        let rules = Arc::new(rules);
-        self.roles.insert(key, Arc::clone(&rules));
-        rules
+        let role = match self.caches.get(GROUP, plural, namespace, name) {
+            Some(entry) => {
+                let rules = read(&entry).map(|role| rules_of(&role)).unwrap_or_default();
+                Role { rules, error: None }
+            }
+            None => {
+                let error = format!("{}.{GROUP} {name:?} not found", kind.to_ascii_lowercase());
+                Role { rules: Vec::new(), error: Some(error) }
+            }
+        };
+        let role = Arc::new(role);
+        self.roles.insert(key, Arc::clone(&role));
+        role
     }
 }
 
@@ -150,10 +166,11 @@ fn describe(entry: &Entry, role_kind: &str, role: &str) -> String {
     }
 }
 
-fn describe_subject(subject: &Value) -> String {
+fn describe_subject(subject: &Value, namespace: &str) -> String {
     let (kind, name) = (text(subject, "kind"), text(subject, "name"));
+    let own = Some(text(subject, "namespace")).filter(|own| !own.is_empty());
     match kind {
-        "ServiceAccount" => format!("{kind} \"{name}/{}\"", text(subject, "namespace")),
+        "ServiceAccount" => format!("{kind} \"{name}/{}\"", own.unwrap_or(namespace)),
         _ => format!("{kind} {name:?}"),
     }
 }
@@ -188,6 +205,21 @@ impl Index {
     fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Grant>> {
         let local = self.namespaces.get(namespace).filter(|_| !namespace.is_empty());
         self.cluster.grants(user).chain(local.into_iter().flat_map(|subjects| subjects.grants(user)))
+    }
+
+    /// Roles that the user's bindings name and that are not there.
+    fn errors(&self, user: &UserInfo, namespace: &str) -> String {
+        let mut errors: Vec<&str> = Vec::new();
+        for error in self.grants(user, namespace).filter_map(|grant| grant.role.error.as_deref()) {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        match errors.as_slice() {
+            [one] => (*one).to_owned(),
+            [] => String::new(),
+            many => format!("[{}]", many.join(", ")),
+        }
     }
 }
 
@@ -233,18 +265,23 @@ impl Authorize for Rbac {
         let index = self.index();
         let info = &attributes.info;
         let mut grants = index.grants(&attributes.user, &info.namespace);
-        let found = grants.find(|grant| grant.rules.iter().any(|rule| allows(rule, info)));
+        let found = grants.find(|grant| grant.role.rules.iter().any(|rule| allows(rule, info)));
         let verdict = match found {
             Some(grant) => Verdict::allow(format!("RBAC: allowed by {}", grant.description)),
-            None => Verdict::no_opinion(),
+            None => match index.errors(&attributes.user, &info.namespace) {
+                errors if errors.is_empty() => Verdict::no_opinion(),
+                errors => Verdict { reason: format!("RBAC: {errors}"), ..Verdict::no_opinion() },
+            },
         };
         Box::pin(std::future::ready(verdict))
     }
 
     fn rules<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> BoxFuture<'a, RuleList> {
         let index = self.index();
-        let rules = index.grants(user, namespace).flat_map(|grant| grant.rules.iter().cloned()).collect();
-        Box::pin(std::future::ready(RuleList { rules, ..RuleList::default() }))
+        let rules =
+            index.grants(user, namespace).flat_map(|grant| grant.role.rules.iter().cloned()).collect();
+        let evaluation_error = index.errors(user, namespace);
+        Box::pin(std::future::ready(RuleList { rules, evaluation_error, ..RuleList::default() }))
     }
 }
 

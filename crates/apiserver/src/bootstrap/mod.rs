@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Roles and bindings are written so many at once.
-const CONCURRENCY: usize = 32;
+/// So many objects are written at once: the store syncs those that wait together in one go.
+const CONCURRENCY: usize = 64;
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Why the cluster's own objects could not be written.
@@ -52,26 +52,46 @@ pub struct Settings {
 pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), BootstrapError> {
     let transport = server.transport(settings.loopback.user());
     let client = Client::new(transport, concat!("nauplius/", env!("CARGO_PKG_VERSION"), " (bootstrap)"));
-    let caches = server.caches();
-    let keep = |place: Place, object: Value| ensure(&client, caches, place, object, ensure::keep);
-    for name in SYSTEM_NAMESPACES {
-        keep(
-            Place::core("namespaces"),
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-        )
-        .await?;
-    }
-    stream::iter(rbac::objects())
-        .map(|object| ensure(&client, caches, rbac_place(&object), object, ensure::add_missing))
+    // Namespaces first: nothing can be put into one that is not there.
+    write(server, &client, namespaces()).await?;
+    let mut objects = rbac::objects().into_iter().map(role).collect::<Vec<Wanted>>();
+    objects.extend(priority_classes().into_iter().map(|class| {
+        let place = Place { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" };
+        Wanted { place, object: class, mend: ensure::keep }
+    }));
+    objects.extend(network(server, settings));
+    objects.push(Wanted {
+        place: Place::core("configmaps"),
+        object: authentication_config(settings),
+        mend: ensure::replace_data,
+    });
+    write(server, &client, objects).await
+}
+
+/// One object that the cluster is to hold, and what is done with what is there already.
+struct Wanted {
+    place: Place,
+    object: Value,
+    mend: fn(&mut Value, &Value) -> bool,
+}
+
+async fn write(server: &Arc<ApiServer>, client: &Client, objects: Vec<Wanted>) -> Result<(), BootstrapError> {
+    stream::iter(objects)
+        .map(|wanted| ensure(client, server.caches(), wanted.place, wanted.object, wanted.mend))
         .buffer_unordered(CONCURRENCY)
         .try_collect::<()>()
-        .await?;
-    for class in priority_classes() {
-        keep(Place { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" }, class).await?;
-    }
-    network(server, settings, &client).await?;
-    let authentication = authentication_config(settings);
-    ensure(&client, caches, Place::core("configmaps"), authentication, ensure::replace_data).await
+        .await
+}
+
+fn namespaces() -> Vec<Wanted> {
+    let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let wanted =
+        |name| Wanted { place: Place::core("namespaces"), object: namespace(name), mend: ensure::keep };
+    SYSTEM_NAMESPACES.into_iter().map(wanted).collect()
+}
+
+fn role(object: Value) -> Wanted {
+    Wanted { place: rbac_place(&object), object, mend: ensure::add_missing }
 }
 
 fn rbac_place(object: &Value) -> Place {
@@ -109,12 +129,7 @@ fn priority_classes() -> [Value; 2] {
 }
 
 /// The service range, and the `kubernetes` service with this server behind it.
-async fn network(
-    server: &Arc<ApiServer>,
-    settings: &Settings,
-    client: &Client,
-) -> Result<(), BootstrapError> {
-    let caches = server.caches();
+fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 4] {
     let networks = &server.config.service_networks;
     let cidrs: Vec<String> =
         networks.iter().map(|network| format!("{}/{}", network.address, network.prefix)).collect();
@@ -124,14 +139,22 @@ async fn network(
         "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": cidrs},
     });
-    let place = Place { group: "networking.k8s.io", version: "v1", plural: "servicecidrs" };
-    ensure(client, caches, place, cidr, ensure::keep).await?;
     let service = kubernetes_service(networks.first().map(|network| network.address), settings.port);
-    ensure(client, caches, Place::core("services"), service, ensure::keep).await?;
-    ensure(client, caches, Place::core("endpoints"), kubernetes_endpoints(settings), ensure::replace_subsets)
-        .await?;
-    let place = Place { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" };
-    ensure(client, caches, place, kubernetes_slice(settings), ensure::replace_endpoints).await
+    let wanted = |place, object, mend| Wanted { place, object, mend };
+    [
+        wanted(
+            Place { group: "networking.k8s.io", version: "v1", plural: "servicecidrs" },
+            cidr,
+            ensure::keep as fn(&mut Value, &Value) -> bool,
+        ),
+        wanted(Place::core("services"), service, ensure::keep),
+        wanted(Place::core("endpoints"), kubernetes_endpoints(settings), ensure::replace_subsets),
+        wanted(
+            Place { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" },
+            kubernetes_slice(settings),
+            ensure::replace_endpoints,
+        ),
+    ]
 }
 
 /// The first address of the service range.

@@ -1,7 +1,8 @@
-//! The default roles and bindings, read from tables of upstream's facts: `rbac.txt` as its golden files have them, and
-//! `rbac_newer.txt` with what later releases and our own wiring add to roles of the same name.
+//! The default roles and bindings, read from tables of upstream's facts: `rbac.txt` as its golden files have them (made by `cargo
+//! xtask rbac`), and `rbac_newer.txt` with what later releases and our own wiring add to and take from them.
 
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 const TABLES: [&str; 2] = [include_str!("rbac.txt"), include_str!("rbac_newer.txt")];
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -9,16 +10,12 @@ const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// Every default role and binding as an object.
 pub fn objects() -> Vec<Value> {
-    let mut objects: Vec<Value> = Vec::new();
+    let mut tables = Tables::default();
     for line in TABLES.iter().flat_map(|table| table.lines()) {
-        if let Some(rule) = line.strip_prefix('\t') {
-            let rules = objects.last_mut().and_then(|role| role["rules"].as_array_mut());
-            rules.into_iter().for_each(|rules| rules.push(read_rule(rule)));
-        } else {
-            begin(&mut objects, line);
-        }
+        tables.read(line);
     }
-    objects
+    aggregate_rules(&mut tables.objects);
+    tables.objects
 }
 
 /// The rules of one default ClusterRole.
@@ -27,20 +24,71 @@ pub fn rules_of_cluster_role(name: &str) -> Vec<crate::authz::Rule> {
     objects().iter().find(|object| is_it(object)).map(crate::authz::rbac::rules_of).unwrap_or_default()
 }
 
-/// Starts a new object; a role that is known already moves to the end to get more rules.
-fn begin(objects: &mut Vec<Value>, line: &str) {
-    let words: Vec<&str> = line.split(' ').collect();
-    let [kind, namespace, name, rest @ ..] = words.as_slice() else { return };
-    let known = objects.iter().position(|object| {
-        object["kind"] == **kind
-            && object["metadata"]["name"] == **name
-            && object["metadata"]["namespace"].as_str().unwrap_or("-") == *namespace
-    });
-    let object = match known {
-        Some(known) => objects.remove(known),
-        None => read_head(kind, namespace, name, rest),
+#[derive(Default)]
+struct Tables {
+    objects: Vec<Value>,
+    /// Where each object is, by kind, namespace and name.
+    known: HashMap<String, usize>,
+    /// Where the object is that the next rules belong to.
+    current: usize,
+}
+
+impl Tables {
+    /// A line is the head of an object, or after a tab a rule of the last one; `-` in front of a rule takes it away again.
+    fn read(&mut self, line: &str) {
+        let Some(rule) = line.strip_prefix('\t') else { return self.begin(line) };
+        let rules = self.objects.get_mut(self.current).and_then(|role| role["rules"].as_array_mut());
+        let Some(rules) = rules else { return };
+        match rule.strip_prefix('-') {
+            Some(gone) => {
+                let gone = read_rule(gone);
+                rules.retain(|rule| *rule != gone);
+            }
+            None => rules.push(read_rule(rule)),
+        }
+    }
+
+    fn begin(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [kind, namespace, name, rest @ ..] = words.as_slice() else { return };
+        let next = self.objects.len();
+        self.current = *self.known.entry(format!("{kind} {namespace} {name}")).or_insert(next);
+        if self.current == next {
+            self.objects.push(read_head(kind, namespace, name, rest));
+        }
+    }
+}
+
+/// Aggregated roles begin with the rules that the default roles give them; a controller follows what is added later.
+fn aggregate_rules(objects: &mut [Value]) {
+    let labelled = |objects: &[Value], selector: &Value| -> Vec<Value> {
+        let wanted = selector["matchLabels"].as_object().into_iter().flatten();
+        let wanted: Vec<(&String, &Value)> = wanted.collect();
+        let mut roles: Vec<&Value> = objects
+            .iter()
+            .filter(|role| role["kind"] == "ClusterRole")
+            .filter(|role| {
+                wanted.iter().all(|(key, value)| role["metadata"]["labels"].get(*key) == Some(*value))
+            })
+            .collect();
+        roles.sort_by_key(|role| role["metadata"]["name"].as_str());
+        roles.iter().flat_map(|role| role["rules"].as_array().into_iter().flatten().cloned()).collect()
     };
-    objects.push(object);
+    // A role may gather from one that gathers itself: from the innermost outwards.
+    for name in ["view", "edit", "admin"] {
+        let place = objects
+            .iter()
+            .position(|role| role["metadata"]["name"] == name && role.get("aggregationRule").is_some());
+        let Some(place) = place else { continue };
+        let selectors = objects[place]["aggregationRule"]["clusterRoleSelectors"].clone();
+        let mut rules: Vec<Value> = Vec::new();
+        for rule in selectors.as_array().into_iter().flatten().flat_map(|one| labelled(objects, one)) {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        objects[place]["rules"] = Value::from(rules);
+    }
 }
 
 fn read_head(kind: &str, namespace: &str, name: &str, rest: &[&str]) -> Value {
@@ -116,6 +164,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_taken_away_was_there() {
+        let mut head = "";
+        for line in TABLES[1].lines() {
+            let Some(gone) = line.strip_prefix("\t-") else {
+                head = if line.starts_with('\t') { head } else { line };
+                continue;
+            };
+            let mut lines = TABLES[0].lines().skip_while(|known| !known.starts_with(head)).skip(1);
+            let mut rules = lines.by_ref().take_while(|known| known.starts_with('\t'));
+            assert!(rules.any(|rule| rule[1..] == *gone), "{head}: {gone}");
+        }
+    }
+
+    #[test]
     fn the_tables_read_whole() {
         let objects = objects();
         let find = |kind: &str, name: &str| {
@@ -140,6 +202,13 @@ mod tests {
         assert_eq!(reader["metadata"]["namespace"], "kube-system");
         assert_eq!(reader["rules"][0]["apiGroups"], json!([""]));
         assert!(rules_of_cluster_role("system:node").len() > 15);
+        let view = find("ClusterRole", "view");
+        assert_eq!(view["rules"], find("ClusterRole", "system:aggregate-to-view")["rules"]);
+        let edit = find("ClusterRole", "edit");
+        assert!(edit["rules"].as_array().unwrap().len() > view["rules"].as_array().unwrap().len());
+        let binder = find("ClusterRole", "system:controller:persistent-volume-binder");
+        let text = binder["rules"].to_string();
+        assert!(!text.contains("secrets"), "what upstream took away is gone: {text}");
         let mut names: Vec<String> = objects
             .iter()
             .map(|object| {

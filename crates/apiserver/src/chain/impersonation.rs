@@ -1,7 +1,7 @@
 //! Acting as someone else: the `Impersonate-*` headers, each part of which needs the `impersonate` verb.
 
 use super::authorize;
-use crate::request::{ALL_AUTHENTICATED, ANONYMOUS, Attributes, RequestInfo, UserInfo};
+use crate::request::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, Attributes, RequestInfo, UserInfo};
 use crate::server::ApiServer;
 use http::HeaderMap;
 use http::request::Parts;
@@ -57,13 +57,15 @@ fn wish(headers: &HeaderMap) -> Result<Option<Wish>, ApiError> {
     let mut groups = Vec::new();
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
-        // Values that are no text cannot name anybody.
-        let Ok(value) = value.to_str() else { continue };
+        let read = || {
+            let text = value.to_str().map(str::to_owned);
+            text.map_err(|_| ApiError::bad_request(format!("header {header} is not text")))
+        };
         if header.as_str() == "impersonate-group" {
-            groups.push(value.to_owned());
+            groups.push(read()?);
         } else if let Some(key) = header.as_str().strip_prefix(EXTRA) {
-            let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-            extra.entry(key).or_default().push(value.to_owned());
+            let key = percent_decode_str(key).decode_utf8_lossy().to_ascii_lowercase();
+            extra.entry(key).or_default().push(read()?);
         }
     }
     if name.is_empty() {
@@ -108,8 +110,9 @@ fn become_user(wish: Wish) -> UserInfo {
         groups.push("system:serviceaccounts".to_owned());
         groups.push(format!("system:serviceaccounts:{namespace}"));
     }
-    let group = if wish.name == ANONYMOUS { crate::request::ALL_UNAUTHENTICATED } else { ALL_AUTHENTICATED };
-    if !groups.iter().any(|own| own == group) {
+    let known = [ALL_AUTHENTICATED, ALL_UNAUTHENTICATED];
+    if !groups.iter().any(|own| known.contains(&own.as_str())) {
+        let group = if wish.name == ANONYMOUS { ALL_UNAUTHENTICATED } else { ALL_AUTHENTICATED };
         groups.push(group.to_owned());
     }
     UserInfo { name: wish.name, uid: wish.uid, groups, extra: wish.extra }

@@ -77,11 +77,12 @@ async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
 
 /// Parsing, authentication and authorization.
 async fn admit(server: &ApiServer, request: Request<Body>) -> Result<(Call, Body), ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let user = Arc::new(authenticate(server, &parts).await?);
+    authn::bearer::conceal(&mut parts.headers);
     let user = impersonation::apply(server, user, &parts).await?;
     let attributes = Attributes::of(&user, &info, &query);
     authorize(server, &attributes).await?;

@@ -25,7 +25,7 @@ const MAX_DISRUPTED_PODS: usize = 2_000;
 pub(super) async fn evict(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let (bytes, format) = read_body(scope, body).await?;
     let expected = GroupVersionKind::new("policy", "v1", "Eviction");
-    let eviction = decode_body(scope, &bytes, format, &expected, FieldValidation::Warn)?;
+    let mut eviction = decode_body(scope, &bytes, format, &expected, FieldValidation::Warn)?;
     if !object::name(&eviction).is_empty() && object::name(&eviction) != scope.name() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -35,7 +35,9 @@ pub(super) async fn evict(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let pod = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
     let pod = pod.object().map_err(unreadable)?;
     let review = scope.review(Operation::Create, scope.name(), options.dry_run, &options.object);
-    scope.server.config.admission.validate(&review, Some(&eviction), None).await?;
+    let admission = &scope.server.config.admission;
+    admission.mutate(&review, &mut eviction, None).await?;
+    admission.validate(&review, Some(&eviction), None).await?;
     if !ignores_budgets(&pod) {
         take_from_budget(scope, &pod, options.dry_run).await?;
     }

@@ -5,6 +5,7 @@ pub(crate) mod binding;
 mod eviction;
 mod namespaces;
 mod ports;
+mod roles;
 mod service_ips;
 mod services;
 pub(crate) mod subresource;
@@ -84,6 +85,8 @@ pub(crate) fn of(resource: &GroupResource, config: &Config) -> Arc<dyn Hooks> {
     match (resource.group.as_str(), resource.resource.as_str()) {
         ("", "services") => Arc::new(services::Services::new(config)),
         ("", "namespaces") => Arc::new(namespaces::Namespaces),
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => Arc::new(roles::Roles),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => Arc::new(roles::Bindings),
         (
             "",
             "pods"

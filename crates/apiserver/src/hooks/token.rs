@@ -39,30 +39,46 @@ pub(super) async fn create(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let account =
         scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
     let account = account.object().map_err(unreadable)?;
-    if !object::name(&request).is_empty() && object::name(&request) != scope.name() {
-        let message = format!(
-            "the name of the object ({}) does not match the name on the URL ({})",
-            object::name(&request),
-            scope.name()
-        );
-        return Err(ApiError::bad_request(message));
-    }
+    check_names(scope, &request)?;
+    let review = scope.review(crate::admission::Operation::Create, scope.name(), false, &Value::Null);
+    let admission = &scope.server.config.admission;
+    admission.mutate(&review, &mut request, None).await?;
     object::set_name(&mut request, scope.name());
     object::set_namespace(&mut request, scope.namespace());
     default_body("TokenRequest", &mut request);
     let errors = validate_body("TokenRequest", &request);
     if !errors.is_empty() {
-        return Err(ApiError::invalid(
-            &GroupKind::new("authentication.k8s.io", "TokenRequest"),
-            scope.name(),
-            errors,
-        ));
+        return Err(ApiError::invalid(&token_request(), "", errors));
     }
-    let review = scope.review(crate::admission::Operation::Create, scope.name(), false, &Value::Null);
-    scope.server.config.admission.validate(&review, Some(&request), None).await?;
+    admission.validate(&review, Some(&request), None).await?;
     let bound = bound_object(scope, &request)?;
     let answer = issuer.issue(&account, bound.as_ref(), request).await?;
     Ok(respond::value(StatusCode::CREATED, &answer, &scope.output))
+}
+
+fn token_request() -> GroupKind {
+    GroupKind::new("authentication.k8s.io", "TokenRequest")
+}
+
+/// A body that names itself must name the account of the path.
+fn check_names(scope: &Scope, request: &Value) -> ApiResult<()> {
+    let fields = [
+        ("name", object::name(request), scope.name(), "must match the service account name if specified"),
+        (
+            "namespace",
+            object::namespace(request),
+            scope.namespace(),
+            "must match the service account namespace if specified",
+        ),
+    ];
+    for (field, own, wanted, message) in fields {
+        if !own.is_empty() && own != wanted {
+            let path = Path::new("metadata").child(field);
+            let errors = vec![FieldError::invalid(&path, own, message)];
+            return Err(ApiError::invalid(&token_request(), scope.name(), errors));
+        }
+    }
+    Ok(())
 }
 
 /// The object of `spec.boundObjectRef`, which must be there and have the uid that is asked for.
@@ -74,10 +90,8 @@ fn bound_object(scope: &Scope, request: &Value) -> ApiResult<Option<Value>> {
         ("v1", "Secret") => ("secrets", scope.namespace()),
         ("v1", "Node") => ("nodes", ""),
         (version, kind) => {
-            let message = format!(
-                "cannot bind token for serviceaccount {:?} to object type {version}, {kind}",
-                scope.name()
-            );
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let message = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
             return Err(ApiError::bad_request(message));
         }
     };
@@ -85,22 +99,20 @@ fn bound_object(scope: &Scope, request: &Value) -> ApiResult<Option<Value>> {
     let resource = GroupResource::new("", plural);
     let entry = scope.resource.caches.get("", plural, namespace, name);
     let found = entry.ok_or_else(|| ApiError::not_found(&resource, name))?.object().map_err(unreadable)?;
+    if plural == "pods" && object::get_str(&found, &["spec", "serviceAccountName"]) != scope.name() {
+        return Err(ApiError::bad_request(format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            scope.name()
+        )));
+    }
     let (uid, wanted) = (object::uid(&found), text("uid"));
     if !wanted.is_empty() && uid != wanted {
         let message = format!(
             "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been \
              deleted and then recreated"
         );
-        return Err(ApiError::conflict(&resource, name, message));
-    }
-    if plural == "pods" && object::get_str(&found, &["spec", "serviceAccountName"]) != scope.name() {
-        let path = Path::new("spec").child("boundObjectRef");
-        let error = FieldError::forbidden(
-            &path,
-            "cannot bind token for serviceaccount to a pod running with different serviceaccount",
-        );
-        let kind = GroupKind::new("authentication.k8s.io", "TokenRequest");
-        return Err(ApiError::invalid(&kind, scope.name(), vec![error]));
+        // Upstream names the kind here, not the resource.
+        return Err(ApiError::conflict(&GroupResource::new("", text("kind")), name, message));
     }
     Ok(Some(found))
 }

@@ -3,6 +3,7 @@
 use super::{extra_of, strings, text};
 use crate::authz::{Decision, Verdict};
 use crate::error::ApiResult;
+use crate::references::items;
 use crate::request::{Attributes, Call, RequestInfo, UserInfo};
 use crate::server::ApiServer;
 use crate::virtual_resources::VirtualResource;
@@ -100,8 +101,25 @@ fn attributes(user: UserInfo, spec: &Value) -> Attributes {
     }
 }
 
+/// A selector as a query writes it.
 fn selector(value: &Value) -> Option<String> {
-    value["rawSelector"].as_str().map(str::to_owned)
+    if let Some(raw) = value["rawSelector"].as_str() {
+        return Some(raw.to_owned());
+    }
+    let terms: Vec<String> = items(&value["requirements"]).map(term).collect();
+    (!terms.is_empty()).then(|| terms.join(","))
+}
+
+fn term(requirement: &Value) -> String {
+    let (key, values) = (text(requirement, "key"), strings(&requirement["values"]));
+    match (text(requirement, "operator").as_str(), values.as_slice()) {
+        ("In", [one]) => format!("{key}={one}"),
+        ("NotIn", [one]) => format!("{key}!={one}"),
+        ("In", _) => format!("{key} in ({})", values.join(",")),
+        ("NotIn", _) => format!("{key} notin ({})", values.join(",")),
+        ("DoesNotExist", _) => format!("!{key}"),
+        _ => key,
+    }
 }
 
 async fn decide(server: &ApiServer, user: UserInfo, mut review: Value) -> Value {
@@ -178,8 +196,15 @@ impl VirtualResource for LocalSubjectAccess {
         Box::pin(async move {
             let spec = &object["spec"];
             let mut fields = [check_attributes(spec), check_subject(spec)].concat();
+            if !spec["nonResourceAttributes"].is_null() {
+                fields.push(FieldError::invalid(
+                    &Path::new("spec").child("nonResourceAttributes"),
+                    spec["nonResourceAttributes"].clone(),
+                    "disallowed on this kind of request",
+                ));
+            }
             let namespace = text(&spec["resourceAttributes"], "namespace");
-            if namespace != call.info.namespace {
+            if !spec["resourceAttributes"].is_null() && namespace != call.info.namespace {
                 let path = Path::new("spec").child("resourceAttributes").child("namespace");
                 fields.push(FieldError::invalid(
                     &path,
