@@ -84,7 +84,8 @@ pub struct WatchStream<T> {
 }
 
 impl<T: Object> WatchStream<T> {
-    pub(crate) fn new(body: Body) -> Self {
+    /// Reads the answer to a watch request that the caller sent itself.
+    pub fn new(body: Body) -> Self {
         Self { body, buffer: BytesMut::new(), kind: PhantomData }
     }
 

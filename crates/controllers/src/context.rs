@@ -1,5 +1,7 @@
 //! What controllers share: caches under the controller manager's identity, one client for each controller, and how they start.
 
+use crate::graph::Graph;
+use crate::graph::resources::Resources;
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_client::{Client, ListOptions};
 use nauplius_kinds::{
@@ -13,6 +15,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What the cluster is configured to.
@@ -99,6 +102,9 @@ pub struct Context {
     pub cluster_roles: Informer<ClusterRole>,
     /// Disruption budgets.
     pub disruption_budgets: Informer<PodDisruptionBudget>,
+    /// Who owns what.
+    pub(crate) graph: Arc<Graph>,
+    client: Client,
     synced: RefCell<Vec<Synced>>,
     ready: watch::Sender<bool>,
 }
@@ -137,6 +143,8 @@ impl Context {
             service_accounts: Informer::new(client.all(), ListOptions::default()),
             root_cas: Informer::new(client.all(), root_cas),
             nodes: Informer::new(client.all(), ListOptions::default()),
+            graph: Graph::new(Resources::builtin()),
+            client,
             as_account,
             settings,
             group: group.clone(),
@@ -187,6 +195,9 @@ impl Context {
         self.follow(&self.endpoint_slices);
         self.follow(&self.cluster_roles);
         self.follow(&self.disruption_budgets);
+        self.graph.follow(&self.client, &self.group);
+        let graph = Arc::clone(&self.graph);
+        self.synced.borrow_mut().push(Box::pin(async move { graph.synced().await }));
         let health = ControllerHealth(self.ready.subscribe());
         let (synced, ready, shutdown) = (self.synced.take(), self.ready, self.group.token());
         self.group.spawn("controllers", release(synced, ready, shutdown));

@@ -8,6 +8,9 @@ pub mod context;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod garbage_collector;
+mod graph;
+mod namespace;
 mod node_ipam;
 mod replica_set;
 mod root_ca;
@@ -39,5 +42,7 @@ pub fn run(
     deployment::start(&context);
     endpoints::start(&context);
     endpoint_slice::start(&context);
+    garbage_collector::start(&context);
+    namespace::start(&context);
     context.start()
 }
