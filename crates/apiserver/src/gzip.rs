@@ -36,7 +36,8 @@ pub(crate) fn apply(request: &HeaderMap, reply: Reply) -> Reply {
     Reply::from_parts(parts, compressed(body))
 }
 
-fn wanted(headers: &HeaderMap) -> bool {
+/// Whether the client takes gzip.
+pub(crate) fn wanted(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok()); // No text, no wish.
     values.flat_map(|value| value.split(',')).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);

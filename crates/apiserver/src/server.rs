@@ -8,9 +8,11 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::cache::Caches;
 use crate::chain::{self, Identity, Limits};
 use crate::compaction;
+use crate::discovery::OpenIdDocuments;
 use crate::health::Health;
 use crate::hooks::token::TokenIssuer;
 use crate::metrics::Metrics;
+use crate::openapi::Documents;
 use crate::proxy::KubeletDialer;
 use crate::registry::Registry;
 use crate::request::UserInfo;
@@ -58,6 +60,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Signs tokens of service accounts; without it the subresource is refused.
     pub token_issuer: Option<Arc<dyn TokenIssuer>>,
+    /// How others check those tokens; without it their paths are not found.
+    pub openid: Option<OpenIdDocuments>,
     /// How to reach kubelets; without it log, exec, attach and portforward are refused.
     pub kubelets: Option<KubeletDialer>,
     /// Reviews and other resources that store nothing.
@@ -84,6 +88,7 @@ impl Config {
             service_networks: vec![ServiceNetwork { address: IpAddr::from([10, 96, 0, 0]), prefix: 12 }],
             node_ports: 30000..=32767,
             token_issuer: None,
+            openid: None,
             kubelets: None,
             virtual_resources: Vec::new(),
             bootstrap: None,
@@ -100,6 +105,7 @@ pub struct ApiServer {
     pub(crate) in_flight: chain::InFlight,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    pub(crate) openapi: Documents,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -116,6 +122,7 @@ impl ApiServer {
             in_flight: chain::InFlight::new(config.limits),
             health: Health::default(),
             metrics: Metrics::default(),
+            openapi: Documents::default(),
             shutdown: shutdown.clone(),
             config,
         });

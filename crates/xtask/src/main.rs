@@ -1,11 +1,11 @@
-//! Chores of the repository: `cargo xtask schema FACTS` turns upstream's field facts into the table that `meta` carries.
+//! Chores of the repository: `cargo xtask schema FACTS` turns upstream's field facts into the tables that `meta` and `apiserver` carry.
 mod schema;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str =
-    "usage: cargo xtask schema FACTS    (FACTS: the folder with fields.tsv and definitions.json)";
+    "usage: cargo xtask schema FACTS    (FACTS: the folder with fields.tsv, enums.tsv and definitions.json)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +28,14 @@ fn write_schema(facts: &Path) -> Result<(), String> {
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let table = schema::generate(&read("fields.tsv")?, &read("definitions.json")?)?;
-    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../meta/src/schema/builtin.tbl");
-    std::fs::write(&target, table).map_err(|error| format!("{}: {error}", target.display()))
+    let enums = read("enums.tsv")?;
+    // The first line names the columns.
+    let values = enums.split_once('\n').map(|(_, values)| values).unwrap_or_default();
+    write("../meta/src/schema/builtin.tbl", &table)?;
+    write("../apiserver/src/openapi/enums.tsv", values)
+}
+
+fn write(path: &str, content: &str) -> Result<(), String> {
+    let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::write(&target, content).map_err(|error| format!("{}: {error}", target.display()))
 }

@@ -17,7 +17,7 @@ pub(super) fn document(groups: &[Group<'_>], core: bool, version: &str) -> Value
 }
 
 fn item(group: &Group<'_>) -> Value {
-    let mut metadata = json!({"creationTimestamp": null});
+    let mut metadata = json!({});
     if !group.name.is_empty() {
         metadata["name"] = group.name.into();
     }

@@ -2,9 +2,12 @@
 
 use super::{Group, verbs};
 use crate::server::ApiServer;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nauplius_kinds::kind::Name;
 use nauplius_kinds::{Descriptor, Subresource};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 
 fn group_version(group: &str, version: &str) -> String {
@@ -80,11 +83,21 @@ fn with_subresources(descriptor: &Descriptor) -> Vec<Value> {
     if !descriptor.categories.is_empty() {
         resource["categories"] = texts(&descriptor.categories);
     }
+    if descriptor.verbs.stored {
+        resource["storageVersionHash"] = storage_version_hash(descriptor).into();
+    }
     let mut subresources: Vec<&Subresource> = descriptor.subresources.iter().collect();
     subresources.sort_by(|a, b| a.name.cmp(&b.name));
     std::iter::once(resource)
         .chain(subresources.into_iter().map(|sub| subresource(descriptor, sub)))
         .collect()
+}
+
+/// Changes when objects are stored in another version. A kind that is another group's view of a kind is stored as that one.
+fn storage_version_hash(descriptor: &Descriptor) -> String {
+    let group = descriptor.stored_as.as_ref().map_or(&descriptor.group, |(group, _)| group);
+    let stored = format!("{group}/{}/{}", descriptor.hub, descriptor.kind);
+    STANDARD.encode(&Sha256::digest(stored)[..8])
 }
 
 fn subresource(descriptor: &Descriptor, subresource: &Subresource) -> Value {

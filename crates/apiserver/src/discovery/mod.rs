@@ -3,6 +3,9 @@
 
 mod aggregated;
 mod legacy;
+mod openid;
+
+pub use openid::OpenIdDocuments;
 
 use crate::negotiate::{JSON, MediaRange, Offer, negotiate, parse_accept};
 use crate::request::Call;
@@ -43,6 +46,8 @@ const GROUP_ORDER: &[&str] = &[
     "discovery.k8s.io",
     "resource.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "storagemigration.k8s.io",
 ];
 
 /// One group with its kinds and versions, the preferred version first.
@@ -107,10 +112,16 @@ fn verbs(descriptor: &Descriptor) -> Vec<&'static str> {
     STORED.iter().copied().filter(|verb| !(whole && *verb == "deletecollection")).collect()
 }
 
-/// Answers `/api`, `/apis` and what is below them, when the path is one of these.
+/// Answers `/api`, `/apis` and what is below them, and the OpenID documents, when the path is one of these.
 pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
     let path = call.info.path.trim_matches('/');
     let parts: Vec<&str> = path.split('/').collect();
+    let openid = server.config.openid.as_ref();
+    match parts[..] {
+        [".well-known", "openid-configuration"] => return openid.map(OpenIdDocuments::configuration),
+        ["openid", "v1", "jwks"] => return openid.map(OpenIdDocuments::keys),
+        _ => {}
+    }
     let groups = groups(server.kinds());
     let named = |name: &str| groups.iter().find(|group| !group.name.is_empty() && group.name == name);
     let document = match parts[..] {

@@ -1,7 +1,8 @@
 //! Discovery in both forms, health, version and unknown paths.
 
-use crate::support::model;
+use crate::support::{configured, model};
 use http::Method;
+use nauplius_apiserver::discovery::OpenIdDocuments;
 use serde_json::json;
 
 #[tokio::test]
@@ -89,4 +90,108 @@ async fn metrics_count_requests() {
     assert!(text.contains(&series(404, "resource", "GET")), "{text}");
     assert!(!text.contains("scan-me"), "{text}");
     assert!(text.contains("apiserver_storage_objects{resource=\"configmaps\"} 0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn groups_come_in_upstreams_order() {
+    let fixture = model().await;
+    let groups = fixture.get("/apis").await.expect(200);
+    let names: Vec<_> =
+        groups["groups"].as_array().unwrap().iter().map(|group| group["name"].clone()).collect();
+    let order = [
+        "apps",
+        "events.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "storage.k8s.io",
+        "scheduling.k8s.io",
+        "coordination.k8s.io",
+        "discovery.k8s.io",
+    ];
+    let known: Vec<_> = order.into_iter().filter(|name| names.contains(&json!(name))).collect();
+    assert_eq!(names, known);
+}
+
+/// The whole documents of one group, as upstream writes them.
+#[tokio::test]
+async fn one_group_in_both_forms() {
+    let fixture = model().await;
+    let verbs = json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]);
+    let legacy = fixture.get("/apis/policy/v1").await.expect(200);
+    let expected = json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": "policy/v1",
+        "resources": [
+            {
+                "name": "poddisruptionbudgets",
+                "singularName": "poddisruptionbudget",
+                "namespaced": true,
+                "kind": "PodDisruptionBudget",
+                "verbs": verbs,
+                "shortNames": ["pdb"],
+                "storageVersionHash": "EVWiDmWqyJw=",
+            },
+            {
+                "name": "poddisruptionbudgets/status",
+                "singularName": "",
+                "namespaced": true,
+                "kind": "PodDisruptionBudget",
+                "verbs": ["get", "patch", "update"],
+            },
+        ],
+    });
+    assert_eq!(legacy, expected);
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    let aggregated = fixture.with_headers(Method::GET, "/apis", &[("accept", accept)], "").await.expect(200);
+    assert_eq!(aggregated["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+    let policy =
+        aggregated["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "policy");
+    let kind = json!({"group": "policy", "version": "v1", "kind": "PodDisruptionBudget"});
+    let expected = json!({
+        "metadata": {"name": "policy"},
+        "versions": [{
+            "version": "v1",
+            "freshness": "Current",
+            "resources": [{
+                "resource": "poddisruptionbudgets",
+                "responseKind": kind,
+                "scope": "Namespaced",
+                "singularResource": "poddisruptionbudget",
+                "verbs": verbs,
+                "shortNames": ["pdb"],
+                "subresources": [
+                    {"subresource": "status", "responseKind": kind, "verbs": ["get", "patch", "update"]},
+                ],
+            }],
+        }],
+    });
+    assert_eq!(policy, Some(&expected));
+    // Protobuf is not offered for these documents: the next clause of the header wins.
+    let accept = "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let plain = fixture.with_headers(Method::GET, "/apis", &[("accept", accept)], "").await.expect(200);
+    assert_eq!(plain["kind"], "APIGroupList");
+}
+
+#[tokio::test]
+async fn tokens_can_be_checked_by_others() {
+    let key = nauplius_pki::PrivateKey::generate().unwrap();
+    let keys = [*nauplius_pki::TokenSigner::new(key).public()];
+    let fixture = configured(|config| {
+        config.openid = Some(OpenIdDocuments::new("https://issuer", "https://issuer/openid/v1/jwks", &keys));
+    })
+    .await;
+    let answer = fixture.get("/.well-known/openid-configuration").await;
+    assert_eq!(answer.headers["cache-control"], "public, max-age=3600");
+    assert_eq!(answer.expect(200)["jwks_uri"], "https://issuer/openid/v1/jwks");
+    let answer = fixture.get("/openid/v1/jwks").await;
+    assert_eq!(answer.headers["content-type"], "application/jwk-set+json");
+    assert_eq!(answer.expect(200)["keys"][0]["kid"], keys[0].key_id());
+    assert_eq!(model().await.get("/openid/v1/jwks").await.code.as_u16(), 404);
 }

@@ -28,10 +28,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// The common name and the organizations of a client certificate.
-struct Certificates;
+pub struct Certificates;
 
 impl Authenticate for Certificates {
     fn authenticate<'a>(
@@ -52,7 +52,7 @@ fn parts(authority: &Authority, request: &LeafRequest) -> TlsParts {
     TlsParts::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap()
 }
 
-fn roots(authority: &Authority) -> RootCertStore {
+pub fn client_roots(authority: &Authority) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for certificate in TlsParts::certificates(&authority.certificate_pem()).unwrap() {
         roots.add(certificate).unwrap();
@@ -64,7 +64,7 @@ fn client_config(authority: &Authority, user: Option<(&str, &str)>) -> ClientCon
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.with_root_certificates(roots(authority));
+    let builder = builder.with_root_certificates(client_roots(authority));
     match user {
         None => builder.with_no_client_auth(),
         Some((name, group)) => {
@@ -72,6 +72,10 @@ fn client_config(authority: &Authority, user: Option<(&str, &str)>) -> ClientCon
             builder.with_client_auth_cert(parts.chain, parts.key).unwrap()
         }
     }
+}
+
+pub fn server_tls(authority: &Authority) -> Arc<SingleCertAndKey> {
+    Arc::new(SingleCertAndKey::from(server_certificate(authority)))
 }
 
 fn server_certificate(authority: &Authority) -> CertifiedKey {
@@ -156,8 +160,7 @@ async fn world() -> World {
     let server = ApiServer::start(config, &group).await.unwrap();
     let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let certificate = Arc::new(SingleCertAndKey::from(server_certificate(&authority)));
-    let tls = serve::tls_config(certificate, roots(&authority)).unwrap();
+    let tls = serve::tls_config(server_tls(&authority), client_roots(&authority)).unwrap();
     group.spawn("listener", serve::serve(Arc::clone(&server), listener, tls));
     World { group, server, authority, address, kubelet }
 }

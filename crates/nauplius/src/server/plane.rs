@@ -12,6 +12,7 @@ use nauplius_apiserver::authz::node::NodeAuthorizer;
 use nauplius_apiserver::authz::rbac::Rbac;
 use nauplius_apiserver::authz::{Authorize, Union};
 use nauplius_apiserver::cache::Caches;
+use nauplius_apiserver::discovery::OpenIdDocuments;
 use nauplius_apiserver::hooks::token::TokenIssuer;
 use nauplius_apiserver::proxy::KubeletDialer;
 use nauplius_apiserver::{ApiServer, Config, ServiceNetwork, admission, bootstrap, reviews, serve};
@@ -79,6 +80,8 @@ pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Resu
     config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
     config.virtual_resources = reviews::all(&tokens);
     config.token_issuer = Some(Arc::clone(&tokens) as Arc<dyn TokenIssuer>);
+    let keys = format!("{ISSUER}/openid/v1/jwks");
+    config.openid = Some(OpenIdDocuments::new(tokens.issuer(), &keys, &[*tokens.public_key()]));
     config.caches = caches;
     let range = site.cluster.service_cidr;
     config.service_networks =

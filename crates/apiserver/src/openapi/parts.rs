@@ -1,0 +1,157 @@
+//! The parts of the API, each of which is a document of its own in OpenAPI v3: one a group and version, and the paths around them. It knows
+//! what is served, not how it is written.
+
+use super::definitions::{Definition, Special};
+use super::model::{Content, Operation, PathItem};
+use super::paths::{self, OBJECTS, OK, capital, group_word, responses};
+use crate::negotiate::{JSON, PROTOBUF, YAML};
+use nauplius_kinds::Kind;
+use nauplius_meta::schema::lookup_type;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+const DOCUMENTS: &[&str] = &[JSON, YAML, PROTOBUF];
+
+/// A part of the API.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// `/api`
+    CoreVersions,
+    /// `/apis`
+    Groups,
+    /// `/apis/{group}`
+    Group(String),
+    /// A group and a version.
+    Resources(String, String),
+    /// `/version`
+    Version,
+    /// `/.well-known/openid-configuration`
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`
+    OpenIdKeys,
+}
+
+/// The groups and versions of these kinds.
+pub(super) fn served(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
+    let versions = kinds.iter().map(|kind| kind.descriptor()).flat_map(|descriptor| {
+        descriptor.versions.iter().map(|version| (descriptor.group.to_string(), version.name.to_string()))
+    });
+    versions.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Every part that these kinds make.
+pub(super) fn all(kinds: &[Arc<dyn Kind>]) -> BTreeSet<Part> {
+    let fixed =
+        [Part::CoreVersions, Part::Groups, Part::Version, Part::OpenIdConfiguration, Part::OpenIdKeys];
+    let mut parts = BTreeSet::from(fixed);
+    for (group, version) in served(kinds) {
+        parts.extend((!group.is_empty()).then(|| Part::Group(group.clone())));
+        parts.insert(Part::Resources(group, version));
+    }
+    parts
+}
+
+impl Part {
+    /// Its name in the index, which is its path.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::CoreVersions => "api".to_owned(),
+            Self::Groups => "apis".to_owned(),
+            Self::Group(group) => format!("apis/{group}"),
+            Self::Resources(group, version) if group.is_empty() => format!("api/{version}"),
+            Self::Resources(group, version) => format!("apis/{group}/{version}"),
+            Self::Version => "version".to_owned(),
+            Self::OpenIdConfiguration => ".well-known/openid-configuration".to_owned(),
+            Self::OpenIdKeys => "openid/v1/jwks".to_owned(),
+        }
+    }
+
+    /// Its paths, in order.
+    pub(super) fn paths(&self, kinds: &[Arc<dyn Kind>]) -> Vec<PathItem> {
+        let mut paths = vec![self.front()];
+        if let Self::Resources(group, version) = self {
+            let descriptors = kinds.iter().map(|kind| kind.descriptor());
+            let own = descriptors.filter(|own| own.group == *group && own.version(version).is_some());
+            paths.extend(own.flat_map(|descriptor| paths::of_kind(descriptor, version)));
+            paths.extend(group.is_empty().then(paths::bindings).flatten());
+        }
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        paths
+    }
+
+    /// The path that the part is named after.
+    fn front(&self) -> PathItem {
+        let (id, tag, description) = self.words();
+        let operation = Operation {
+            method: "get",
+            action: "",
+            id,
+            description: description.to_owned(),
+            tag,
+            gvk: None,
+            parameters: Vec::new(),
+            body: None,
+            consumes: if self.is_for_verifiers() { &[] } else { self.media_types() },
+            produces: self.media_types(),
+            responses: responses(OK, self.answer()),
+        };
+        PathItem::new(format!("/{}/", self.name()), vec![operation], Vec::new())
+    }
+
+    fn words(&self) -> (String, String, &'static str) {
+        let (id, tag, description) = match self {
+            Self::CoreVersions => ("getCoreAPIVersions", "core", "get available API versions"),
+            Self::Groups => ("getAPIVersions", "apis", "get available API versions"),
+            Self::Version => ("getCodeVersion", "version", "get the version information for this server"),
+            Self::OpenIdConfiguration => (
+                "getServiceAccountIssuerOpenIDConfiguration",
+                "WellKnown",
+                "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
+            ),
+            Self::OpenIdKeys => (
+                "getServiceAccountIssuerOpenIDKeyset",
+                "openid",
+                "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
+            ),
+            Self::Group(group) => {
+                let word = group_word(group);
+                return (format!("get{}APIGroup", capital(&word)), word, "get information of a group");
+            }
+            Self::Resources(group, version) => {
+                let (word, tag) = (capital(&group_word(group)), format!("{}_{version}", group_word(group)));
+                return (
+                    format!("get{word}{}APIResources", capital(version)),
+                    tag,
+                    "get available resources",
+                );
+            }
+        };
+        (id.to_owned(), tag.to_owned(), description)
+    }
+
+    fn answer(&self) -> Content {
+        let name = match self {
+            Self::CoreVersions => "APIVersions",
+            Self::Groups => "APIGroupList",
+            Self::Group(_) => "APIGroup",
+            Self::Resources(..) => "APIResourceList",
+            Self::Version => return Content::Object(Definition::Special(Special::VersionInfo)),
+            Self::OpenIdConfiguration | Self::OpenIdKeys => return Content::Text,
+        };
+        lookup_type("meta/v1", name).map_or(Content::None, |ty| Content::Object(Definition::Type(ty)))
+    }
+
+    /// The documents about tokens are no part of Kubernetes' own API, which takes what it gives.
+    fn is_for_verifiers(&self) -> bool {
+        matches!(self, Self::OpenIdConfiguration | Self::OpenIdKeys)
+    }
+
+    fn media_types(&self) -> &'static [&'static str] {
+        match self {
+            Self::CoreVersions | Self::Groups | Self::Group(_) => DOCUMENTS,
+            Self::Resources(..) => OBJECTS,
+            Self::Version | Self::OpenIdConfiguration => &[JSON],
+            Self::OpenIdKeys => &["application/jwk-set+json"],
+        }
+    }
+}

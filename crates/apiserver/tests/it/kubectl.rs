@@ -1,0 +1,222 @@
+//! Stock kubectl, old and new, over TLS: what it reads out of discovery and OpenAPI.
+
+use crate::network::{LOOPBACK, client_roots, server_tls};
+use nauplius_apiserver::authz::Union;
+use nauplius_apiserver::{ApiServer, Config, serve};
+use nauplius_base::task::{Group, spawn};
+use nauplius_pki::{Authority, LeafRequest};
+use nauplius_store::Clock;
+use nauplius_store::model::ModelStore;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// A kubectl of one version that talks to a server of its own, as the administrator.
+struct Kubectl {
+    binary: PathBuf,
+    home: tempfile::TempDir,
+    group: Group,
+}
+
+impl Drop for Kubectl {
+    fn drop(&mut self) {
+        self.group.shut_down();
+    }
+}
+
+/// Other versions lie beside the kubectl of the path.
+fn binary(version: &str) -> Option<PathBuf> {
+    let name = format!("kubectl.{version}");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).find_map(|folder| std::fs::canonicalize(folder.join("kubectl")).ok());
+    let binary =
+        found.and_then(|kubectl| Some(kubectl.parent()?.join(&name))).filter(|binary| binary.exists());
+    if binary.is_none() {
+        println!("SKIP: {name} is not installed");
+    }
+    binary
+}
+
+impl Kubectl {
+    async fn start(version: &str) -> Option<Self> {
+        let binary = binary(version)?;
+        let authority = Authority::create("kubernetes").unwrap();
+        let store = Arc::new(ModelStore::new(Clock::system()));
+        let mut config = Config::new(store, nauplius_kinds::builtin(), Arc::new(Union::default()));
+        config.anonymous = false;
+        config.authenticators.push(Arc::new(crate::network::Certificates));
+        let group = Group::new();
+        let server = ApiServer::start(config, &group).await.unwrap();
+        let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = serve::tls_config(server_tls(&authority), client_roots(&authority)).unwrap();
+        spawn("server", serve::serve(server, listener, tls));
+        let home = tempfile::tempdir().unwrap();
+        let admin =
+            authority.issue(&LeafRequest::client("admin", vec!["system:masters".to_owned()])).unwrap();
+        let write = |name: &str, content: &str| std::fs::write(home.path().join(name), content).unwrap();
+        write("ca.crt", &authority.certificate_pem());
+        write("admin.crt", &admin.certificate_pem);
+        write("admin.key", &admin.key_pem);
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("https://{address}"), "certificate-authority": "ca.crt"}}],
+            "users": [{"name": "test", "user": {"client-certificate": "admin.crt", "client-key": "admin.key"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        write("config", &kubeconfig.to_string());
+        Some(Self { binary, home, group })
+    }
+
+    /// Exit code and output of both kinds.
+    async fn run(&self, arguments: &str, input: &str) -> (i32, String) {
+        let mut command = Command::new(&self.binary);
+        let home = self.home.path();
+        command.args(arguments.split_whitespace()).current_dir(home).env_clear().env("HOME", home);
+        command.env("KUBECONFIG", home.join("config")).env("PATH", "/usr/bin:/bin");
+        command.env("KUBE_EDITOR", "sed -i s/replicas:.1/replicas:\\ 4/");
+        std::fs::write(home.join("input.yaml"), input).unwrap();
+        let stdin = std::fs::File::open(home.join("input.yaml")).unwrap();
+        command.stdin(Stdio::from(stdin));
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap_or(-1), text)
+    }
+
+    async fn good(&self, arguments: &str, input: &str) -> String {
+        let (code, text) = self.run(arguments, input).await;
+        assert_eq!(code, 0, "{arguments}: {text}");
+        text
+    }
+
+    async fn says(&self, arguments: &str, expected: &[&str]) {
+        let text = self.good(arguments, "").await;
+        for expected in expected {
+            assert!(squeeze(&text).contains(expected), "{arguments} does not say {expected:?}: {text}");
+        }
+    }
+}
+
+/// Runs of blanks count as one, and every line begins after a line break.
+fn squeeze(text: &str) -> String {
+    let mut squeezed = String::from("\n");
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        writeln!(squeezed, "{}", words.join(" ")).unwrap();
+    }
+    squeezed
+}
+
+fn deployment(image: &str, more: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n  replicas: 1\n  selector:\n    matchLabels: {{app: web}}\n  \
+         template:\n    metadata:\n      labels: {{app: web}}\n    spec:\n      containers:\n      - name: web\n        image: {image}\n{more}"
+    )
+}
+
+async fn discovers(kubectl: &Kubectl) {
+    kubectl.says("api-versions", &["\napps/v1\n", "\nrbac.authorization.k8s.io/v1\n", "\nv1\n"]).await;
+    let verbs = "create,delete,deletecollection,get,list,patch,update,watch";
+    kubectl
+        .says(
+            "api-resources -o wide",
+            &[
+                &format!("\ndeployments deploy apps/v1 true Deployment {verbs} all\n"),
+                &format!("\nconfigmaps cm v1 true ConfigMap {verbs}\n"),
+                "\nnamespaces ns v1 false Namespace create,delete,get,list,patch,update,watch\n",
+                "\ntokenreviews authentication.k8s.io/v1 false TokenReview create\n",
+            ],
+        )
+        .await;
+}
+
+async fn explains(kubectl: &Kubectl) {
+    let pod = &[
+        "KIND: Pod",
+        "VERSION: v1",
+        "containers <[]Container>",
+        "image <string>",
+        "name <string> -required-",
+    ];
+    kubectl.says("explain pod.spec.containers", pod).await;
+    kubectl.says("explain pods.spec.restartPolicy", &["restartPolicy <string>", "Always"]).await;
+    kubectl
+        .says(
+            "explain deployment --recursive",
+            &["GROUP: apps", "maxSurge <IntOrString>", "sysctls <[]Sysctl>"],
+        )
+        .await;
+    kubectl.says("explain service.spec.ports.targetPort", &["targetPort <IntOrString>"]).await;
+    let (code, text) = kubectl.run("explain pod.spec.nothing", "").await;
+    assert!(code == 1 && text.contains("field \"nothing\" does not exist"), "{text}");
+}
+
+async fn applies(kubectl: &Kubectl) {
+    kubectl.good("apply -f -", &deployment("a:1", "")).await;
+    kubectl.good("set env deployment/web A=1", "").await;
+    let sidecar = "      - name: sidecar\n        image: b:1\n";
+    let (code, diff) = kubectl.run("diff -f -", &deployment("a:2", sidecar)).await;
+    assert!(code == 1 && diff.contains("+      - image: b:1") && !diff.contains("-        env:"), "{diff}");
+    assert!(diff.contains("+        image: a:2"), "{diff}");
+    kubectl.good("apply -f -", &deployment("a:2", sidecar)).await;
+    let images =
+        kubectl.good("get deployment web -o jsonpath={.spec.template.spec.containers[*].image}", "").await;
+    assert_eq!(images, "a:2 b:1");
+    // The strategic merge kept what another command had set in the same container.
+    let kept = kubectl
+        .good("get deployment web -o jsonpath={.spec.template.spec.containers[0].env[0].name}", "")
+        .await;
+    assert_eq!(kept, "A");
+    let (code, diff) = kubectl.run("diff -f -", &deployment("a:2", sidecar)).await;
+    assert_eq!(code, 0, "{diff}");
+    let patch = r#"{"spec":{"template":{"spec":{"$setElementOrder/containers":[{"name":"web"}],"containers":[{"$patch":"delete","name":"sidecar"}]}}}}"#;
+    kubectl.good(&format!("patch deployment web -p {patch}"), "").await;
+    kubectl.good("edit deployment web", "").await;
+    let replicas = kubectl.good("get deployment web -o jsonpath={.spec.replicas}", "").await;
+    assert_eq!(replicas, "4");
+}
+
+async fn validates(kubectl: &Kubectl) {
+    let wrong = deployment("a:1", "").replace("replicas", "replica");
+    let (code, text) = kubectl.run("apply -f -", &wrong).await;
+    assert!(code == 1 && text.contains("unknown field \"spec.replica\""), "{text}");
+    let (code, text) = kubectl.run("create --dry-run=server -f -", &wrong).await;
+    assert!(code == 1 && text.contains("unknown field"), "{text}");
+    kubectl.good("apply --dry-run=server -f -", &deployment("c:1", "")).await;
+    let (_, text) = kubectl.run("apply --validate=ignore --dry-run=server -f -", &wrong).await;
+    assert!(!text.contains("unknown field"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_28_finds_its_way() {
+    let Some(kubectl) = Kubectl::start("1.28").await else { return };
+    discovers(&kubectl).await;
+    explains(&kubectl).await;
+    // The protobuf form of v2.
+    let pod = &["KIND: Pod", "RESOURCE: containers <[]Object>", "imagePullPolicy <string>"];
+    kubectl.says("explain pod.spec.containers --output=plaintext-openapiv2", pod).await;
+    applies(&kubectl).await;
+    validates(&kubectl).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_33_finds_its_way() {
+    let Some(kubectl) = Kubectl::start("1.33").await else { return };
+    discovers(&kubectl).await;
+    explains(&kubectl).await;
+    applies(&kubectl).await;
+    validates(&kubectl).await;
+}
+
+/// The last kubectl that finds out what the server can do by the protobuf form of OpenAPI v2 alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_27_finds_its_way() {
+    let Some(kubectl) = Kubectl::start("1.27").await else { return };
+    explains(&kubectl).await;
+    applies(&kubectl).await;
+    validates(&kubectl).await;
+}
