@@ -1,4 +1,5 @@
 //! Chores of the repository: `cargo xtask schema FACTS` turns upstream's field facts into the tables that `meta` and `apiserver` carry.
+mod enums;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -28,11 +29,9 @@ fn write_schema(facts: &Path) -> Result<(), String> {
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let table = schema::generate(&read("fields.tsv")?, &read("definitions.json")?)?;
-    let enums = read("enums.tsv")?;
-    // The first line names the columns.
-    let values = enums.split_once('\n').map(|(_, values)| values).unwrap_or_default();
+    let enums = enums::generate(&read("enums.tsv")?)?;
     write("../meta/src/schema/builtin.tbl", &table)?;
-    write("../apiserver/src/openapi/enums.tsv", values)
+    write("../apiserver/src/openapi/enums.tsv", &enums)
 }
 
 fn write(path: &str, content: &str) -> Result<(), String> {

@@ -49,7 +49,7 @@ impl Document {
     }
 }
 
-/// The documents of one server.
+/// The documents of one server, whose kinds do not change. (Kinds that come and go will need a generation in the key.)
 #[derive(Default)]
 pub(crate) struct Documents {
     made: Mutex<HashMap<Key, Arc<Document>>>,
