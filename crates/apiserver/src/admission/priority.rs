@@ -129,21 +129,23 @@ impl Validate for Priority {
         object: Option<&'a Value>,
         _old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
-        let outcome = match (review.is_for(GROUP, CLASSES), review.operation) {
-            (true, Operation::Create | Operation::Update) => self.check_default(review, object),
-            (true, Operation::Delete) if SYSTEM.contains(&review.name) => {
-                Err(review.forbidden(None, "this is a system priority class and cannot be deleted"))
+        Box::pin(async move {
+            match (review.is_for(GROUP, CLASSES), review.operation) {
+                (true, Operation::Create | Operation::Update) => self.check_default(review, object).await,
+                (true, Operation::Delete) if SYSTEM.contains(&review.name) => {
+                    Err(review.forbidden(None, "this is a system priority class and cannot be deleted"))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        };
-        Box::pin(std::future::ready(outcome))
+        })
     }
 }
 
 impl Priority {
     /// There is one global default at most.
-    fn check_default(&self, review: &Review<'_>, class: Option<&Value>) -> ApiResult<()> {
+    async fn check_default(&self, review: &Review<'_>, class: Option<&Value>) -> ApiResult<()> {
         let Some(class) = class.filter(|class| class["globalDefault"] == true) else { return Ok(()) };
+        self.caches.catch_up().await.map_err(stale)?;
         let own = &class["metadata"]["name"];
         let other = self
             .classes()

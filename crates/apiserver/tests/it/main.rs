@@ -1,16 +1,22 @@
 //! The API server in process, over the embedded store and over the model.
 
+mod admission;
+mod bootstrap;
 mod consistency;
 mod crud;
 mod discovery;
 mod encodings;
 mod hooks;
+mod identities;
 mod kubectl;
 mod lists;
 mod network;
 mod odd;
 mod openapi;
 mod patches;
+mod rbac;
+mod secured;
 mod support;
+mod tokens;
 mod typed;
 mod watches;
