@@ -81,7 +81,8 @@ impl Schemas<'_> {
             properties.insert(name.to_owned(), schema);
         }
         for field in ty.json_fields() {
-            let schema = self.field(ty, field, description.field(field.name()));
+            let known = description.field(field.name());
+            let schema = self.field(ty, field, known.or_else(|| field_of_list(ty, field)));
             properties.insert(field.name().to_owned(), schema);
         }
         properties
@@ -178,6 +179,15 @@ fn describe(schema: &mut Value, description: Option<&str>) {
 fn of_list(ty: TypeRef) -> Option<String> {
     let item = ty.name().strip_suffix("List").filter(|_| ty.is_kind())?;
     Some(format!("{} is a list of {item} objects.", ty.name()))
+}
+
+fn field_of_list(ty: TypeRef, field: &Field) -> Option<&'static str> {
+    of_list(ty)?;
+    match field.name() {
+        "items" => Some("The objects of the list."),
+        "metadata" => Some("Standard list metadata."),
+        _ => None,
+    }
 }
 
 fn unions(ty: TypeRef) -> Option<Value> {
