@@ -170,11 +170,12 @@ impl Context {
         finish: impl FnOnce(Driver<C>) -> Driver<C>,
     ) {
         let client = (self.as_account)(C::NAME);
-        let (recorder, writer) = recorder(client.clone(), Source { component: C::NAME, host: String::new() });
-        self.group.spawn(format!("{}: events", C::NAME), writer.run(self.group.token()));
+        let (recorder, writer) =
+            recorder(client.clone(), Source { component: C::COMPONENT, host: String::new() });
+        self.group.spawn(format!("{}: events", C::COMPONENT), writer.run(self.group.token()));
         let driver = finish(Driver::new(controller, client, queue.clone(), recorder));
         let (mut ready, shutdown) = (self.ready.subscribe(), self.group.token());
-        self.group.spawn(C::NAME, async move {
+        self.group.spawn(C::COMPONENT, async move {
             let filled = shutdown.run_until_cancelled(wait_until(&mut ready)).await.is_some();
             if filled { driver.run(workers, shutdown).await } else { Ok(()) }
         });

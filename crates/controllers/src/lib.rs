@@ -3,18 +3,23 @@
 
 mod backends;
 mod claim;
+mod cluster_role;
 mod conditions;
 pub mod context;
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoints;
 mod garbage_collector;
 mod graph;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
+mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
+mod taint_eviction;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -44,5 +49,10 @@ pub fn run(
     endpoint_slice::start(&context);
     garbage_collector::start(&context);
     namespace::start(&context);
+    node_lifecycle::start(&context);
+    taint_eviction::start(&context);
+    cluster_role::start(&context);
+    pod_gc::start(&context);
+    disruption::start(&context);
     context.start()
 }

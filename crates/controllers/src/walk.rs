@@ -11,6 +11,8 @@ const PODS: &str = "/api/v1/namespaces/n/pods";
 const SETS: &str = "/apis/apps/v1/namespaces/n/replicasets";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/n/deployments";
 
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
 /// Controllers at work; they end with it.
 pub(crate) struct Walk {
     pub server: Server,
@@ -34,6 +36,10 @@ pub(crate) async fn walk() -> Walk {
         "/api/v1/namespaces",
         json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}),
     );
+    server.create("/api/v1/nodes", json!({"metadata": {"name": "node"}}));
+    let ready = json!({"type": "Ready", "status": "True"});
+    server.merge("/api/v1/nodes/node/status", &json!({"status": {"conditions": [ready]}}));
+    server.create(LEASES, json!({"metadata": {"name": "node"}}));
     Walk { server, group }
 }
 
@@ -73,7 +79,11 @@ pub(crate) fn is_rolled_out(server: &Server, image: &str) -> bool {
 pub(crate) async fn assert_idle(server: &Server) {
     time::sleep(Duration::from_secs(5)).await;
     let before = server.writes().len();
-    time::sleep(Duration::from_secs(60)).await;
+    for second in 0..12 {
+        let renewed = json!({"spec": {"renewTime": format!("2026-01-01T00:00:{:02}.000000Z", second * 5)}});
+        server.merge(&format!("{LEASES}/node"), &renewed);
+        time::sleep(Duration::from_secs(5)).await;
+    }
     assert_eq!(server.writes()[before..], Vec::<String>::new());
 }
 
@@ -146,4 +156,28 @@ async fn endpoints_follow_the_pods() {
     server.merge(&format!("{DEPLOYMENTS}/d"), &json!({"spec": {"replicas": 1}}));
     server.until("one endpoint", |server| counts(server) == (1, 1, 1)).await;
     assert_idle(server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_is_unknown_and_a_removed_one_takes_its_pods_along() {
+    let walk = walk().await;
+    let server = &walk.server;
+    server.create(DEPLOYMENTS, deployment("i:1"));
+    server.until("the rollout", |server| is_rolled_out(server, "i:1")).await;
+    time::sleep(Duration::from_secs(51)).await;
+    let is_unknown = |server: &Server| {
+        let node = server.get("/api/v1/nodes/node").unwrap_or_default();
+        let unready = |pod: &Value| pod["status"]["conditions"][0]["status"] == "False";
+        node["status"].to_string().contains("Kubelet stopped posting node status.")
+            && node["spec"]["taints"].to_string().contains("node.kubernetes.io/unreachable")
+            && server.list(PODS).iter().all(unready)
+    };
+    server.until("the node is unknown", is_unknown).await;
+    server.delete("/api/v1/nodes/node", &Value::Null);
+    time::sleep(Duration::from_secs(41)).await;
+    let is_replaced = |server: &Server| {
+        let pods = server.list(PODS);
+        pods.len() == 3 && pods.iter().all(|pod| pod["spec"]["nodeName"].is_null())
+    };
+    server.until("the pods are replaced", is_replaced).await;
 }

@@ -31,8 +31,10 @@ pub trait Controller: Send + Sync + 'static {
     /// All that the plan depends on.
     type View: Send + Sync;
 
-    /// `deployment`, `replicaset`, ...
+    /// The service account that it acts as: `deployment-controller`, ...
     const NAME: &'static str;
+    /// Where its events say that they come from, if upstream calls it otherwise than its account.
+    const COMPONENT: &'static str = Self::NAME;
 
     /// Gathers the view for `key` from caches; `None` when there is nothing (left) to look after.
     fn view(&self, key: &Key) -> Option<Self::View>;

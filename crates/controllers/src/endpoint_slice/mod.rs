@@ -67,6 +67,7 @@ fn zones(nodes: &Snapshot<Node>, pods: &[Arc<Pod>]) -> BTreeMap<String, String> 
 impl Controller for EndpointSlices {
     type View = View;
     const NAME: &'static str = "endpointslice-controller";
+    const COMPONENT: &'static str = "endpoint-slice-controller";
 
     fn view(&self, key: &Key) -> Option<View> {
         let service = Arc::clone(self.services.snapshot().get(key)?);

@@ -109,6 +109,7 @@ fn standing_of(owner: &Thing) -> Standing {
 impl Controller for GarbageCollector {
     type View = View;
     const NAME: &'static str = "generic-garbage-collector";
+    const COMPONENT: &'static str = "garbage-collector-controller";
 
     fn view(&self, key: &Key) -> Option<View> {
         let state = self.graph.state();
