@@ -195,3 +195,24 @@ async fn tokens_can_be_checked_by_others() {
     assert_eq!(answer.expect(200)["keys"][0]["kid"], keys[0].key_id());
     assert_eq!(model().await.get("/openid/v1/jwks").await.code.as_u16(), 404);
 }
+
+/// Old clients ask for these documents in protobuf, too.
+#[tokio::test]
+async fn the_legacy_form_in_other_encodings() {
+    let fixture = model().await;
+    for path in ["/api", "/apis", "/apis/apps", "/api/v1", "/apis/apps/v1"] {
+        for accept in ["application/vnd.kubernetes.protobuf", "application/yaml"] {
+            let headers = [("accept", format!("{accept}, application/json"))];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let answer = fixture.with_headers(Method::GET, path, &headers, "").await;
+            assert_eq!(
+                (answer.code.as_u16(), &answer.headers["content-type"]),
+                (200, &accept.parse().unwrap()),
+                "{path}"
+            );
+            assert!(accept.ends_with("yaml") || answer.bytes.starts_with(b"k8s\0"), "{path}");
+        }
+        let head = fixture.with_headers(Method::HEAD, path, &[], "").await;
+        assert_eq!(head.code.as_u16(), 200, "{path}");
+    }
+}
