@@ -27,7 +27,7 @@ impl Drop for Kubectl {
 }
 
 /// Other versions lie beside the kubectl of the path.
-fn binary(version: &str) -> Option<PathBuf> {
+pub fn binary(version: &str) -> Option<PathBuf> {
     let name = format!("kubectl.{version}");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
@@ -102,7 +102,7 @@ impl Kubectl {
 }
 
 /// Runs of blanks count as one, and every line begins after a line break.
-fn squeeze(text: &str) -> String {
+pub fn squeeze(text: &str) -> String {
     let mut squeezed = String::from("\n");
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

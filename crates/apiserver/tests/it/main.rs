@@ -9,6 +9,7 @@ mod encodings;
 mod hooks;
 mod identities;
 mod kubectl;
+mod kubectl_auth;
 mod lists;
 mod network;
 mod odd;
