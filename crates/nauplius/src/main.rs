@@ -42,7 +42,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// `nauplius status | head` ends quietly, as other commands do. The server keeps ignoring the signal: its connections break all the
+/// time.
+fn end_on_broken_pipe() {
+    // SAFETY: no thread runs yet, and the default action needs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn run(command: Command) -> Result<ExitCode, Failure> {
+    if !matches!(command, Command::Server { .. }) {
+        end_on_broken_pipe();
+    }
     match command {
         Command::Up { cluster, new } => up::up(&cluster, &new).map(|()| ExitCode::SUCCESS),
         Command::Server { cluster, new, log_format, progress } => {
