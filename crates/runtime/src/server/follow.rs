@@ -277,7 +277,9 @@ impl Inner {
             match registry::load::<SandboxRecord, v1::PodSandboxConfig>(&self.sandbox_dir(&id)) {
                 Ok((record, config)) if record.phase != Phase::Creating => {
                     let token = self.token.child_token();
-                    registry.sandboxes.insert(id, Sandbox { record, config, shim_pid: 0, token, ending: false });
+                    registry
+                        .sandboxes
+                        .insert(id, Sandbox { record, config, shim_pid: 0, token, ending: false });
                 }
                 _ => broken.push(id),
             }
