@@ -18,6 +18,8 @@ const SERIES_MAX: usize = 4096;
 /// More similar events than this within the interval are combined into one.
 const SIMILAR_MAX: u32 = 10;
 const SIMILAR_INTERVAL: Duration = Duration::from_secs(600);
+/// What a combined event's text begins with.
+const COMBINED: &str = "(combined from similar events): ";
 /// A token bucket per object: 25 at once, then one every five minutes.
 const BURST: f64 = 25.0;
 const REFILL_PER_S: f64 = 1.0 / 300.0;
@@ -183,6 +185,11 @@ enum Verdict {
     Drop,
 }
 
+/// All combined events of an object for one reason are one series that shows the newest of them.
+fn series_of(text: &str) -> &str {
+    if text.starts_with(COMBINED) { COMBINED } else { text }
+}
+
 impl Correlator {
     fn judge(&mut self, key: &SimilarKey, text: &str, now_s: i64) -> Verdict {
         self.clock += 1;
@@ -190,7 +197,7 @@ impl Correlator {
         if !self.admit(&key.about, now_s) {
             return Verdict::Drop;
         }
-        match self.series.get_mut(&(key.clone(), text.clone())) {
+        match self.series.get_mut(&(key.clone(), series_of(&text).to_owned())) {
             Some(series) => {
                 series.count += 1;
                 series.used = self.clock;
@@ -215,7 +222,7 @@ impl Correlator {
             similar.texts.push(text.into());
         }
         let is_flood = similar.texts.len() >= SIMILAR_MAX as usize;
-        if is_flood { format!("(combined from similar events): {text}") } else { text.to_owned() }
+        if is_flood { format!("{COMBINED}{text}") } else { text.to_owned() }
     }
 
     fn admit(&mut self, about: &ObjectRef, now_s: i64) -> bool {
@@ -240,11 +247,12 @@ impl Correlator {
             let horizon = self.clock.saturating_sub(SERIES_MAX as u64 / 2);
             self.series.retain(|_, series| series.used >= horizon);
         }
-        self.series.insert((key, text), Series { name, count: 1, used: self.clock });
+        let series = series_of(&text).to_owned();
+        self.series.insert((key, series), Series { name, count: 1, used: self.clock });
     }
 
     fn forget(&mut self, key: &SimilarKey, text: &str) {
-        self.series.remove(&(key.clone(), text.to_owned()));
+        self.series.remove(&(key.clone(), series_of(text).to_owned()));
     }
 }
 
@@ -383,6 +391,11 @@ mod tests {
             }
         }
         assert_eq!(combined, 3);
+        correlator.remember(key("Failed"), format!("{COMBINED}11"), "p.2".to_owned());
+        let next = correlator.judge(&key("Failed"), "12", 3);
+        assert!(
+            matches!(next, Verdict::Repeat { name, count: 2, text } if name == "p.2" && text.ends_with("12"))
+        );
     }
 
     #[test]

@@ -169,4 +169,6 @@ fn plan(view: &View, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

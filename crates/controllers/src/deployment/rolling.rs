@@ -36,20 +36,25 @@ fn grow(deployment: &Deployment, sets: &Sets, new: &ReplicaSet) -> Option<Action
 fn shrink(deployment: &Deployment, sets: &Sets, new: &ReplicaSet) -> Vec<Action> {
     let (_, unavailable) = deployment::surge_and_unavailable(deployment);
     let min_available = deployment::replicas(deployment) - unavailable;
-    let missing = wanted(new) - available(new);
+    let missing = wanted(new) - lasting(new);
     let spare = wanted_by(sets.all()) - min_available - missing;
     if wanted_by(&sets.old) == 0 || spare <= 0 {
         return Vec::new();
     }
     let mut targets: BTreeMap<&str, i32> = sets.old.iter().map(|set| (set.name(), wanted(set))).collect();
-    take(&sets.old, &mut targets, spare, |set, target| (target - available(set)).max(0));
-    let spare = sets.all().map(|set| available(set)).sum::<i32>() - min_available;
+    take(&sets.old, &mut targets, spare, |set, target| (target - lasting(set)).max(0));
+    let spare = sets.all().map(|set| lasting(set)).sum::<i32>() - min_available;
     take(&sets.old, &mut targets, spare, |_, target| target);
     let changed = sets.old.iter().filter_map(|set| {
         let target = targets.get(set.name())?;
         scale::scale_if_needed(deployment, set, *target)
     });
     changed.collect()
+}
+
+/// The available pods that will stay: a set that was just scaled down still counts those that are about to go.
+fn lasting(set: &ReplicaSet) -> i32 {
+    available(set).min(wanted(set))
 }
 
 /// Takes up to `spare` pods from `sets`, from each at most what `most` allows.
