@@ -23,9 +23,10 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 
 /// How long a token waits to be used.
@@ -34,6 +35,8 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 const TOKEN_LIMIT: usize = 1000;
 /// How long output may still flow after a command has ended.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
+/// How long a client may still speak to a port after the pod has closed it, as with upstream's runtimes.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What a token stands for.
 enum Ticket {
@@ -437,15 +440,37 @@ async fn forward_ports(inner: &Inner, mut session: PortForwardSession, sandbox: 
 
 async fn forward_port(mut stream: PortForwardStream, netns: Option<PathBuf>, sandbox: String) {
     match dial(netns, stream.port).await {
-        Ok(mut connection) => {
-            // Either side may close first.
-            let _ = copy_bidirectional(&mut stream.data, &mut connection).await;
-        }
+        Ok(connection) => carry(&mut stream.data, connection).await,
         Err(error) => {
             let port = stream.port;
             let network = format!("failed to connect to localhost:{port} inside namespace {sandbox:?}");
             stream.error.failure(format!("error forwarding port {port} to pod {sandbox}, uid : failed to execute portforward in network namespace: {network}: {error}"));
         }
+    }
+}
+
+/// A client that has said all may still read; once the pod has said all, the client must learn it, and over the old WebSocket
+/// protocols it does so only by the end of the session.
+async fn carry(client: &mut (impl AsyncRead + AsyncWrite + Unpin), pod: TcpStream) {
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_pod, mut to_pod) = pod.into_split();
+    let inward = async {
+        // Either side may break off: the other then learns it by the end of its stream.
+        let _ = copy(&mut from_client, &mut to_pod).await;
+        let _ = to_pod.shutdown().await;
+    };
+    let outward = async {
+        // As above.
+        let _ = copy(&mut from_pod, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    let (mut inward, mut outward) = (pin!(inward), pin!(outward));
+    tokio::select! {
+        () = &mut outward => {
+            // What the client does not say in this time nobody would hear.
+            let _ = time::timeout(LINGER, inward).await;
+        }
+        () = &mut inward => outward.await,
     }
 }
 
