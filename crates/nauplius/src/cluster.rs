@@ -7,11 +7,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where clusters live unless they are told otherwise, and where the machine's list of them is.
 const ROOT: &str = "/var/lib/nauplius";
 const LIST: &str = "clusters.json";
+const LOCK: &str = ".lock";
 const FIRST_PORT: u16 = 6443;
 const FIRST_KUBELET_PORT: u16 = 10250;
 /// Links carry the name and a suffix within the kernel's 15 characters.
@@ -98,12 +100,7 @@ impl MachineList {
     }
 
     fn open_at(root: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(root).map_err(|error| Failure::io("cannot make", root, &error))?;
-        let lock_path = root.join(".lock");
-        let lock = std::fs::File::create(&lock_path)
-            .map_err(|error| Failure::io("cannot open", &lock_path, &error))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| Failure::io("cannot lock", &lock_path, &error.into()))?;
+        let lock = lock(root)?;
         let path = root.join(LIST);
         let machine = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -171,7 +168,7 @@ impl MachineList {
         if !self.machine.clusters.is_empty() {
             return self.save();
         }
-        for file in [LIST, ".lock"] {
+        for file in [LIST, LOCK] {
             remove_file(&self.root.join(file))?;
         }
         // Others may keep files of their own there: then the directory stays.
@@ -187,6 +184,36 @@ impl MachineList {
         std::fs::write(&temporary, text)
             .and_then(|()| std::fs::rename(&temporary, &path))
             .map_err(|error| Failure::io("cannot write", &path, &error))
+    }
+}
+
+/// The lock on the list. Whoever removes the last cluster removes the lock's file, too: one that was waited for meanwhile guards
+/// nothing any more.
+fn lock(root: &Path) -> Result<std::fs::File, Failure> {
+    let path = root.join(LOCK);
+    loop {
+        std::fs::create_dir_all(root).map_err(|error| Failure::io("cannot make", root, &error))?;
+        let lock = match std::fs::File::create(&path) {
+            // The directory was removed between the two calls.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(|error| Failure::io("cannot open", &path, &error))?,
+        };
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| Failure::io("cannot lock", &path, &error.into()))?;
+        if is_at(&lock, &path)? {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Whether the open file is still the one at `path`.
+fn is_at(file: &std::fs::File, path: &Path) -> Result<bool, Failure> {
+    let failed = |error| Failure::io("cannot look at", path, &error);
+    let open = file.metadata().map_err(failed)?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -302,6 +329,26 @@ mod tests {
         list.remove("one").unwrap();
         list.remove("two").unwrap();
         assert!(!root.path().join(LIST).exists());
+    }
+
+    #[test]
+    fn the_list_stays_whole_when_clusters_come_and_go_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("list");
+        let come_and_go = |name: &str| {
+            let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
+            for _ in 0..200 {
+                MachineList::open_at(&path).unwrap().get_or_make(&args(name), &new).unwrap();
+                assert!(MachineList::open_at(&path).unwrap().get(name).is_some(), "{name} is lost");
+                MachineList::open_at(&path).unwrap().remove(name).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for name in ["one", "two", "three"] {
+                scope.spawn(move || come_and_go(name));
+            }
+        });
+        assert!(!path.exists());
     }
 
     #[test]

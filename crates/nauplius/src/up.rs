@@ -31,16 +31,32 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
         return install_kubeconfig(&cluster).map(|path| print_next(&cluster, &path));
     }
-    machine::check()?;
-    // One that was killed a moment ago may still be ending.
-    server::wait_until_stopped(&cluster, ENDING_TIMEOUT)?;
-    machine::check_port(cluster.port)?;
+    if let Err(failure) = check(&cluster) {
+        forget_unborn(&cluster)?;
+        return Err(failure);
+    }
     let since = time::monotonic();
     start(&cluster)?;
     let kubeconfig = install_kubeconfig(&cluster)?;
     println!("Cluster {} works, {:.1} s after the start.", cluster.name, since.elapsed().as_secs_f64());
     print_next(&cluster, &kubeconfig);
     Ok(())
+}
+
+fn check(cluster: &Cluster) -> Result<(), Failure> {
+    machine::check()?;
+    // One that was killed a moment ago may still be ending.
+    server::wait_until_stopped(cluster, ENDING_TIMEOUT)?;
+    machine::check_port(cluster.port)
+}
+
+/// A cluster that never started is not held to the ports and ranges that it was given.
+fn forget_unborn(cluster: &Cluster) -> Result<(), Failure> {
+    if cluster.data_dir.exists() {
+        return Ok(());
+    }
+    server::remove_everything(cluster)?;
+    MachineList::open()?.remove(&cluster.name)
 }
 
 /// Starts the server and follows its stages until it works or fails.

@@ -20,8 +20,8 @@ use nauplius_base::task::Group;
 use nauplius_controllers::ControllerHealth;
 use nauplius_pki::PrivateKey;
 use nauplius_scheduler::SchedulerHealth;
-use nauplius_store::Store;
 use nauplius_store::embedded::{EmbeddedStore, Options};
+use nauplius_store::{Store, StoreError};
 use rustls::sign::CertifiedKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -50,8 +50,15 @@ impl StoreHandle {
 /// When another process has it open, or its files are damaged.
 pub async fn open_store(site: &Site) -> Result<StoreHandle, Failure> {
     let path = site.cluster.data_dir.join("store");
-    let store = EmbeddedStore::open(&path, Options::default()).await.doing("open the store")?;
-    Ok(StoreHandle(store))
+    match EmbeddedStore::open(&path, Options::default()).await {
+        Ok(store) => Ok(StoreHandle(store)),
+        Err(error @ StoreError::Corrupt { .. }) => Err(Failure::new(format!(
+            "cannot use the state in {}: {error}; put a good copy there, or begin anew after `nauplius delete --name {}`",
+            path.display(),
+            site.cluster.name
+        ))),
+        Err(error) => Err(Failure::new(format!("cannot open the store in {}: {error}", path.display()))),
+    }
 }
 
 /// The running API server.

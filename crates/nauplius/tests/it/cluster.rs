@@ -21,12 +21,21 @@ pub struct Cluster {
 impl Cluster {
     /// Brings a fresh one up.
     pub fn up() -> Self {
-        let cluster = Self {
-            name: format!("t-{}", nauplius_base::id::suffix(5)),
-            scratch: tempfile::tempdir().unwrap(),
-        };
+        let cluster = Self::named_only();
         cluster.run_ok(&["up"]);
         cluster
+    }
+
+    /// Brings one of this name up.
+    pub fn up_as(name: &str) -> Self {
+        let cluster = Self { name: name.to_owned(), scratch: tempfile::tempdir().unwrap() };
+        cluster.run_ok(&["up"]);
+        cluster
+    }
+
+    /// Only a name and a directory of the test's own.
+    pub fn named_only() -> Self {
+        Self { name: format!("t-{}", nauplius_base::id::suffix(5)), scratch: tempfile::tempdir().unwrap() }
     }
 
     /// The kubeconfig that `up` has merged the context into.

@@ -1,6 +1,13 @@
 //! The whole binary, as a person and their tools use it, and the rules of the house.
 
 mod cluster;
+mod endurance;
 mod house;
+mod kube_rs;
 mod kubectl;
+mod normal;
+mod python;
+mod refusals;
 mod survival;
+mod traces;
+mod transcript;

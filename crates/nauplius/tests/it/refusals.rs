@@ -1,0 +1,295 @@
+//! What goes wrong, and the words for it: those that a Kubernetes user knows, or one line that says what to do.
+
+use crate::cluster::{Cluster, NAUPLIUS, eventually};
+use crate::kubectl::{self, Kubectl};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+const DEMO: &str = "nauplius.local/demo:1";
+
+fn pod(name: &str, container: Value) -> Value {
+    let mut container = container;
+    container["name"] = json!("c");
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}})
+}
+
+fn write(cluster: &Cluster, name: &str, objects: &[Value]) -> String {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let path = cluster.scratch.path().join(name);
+    std::fs::write(&path, list.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn get(kubectl: &Kubectl<'_>, arguments: &[&str]) -> Value {
+    let arguments = [&["get", "-o", "json"], arguments].concat();
+    serde_json::from_str(&kubectl.ok(&arguments)).unwrap()
+}
+
+/// Waits until the pod's container waits for this reason, and gives the message.
+fn waiting(kubectl: &Kubectl<'_>, pod: &str, reason: &str) -> String {
+    eventually(&format!("{pod} to wait with {reason}"), || {
+        let pod = get(kubectl, &["pod", pod]);
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        (waiting["reason"] == reason).then(|| waiting["message"].as_str().unwrap_or_default().to_owned())
+    })
+}
+
+fn events(kubectl: &Kubectl<'_>, pod: &str) -> Vec<String> {
+    let selector = format!("--field-selector=involvedObject.name={pod}");
+    let events = get(kubectl, &["events", &selector]);
+    let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    let line = |event: &Value| {
+        format!("{} {} {}", text(event, "type"), text(event, "reason"), text(event, "message"))
+    };
+    events["items"].as_array().unwrap().iter().map(line).collect()
+}
+
+/// Each expected beginning begins some event of the pod.
+fn check_events(kubectl: &Kubectl<'_>, pod: &str, expected: &[&str]) {
+    eventually(&format!("the events of {pod}"), || {
+        let events = events(kubectl, pod);
+        let missing = expected.iter().find(|start| !events.iter().any(|event| event.starts_with(**start)));
+        missing.is_none().then_some(())
+    });
+}
+
+fn images(kubectl: &Kubectl<'_>) {
+    let image = "127.0.0.1:1/none:1";
+    let message = waiting(kubectl, "unreachable", "ImagePullBackOff");
+    assert!(message.starts_with(&format!("Back-off pulling image \"{image}\": ErrImagePull: ")), "{message}");
+    assert!(message.contains("connection refused"), "{message}");
+    check_events(
+        kubectl,
+        "unreachable",
+        &[
+            "Normal Scheduled Successfully assigned default/unreachable to ",
+            &format!("Normal Pulling Pulling image \"{image}\""),
+            &format!("Warning Failed Failed to pull image \"{image}\": "),
+            "Warning Failed Error: ErrImagePull",
+            &format!("Normal BackOff Back-off pulling image \"{image}\""),
+            "Warning Failed Error: ImagePullBackOff",
+        ],
+    );
+    let message = waiting(kubectl, "nowhere", "ImagePullBackOff");
+    assert!(message.contains("registry.invalid"), "{message}");
+
+    let message = waiting(kubectl, "misnamed", "InvalidImageName");
+    let reason = "couldn't parse image name \"nauplius.local/Upper:1\": invalid reference format";
+    assert!(message.contains(reason), "{message}");
+    let event = format!(
+        "Warning InspectFailed Failed to apply default image tag \"nauplius.local/Upper:1\": {reason}"
+    );
+    check_events(kubectl, "misnamed", &[&event]);
+
+    waiting(kubectl, "never", "ErrImageNeverPull");
+    let event = "Warning ErrImageNeverPull Container image \"nauplius.local/none:1\" is not present with pull policy of Never";
+    check_events(kubectl, "never", &[event]);
+}
+
+fn containers(kubectl: &Kubectl<'_>) {
+    let message = waiting(kubectl, "crashing", "CrashLoopBackOff");
+    let uid = get(kubectl, &["pod", "crashing"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_eq!(message, format!("back-off 10s restarting failed container=c pod=crashing_default({uid})"));
+    let event =
+        format!("Warning BackOff Back-off restarting failed container c in pod crashing_default({uid})");
+    check_events(kubectl, "crashing", &[&event, "Normal Created ", "Normal Started "]);
+    let last =
+        get(kubectl, &["pod", "crashing"])["status"]["containerStatuses"][0]["lastState"]["terminated"]
+            .take();
+    assert_eq!((&last["exitCode"], &last["reason"]), (&json!(7), &json!("Error")));
+    assert_eq!(kubectl.ok(&["logs", "crashing", "--previous"]), "dying\n");
+
+    assert_eq!(
+        waiting(kubectl, "unconfigured", "CreateContainerConfigError"),
+        "configmap \"none\" not found"
+    );
+    check_events(kubectl, "unconfigured", &["Warning Failed Error: configmap \"none\" not found"]);
+    check_events(
+        kubectl,
+        "unmounted",
+        &["Warning FailedMount MountVolume.SetUp failed for volume \"v\" : configmap \"none\" not found"],
+    );
+    let message = "unable to start container process: exec: \"nothing\": executable file not found in $PATH";
+    eventually("the failed start", || {
+        let started = events(kubectl, "commandless");
+        started
+            .iter()
+            .any(|event| event.starts_with("Warning Failed Error: ") && event.contains(message))
+            .then_some(())
+    });
+
+    // What was missing comes: then all is well.
+    kubectl.ok(&["create", "configmap", "none", "--from-literal=k=v"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/unconfigured", "--timeout=120s"]);
+}
+
+#[test]
+fn pods_that_cannot_run_say_why() {
+    let cluster = Cluster::up();
+    let Some(kubectl) = kubectl::any("refusals", &cluster) else { return };
+    let from_map = json!([{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "k"}}}]);
+    let mut unmounted =
+        pod("unmounted", json!({"image": DEMO, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    unmounted["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "none"}}]);
+    let pods = [
+        pod("unreachable", json!({"image": "127.0.0.1:1/none:1"})),
+        pod("nowhere", json!({"image": "registry.invalid/none:1"})),
+        pod("misnamed", json!({"image": "nauplius.local/Upper:1"})),
+        pod("never", json!({"image": "nauplius.local/none:1", "imagePullPolicy": "Never"})),
+        pod("crashing", json!({"image": DEMO, "command": ["sh", "-c", "echo dying; exit 7"]})),
+        pod("unconfigured", json!({"image": DEMO, "env": from_map})),
+        pod("commandless", json!({"image": DEMO, "command": ["nothing"]})),
+        unmounted,
+    ];
+    kubectl.ok(&["create", "-f", &write(&cluster, "pods.json", &pods)]);
+    images(&kubectl);
+    containers(&kubectl);
+}
+
+fn error_of(output: &Output) -> String {
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_manifests_are_refused_by_field() {
+    let cluster = Cluster::up();
+    let Some(kubectl) = kubectl::any("refusals", &cluster) else { return };
+    let check = |manifest: Value, flags: &[&str], expected: &[&str]| {
+        let path = cluster.scratch.path().join("wrong.json");
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        let arguments = [&["apply", "-f", path.to_str().unwrap()], flags].concat();
+        let error = error_of(&kubectl.run(&arguments));
+        for part in expected {
+            assert!(error.contains(part), "{flags:?}: {part:?} is not in\n{error}");
+        }
+    };
+    let misspelt = pod("p", json!({"image": DEMO, "imagePulPolicy": "Never"}));
+    check(misspelt.clone(), &["--validate=strict"], &["unknown field \"spec.containers[0].imagePulPolicy\""]);
+    let strict = ["--validate=strict", "--server-side"];
+    if supports_server_side_apply(&kubectl) {
+        check(misspelt.clone(), &strict, &["unknown field \"spec.containers[0].imagePulPolicy\""]);
+    }
+    let warned = kubectl.run(&[
+        "apply",
+        "--validate=warn",
+        "--dry-run=server",
+        "-f",
+        &write(&cluster, "m.json", &[misspelt]),
+    ]);
+    let warning = String::from_utf8_lossy(&warned.stderr).into_owned();
+    assert!(
+        warned.status.success() && warning.contains("unknown field \"spec.containers[0].imagePulPolicy\""),
+        "{warning}"
+    );
+
+    let wrong =
+        pod("p", json!({"image": "", "imagePullPolicy": "Sometimes", "ports": [{"containerPort": 70000}]}));
+    check(
+        wrong,
+        &[],
+        &[
+            "The Pod \"p\" is invalid:",
+            "spec.containers[0].image: Required value",
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+        ],
+    );
+    let typed = pod("p", json!({"image": 5}));
+    check(
+        typed,
+        &["--validate=false"],
+        &["Error from server (BadRequest)", "cannot unmarshal number into Go struct field"],
+    );
+    let unknown = json!({"apiVersion": "v9", "kind": "Pod", "metadata": {"name": "p"}});
+    check(unknown, &[], &["no matches for kind \"Pod\" in version \"v9\""]);
+}
+
+/// A later issue builds it; until then the server says so.
+fn supports_server_side_apply(kubectl: &Kubectl<'_>) -> bool {
+    let document = kubectl.ok(&["get", "--raw", "/openapi/v3/api/v1"]);
+    document.contains("application/apply-patch+yaml")
+}
+
+#[test]
+fn commands_that_cannot_work_say_what_to_do() {
+    let cluster = Cluster::up();
+    let name = cluster.name.clone();
+    let again = cluster.run_ok(&["up"]);
+    assert!(again.starts_with(&format!("Cluster {name} is up already, at https://")), "{again}");
+    let changed = error_of(&cluster.run(&["up", "--port", "1"]));
+    assert!(changed.contains(&format!("cluster {name} exists with port")), "{changed}");
+
+    cluster.run_ok(&["down"]);
+    let down = error_of(&cluster.run(&["status"]));
+    assert!(
+        down.contains(&format!("cluster {name} is down: `nauplius up --name {name}` starts it")),
+        "{down}"
+    );
+    let image = error_of(&cluster.run(&["image", "list"]));
+    assert!(image.contains(&format!("cluster {name} is down")), "{image}");
+    assert!(cluster.run_ok(&["down"]).contains("was down already"));
+
+    let database = std::fs::read_dir(cluster.data_dir().join("store")).unwrap().flatten();
+    for file in database.filter(|entry| entry.path().is_file()) {
+        std::fs::write(file.path(), "this is no database, however long one looks at it ".repeat(100))
+            .unwrap();
+    }
+    let damaged = error_of(&cluster.run(&["up"]));
+    assert!(damaged.contains("store") && damaged.contains(cluster.data_dir().to_str().unwrap()), "{damaged}");
+    assert!(one_line(&damaged), "{damaged}");
+    cluster.run_ok(&["delete"]);
+    let gone = error_of(&cluster.run(&["status"]));
+    assert!(
+        gone.contains(&format!("there is no cluster \"{name}\" here: `nauplius up --name {name}` makes it")),
+        "{gone}"
+    );
+}
+
+/// Besides the stages, one line.
+fn one_line(error: &str) -> bool {
+    let stages = |line: &&str| !line.starts_with('✓') && !line.starts_with('✗');
+    error.lines().filter(stages).count() == 1
+}
+
+#[test]
+fn a_port_in_use_and_bad_names_leave_nothing_behind() {
+    let cluster = Cluster::named_only();
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = error_of(&cluster.run(&["up", "--port", &port.to_string()]));
+    let expected =
+        format!("port {port} is in use by another program: stop it, or choose another with --port");
+    assert!(refused.contains(&expected) && one_line(&refused), "{refused}");
+    assert_eq!(crate::traces::of(&cluster), Vec::<String>::new());
+
+    for bad in ["Upper", "much-too-long-a-name", "-x", "a/b", ""] {
+        let output = Command::new(NAUPLIUS).args(["up", &format!("--name={bad}")]).output().unwrap();
+        let error = error_of(&output);
+        assert!(error.contains("cannot name a cluster: use at most 10 lower-case letters"), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn whoever_is_not_root_is_told_so() {
+    let scratch = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    // Where the build lies, others may have no business.
+    let binary = scratch.path().join("nauplius");
+    std::fs::copy(NAUPLIUS, &binary).unwrap();
+    for command in ["up", "status", "down", "delete", "server"] {
+        let output =
+            Command::new(&binary).arg(command).uid(65534).gid(65534).current_dir("/").output().unwrap();
+        let error = error_of(&output);
+        assert!(
+            error.contains("this needs root, for containers and networks: run it again with sudo"),
+            "{command}: {error}"
+        );
+        assert!(one_line(&error), "{error}");
+    }
+}
