@@ -12,6 +12,9 @@ use nauplius_cri::v1;
 use nauplius_kinds::api::core::Container;
 use nauplius_reconcile::EventKind;
 
+/// The registry of a name that tells none.
+const DEFAULT_HOST: &str = "docker.io";
+
 /// What is known of an image on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
@@ -44,16 +47,26 @@ pub fn with_tag(image: &str) -> Result<String, String> {
     if !path.bytes().all(plain) || !path.split('/').all(ends_ok) || !tag_ok || !digest_ok {
         return Err("invalid reference format".to_owned());
     }
-    // A registry's host may have upper case, a repository may not.
-    let repository = path
-        .split_once('/')
-        .filter(|(host, _)| host.contains(['.', ':']) || *host == "localhost")
-        .map_or(path, |(_, rest)| rest);
-    if repository.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Err("invalid reference format: repository name must be lowercase".to_owned());
+    let repository = repository(path);
+    if has_upper_case(&repository) {
+        return Err(format!("invalid reference format: repository name ({repository}) must be lowercase"));
     }
     let tagged = tag.is_some() || digest.is_some();
     Ok(if tagged { image.to_owned() } else { format!("{image}:latest") })
+}
+
+fn has_upper_case(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// The name without its registry's host, as the default registry has it when there is none. A host may have upper case, a repository
+/// may not: so a first part with upper case is taken for a host.
+fn repository(path: &str) -> String {
+    let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost" || has_upper_case(first);
+    let (host, rest) =
+        path.split_once('/').filter(|(first, _)| is_host(first)).unwrap_or((DEFAULT_HOST, path));
+    let is_official = [DEFAULT_HOST, "index.docker.io"].contains(&host) && !rest.contains('/');
+    if is_official { format!("library/{rest}") } else { rest.to_owned() }
 }
 
 /// Makes sure that the image is there.
@@ -157,7 +170,7 @@ async fn pull_in_turn(job: &mut PodJob, name: &str) -> Result<(std::time::Durati
 fn registry(name: &str) -> &str {
     match name.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
+        _ => DEFAULT_HOST,
     }
 }
 
@@ -165,7 +178,7 @@ fn same_registry(entry: &str, registry: &str) -> bool {
     let bare = entry.trim_start_matches("https://").trim_start_matches("http://");
     let host = bare.split('/').next().unwrap_or(bare);
     let canonical =
-        |host: &str| if host == "index.docker.io" { "docker.io".to_owned() } else { host.to_owned() };
+        |host: &str| if host == "index.docker.io" { DEFAULT_HOST.to_owned() } else { host.to_owned() };
     canonical(host) == canonical(registry)
 }
 
@@ -228,7 +241,10 @@ mod tests {
             ("r.io:5000/a/b", Ok("r.io:5000/a/b:latest")),
             ("a@sha256:00", Ok("a@sha256:00")),
             ("nauplius.local/demo:1", Ok("nauplius.local/demo:1")),
-            ("Nginx", Err("invalid reference format: repository name must be lowercase")),
+            ("Nginx", Err("invalid reference format: repository name (library/Nginx) must be lowercase")),
+            ("a/B", Err("invalid reference format: repository name (a/B) must be lowercase")),
+            ("r.io/B:1", Err("invalid reference format: repository name (B) must be lowercase")),
+            ("Host/b:1", Ok("Host/b:1")),
             ("", Err("invalid reference format")),
             ("a:", Err("invalid reference format")),
             ("a b", Err("invalid reference format")),
