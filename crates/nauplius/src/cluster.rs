@@ -3,6 +3,7 @@
 
 use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::failure::Failure;
+use crate::machine;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,6 +88,8 @@ struct Machine {
 pub struct MachineList {
     root: PathBuf,
     machine: Machine,
+    /// Whether no program of this machine listens on a port.
+    is_free: fn(u16) -> bool,
     _lock: std::fs::File,
 }
 
@@ -96,10 +99,10 @@ impl MachineList {
     /// # Errors
     /// When the directory cannot be made or the list is damaged.
     pub fn open() -> Result<Self, Failure> {
-        Self::open_at(Path::new(ROOT))
+        Self::open_at(Path::new(ROOT), |port| machine::check_port(port).is_ok())
     }
 
-    fn open_at(root: &Path) -> Result<Self, Failure> {
+    fn open_at(root: &Path, is_free: fn(u16) -> bool) -> Result<Self, Failure> {
         let lock = lock(root)?;
         let path = root.join(LIST);
         let machine = match std::fs::read(&path) {
@@ -108,7 +111,7 @@ impl MachineList {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Machine::default(),
             Err(error) => return Err(Failure::io("cannot read", &path, &error)),
         };
-        Ok(Self { root: root.to_owned(), machine, _lock: lock })
+        Ok(Self { root: root.to_owned(), machine, is_free, _lock: lock })
     }
 
     /// The cluster of that name, if it exists.
@@ -144,14 +147,14 @@ impl MachineList {
         if service_cidr.prefix_len() > 27 || pod_cidr.prefix_len() > 24 {
             return Err(Failure::new("a service range must be /27 or larger, and a pod range /24 or larger"));
         }
-        let next = |first: u16, used: &dyn Fn(&Cluster) -> u16| {
-            (first..).find(|port| others.iter().all(|other| used(other) != *port)).unwrap_or(first)
-        };
+        let next_port = (FIRST_PORT..).find(|port| others.iter().all(|other| other.port != *port));
         Ok(Cluster {
             name: args.name.clone(),
             data_dir: args.data_dir.clone().unwrap_or_else(|| self.root.join(&args.name)),
-            port: new.port.unwrap_or_else(|| next(FIRST_PORT, &|other| other.port)),
-            kubelet_port: next(FIRST_KUBELET_PORT, &|other| other.kubelet_port),
+            port: new.port.or(next_port).unwrap_or(FIRST_PORT),
+            kubelet_port: (FIRST_KUBELET_PORT..)
+                .find(|port| others.iter().all(|other| other.kubelet_port != *port) && (self.is_free)(*port))
+                .unwrap_or(FIRST_KUBELET_PORT),
             service_cidr,
             pod_cidr,
             node_name: new.node_name.clone().map_or_else(host_name, Ok)?,
@@ -315,7 +318,7 @@ mod tests {
     #[test]
     fn clusters_get_ranges_and_ports_of_their_own() {
         let root = tempfile::tempdir().unwrap();
-        let mut list = MachineList::open_at(root.path()).unwrap();
+        let mut list = MachineList::open_at(root.path(), |_| true).unwrap();
         let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
         let one = list.get_or_make(&args("one"), &new).unwrap();
         let two = list.get_or_make(&args("two"), &new).unwrap();
@@ -325,6 +328,9 @@ mod tests {
         assert_eq!(two.service_cidr.to_string(), "10.112.0.0/12");
         assert_eq!(two.pod_cidr.to_string(), "10.245.0.0/16");
         assert_eq!((two.port, two.kubelet_port), (6444, 10251));
+        list.is_free = |port| port != 10252;
+        assert_eq!(list.get_or_make(&args("three"), &new).unwrap().kubelet_port, 10253);
+        list.remove("three").unwrap();
         assert_eq!(list.get_or_make(&args("one"), &NewClusterArgs::default()).unwrap(), one);
         list.remove("one").unwrap();
         list.remove("two").unwrap();
@@ -338,9 +344,9 @@ mod tests {
         let come_and_go = |name: &str| {
             let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
             for _ in 0..200 {
-                MachineList::open_at(&path).unwrap().get_or_make(&args(name), &new).unwrap();
-                assert!(MachineList::open_at(&path).unwrap().get(name).is_some(), "{name} is lost");
-                MachineList::open_at(&path).unwrap().remove(name).unwrap();
+                MachineList::open_at(&path, |_| true).unwrap().get_or_make(&args(name), &new).unwrap();
+                assert!(MachineList::open_at(&path, |_| true).unwrap().get(name).is_some(), "{name} is lost");
+                MachineList::open_at(&path, |_| true).unwrap().remove(name).unwrap();
             }
         };
         std::thread::scope(|scope| {
@@ -354,7 +360,7 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         let root = tempfile::tempdir().unwrap();
-        let mut list = MachineList::open_at(root.path()).unwrap();
+        let mut list = MachineList::open_at(root.path(), |_| true).unwrap();
         for name in ["", "Upper", "a-name-too-long", "-x", "x-"] {
             assert!(list.get_or_make(&args(name), &NewClusterArgs::default()).is_err(), "{name}");
         }

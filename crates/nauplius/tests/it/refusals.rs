@@ -77,7 +77,7 @@ fn images(kubectl: &Kubectl<'_>) {
     assert!(message.contains("registry.invalid"), "{message}");
 
     let message = waiting(kubectl, "misnamed", "InvalidImageName");
-    let reason = "couldn't parse image name \"nauplius.local/Upper:1\": invalid reference format";
+    let reason = "couldn't parse image name \"nauplius.local/Upper:1\": invalid reference format: repository name (Upper) must be lowercase";
     assert!(message.contains(reason), "{message}");
     let event = format!(
         "Warning InspectFailed Failed to apply default image tag \"nauplius.local/Upper:1\": {reason}"
