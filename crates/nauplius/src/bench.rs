@@ -67,9 +67,9 @@ fn bench_up(rounds: u32) -> Result<serde_json::Value, Failure> {
     for _ in 0..rounds {
         let args = ClusterArgs { name: format!("bench-{}", id::suffix(3)), data_dir: None };
         let since = time::monotonic();
-        let started = MachineList::open()?
-            .get_or_make(&args, &NewClusterArgs::default())
-            .and_then(|cluster| up::start(&cluster));
+        // The list is locked while it is held, and the server that starts wants it, too.
+        let cluster = MachineList::open()?.get_or_make(&args, &NewClusterArgs::default())?;
+        let started = up::start(&cluster);
         seconds.push(since.elapsed().as_secs_f64());
         let deleted = commands::delete(&args);
         started.and(deleted)?;
