@@ -38,6 +38,11 @@ impl ControllerHealth {
     pub fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
+
+    /// Waits until [`Self::is_ready`].
+    pub async fn ready(&self) {
+        wait_until(&mut self.0.clone()).await;
+    }
 }
 
 /// The index of objects by the uid of their controller; those without one are found under [`orphans`].

@@ -107,6 +107,7 @@ pub async fn run(
     let mut reporter = Reporter::new(Arc::clone(&context), machine.clone(), version, port, health_sender);
     let status = reporter.look().await?;
     let (node, is_new) = registered(&context, &machine, status).await.map_err(KubeletError::Register)?;
+    pod_range::hand_known(&context, &node).await;
     reporter.registered(node.status.clone().unwrap_or_default(), is_new);
     let token = group.token();
     let heart = Heart::new(&context.client, &context.config.node_name, node.uid());

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const ENDING_TIMEOUT: Duration = Duration::from_secs(20);
+const SOCKETS_TIMEOUT: Duration = Duration::from_millis(500);
+const SOCKETS_RETRY: Duration = Duration::from_millis(10);
 
 /// Brings the cluster up, or says that it is.
 ///
@@ -47,7 +49,18 @@ fn check(cluster: &Cluster) -> Result<(), Failure> {
     machine::check()?;
     // One that was killed a moment ago may still be ending.
     server::wait_until_stopped(cluster, ENDING_TIMEOUT)?;
-    machine::check_port(cluster.port)
+    check_port(cluster.port)
+}
+
+/// A server that has let go of its lock a moment ago may still hold its sockets.
+fn check_port(port: u16) -> Result<(), Failure> {
+    let since = time::monotonic();
+    loop {
+        match machine::check_port(port) {
+            Err(_) if since.elapsed() < SOCKETS_TIMEOUT => std::thread::sleep(SOCKETS_RETRY),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A cluster that never started is not held to the ports and ranges that it was given.

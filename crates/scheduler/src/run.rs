@@ -36,6 +36,14 @@ impl SchedulerHealth {
     pub fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
+
+    /// Waits until [`Self::is_ready`].
+    pub async fn ready(&self) {
+        // The sender lives until the shutdown, which ends this wait otherwise.
+        if self.0.clone().wait_for(|ready| *ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Objects to look at again; bounded by the number of objects.

@@ -29,6 +29,14 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) -> Result<(
     }
 }
 
+/// Hands over the range that the node has from an earlier life, so that its first report does not say that it has no network.
+pub async fn hand_known(context: &Context, node: &Node) {
+    let Some(range) = range_of(node) else { return };
+    if let Err(error) = context.runtime.update_runtime_config(request(&range)).await {
+        tracing::warn!(%error, range, "the runtime does not take the node's range of pod addresses yet");
+    }
+}
+
 async fn hand_over(context: &Context, nodes: &Informer<Node>) {
     let mut handed = None;
     loop {
@@ -41,20 +49,22 @@ async fn hand_over(context: &Context, nodes: &Informer<Node>) {
     }
 }
 
-fn range_of(node: &Arc<Node>) -> Option<String> {
+fn range_of(node: &Node) -> Option<String> {
     let spec = node.spec.as_ref()?;
     let ranges = spec.pod_cidrs.as_ref().filter(|ranges| !ranges.is_empty());
     ranges.map(|ranges| ranges.join(",")).or_else(|| spec.pod_cidr.clone()).filter(|range| !range.is_empty())
 }
 
+fn request(range: &str) -> v1::UpdateRuntimeConfigRequest {
+    let network = v1::NetworkConfig { pod_cidr: range.to_owned() };
+    v1::UpdateRuntimeConfigRequest {
+        runtime_config: Some(v1::RuntimeConfig { network_config: Some(network) }),
+    }
+}
+
 async fn tell(context: &Context, range: &str) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-    let request = || v1::UpdateRuntimeConfigRequest {
-        runtime_config: Some(v1::RuntimeConfig {
-            network_config: Some(v1::NetworkConfig { pod_cidr: range.to_owned() }),
-        }),
-    };
-    while let Err(error) = context.runtime.update_runtime_config(request()).await {
+    while let Err(error) = context.runtime.update_runtime_config(request(range)).await {
         tracing::warn!(%error, range, "the runtime does not take the node's range of pod addresses, trying again");
         time::sleep(backoff.next_delay()).await;
     }

@@ -13,7 +13,7 @@ use nauplius_base::time;
 use nauplius_client::{Client, ListOptions};
 use nauplius_cri::RuntimeService;
 use nauplius_cri::v1::{ListPodSandboxRequest, StatusRequest};
-use nauplius_kinds::{Node as NodeObject, Object, ServiceAccount};
+use nauplius_kinds::{Object, ServiceAccount};
 use nauplius_reconcile::Informer;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -55,12 +55,20 @@ impl Health {
         let waits = async {
             waiting_for = "the node to be Ready";
             reporter.stage("Node Ready");
-            self.wait_for::<NodeObject>("", &self.site.cluster.node_name, is_ready).await?;
+            // What the API holds may be of an earlier life: the kubelet knows what it has told itself.
+            if let Some(kubelet) = self.node.kubelet() {
+                kubelet.ready().await;
+            }
+            waiting_for = "the scheduler and the controllers to have read the API";
+            self.components.scheduler.ready().await;
+            self.components.controllers.ready().await;
             waiting_for = "the default service account";
             reporter.stage("Default service account");
             self.wait_for::<ServiceAccount>("default", "default", |_| true).await?;
-            waiting_for = "cluster DNS to answer";
+            waiting_for = "the service rules to be applied";
             reporter.stage("Cluster DNS");
+            self.networks.ready().await;
+            waiting_for = "cluster DNS to answer";
             self.wait_for_dns().await;
             Ok(())
         };
@@ -183,8 +191,4 @@ impl Health {
         let processes = memory::processes(&super::node::runtime_dir(&self.site.cluster));
         memory::measure(std::process::id(), &processes.shims, &processes.containers)
     }
-}
-
-fn is_ready(node: &NodeObject) -> bool {
-    nauplius_kinds::node::is_ready(node)
 }

@@ -144,6 +144,14 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Waits until the service rules were applied once.
+    pub async fn ready(&self) {
+        // The proxy's end ends the server, too.
+        if self.applied.clone().wait_for(|times| *times > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether the service rules were applied.
     ///
     /// # Errors

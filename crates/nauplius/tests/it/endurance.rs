@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, eventually};
 use crate::kube_rs::{connect, demo_pod, is_ready};
 use crate::traces::{self, Process};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
@@ -120,7 +120,9 @@ async fn all_ready(cluster: &Cluster, pods: &Api<Pod>) {
 }
 
 /// Kills the server while a pod is being made and another is being deleted, and starts it again.
-async fn kill_and_start(cluster: &Cluster, pods: &Api<Pod>, round: u32) {
+async fn kill_and_start(cluster: &Cluster, client: &Client, round: u32) {
+    let pods: &Api<Pod> = &Api::default_namespaced(client.clone());
+    let ready_since = node_ready_since(client).await;
     let mut before = running_pods(cluster, pods).await;
     assert!(before.values().all(|pod| !pod.processes.is_empty()), "{before:?}");
     let (new, doomed) = (format!("pod-{round}"), format!("pod-{}", round.wrapping_sub(3)));
@@ -133,6 +135,7 @@ async fn kill_and_start(cluster: &Cluster, pods: &Api<Pod>, round: u32) {
     time::sleep(Duration::from_millis(id::below(300))).await;
     kill(cluster, pid);
     cluster.run_ok(&["up"]);
+    healthy(cluster);
     let gone = await_condition(pods.clone(), &doomed, |pod: Option<&Pod>| pod.is_none());
     let gone = time::timeout(PATIENCE, gone).await;
     assert!(gone.is_ok(), "{doomed} stays\n{}", cluster.log_tail());
@@ -140,6 +143,19 @@ async fn kill_and_start(cluster: &Cluster, pods: &Api<Pod>, round: u32) {
     let mut after = running_pods(cluster, pods).await;
     after.remove(&new).unwrap();
     assert_eq!(after, before, "round {round}");
+    assert_eq!(
+        node_ready_since(client).await,
+        ready_since,
+        "round {round}: the node was not ready for a while"
+    );
+}
+
+/// Since when the only node is ready.
+async fn node_ready_since(client: &Client) -> String {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.unwrap();
+    let conditions = nodes.items[0].status.as_ref().unwrap().conditions.as_ref().unwrap();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    format!("{} {:?}", ready.status, ready.last_transition_time)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +167,7 @@ async fn a_server_killed_ten_times_loses_nothing_and_leaks_nothing() {
     let start = |writer| task::spawn("writer", write_on(client.clone(), writer, stop.clone()));
     let writers: Vec<_> = (0..WRITERS).map(start).collect();
     for round in 0..KILLS {
-        kill_and_start(&cluster, &pods, round).await;
+        kill_and_start(&cluster, &client, round).await;
     }
     stop.cancel();
     let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
@@ -234,10 +250,8 @@ async fn an_idle_cluster_asks_for_nothing() {
     let client = connect(&cluster).await;
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let mut probed = demo_pod("probed");
-    let probe = json!({"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1});
     let container = &mut probed.spec.as_mut().unwrap().containers[0];
-    container.readiness_probe = Some(serde_json::from_value(probe.clone()).unwrap());
-    container.liveness_probe = Some(serde_json::from_value(probe).unwrap());
+    container.liveness_probe = container.readiness_probe.clone();
     pods.create(&PostParams::default(), &probed).await.unwrap();
     time::timeout(PATIENCE, await_condition(pods, "probed", is_ready)).await.unwrap().unwrap();
     // The last of the start: statuses that settle.
@@ -263,7 +277,7 @@ fn healthy(cluster: &Cluster) {
     let status = cluster.status();
     let components = status["components"].as_array().unwrap_or_else(|| panic!("{}", cluster.log_tail()));
     let ill: Vec<&Value> = components.iter().filter(|component| component["healthy"] != true).collect();
-    assert!(ill.is_empty(), "{ill:?}");
+    assert!(ill.is_empty(), "{ill:?}\n{}", cluster.log_tail());
 }
 
 async fn demo(cluster: &Cluster, client: &Client) -> BTreeMap<String, Running> {
@@ -323,6 +337,7 @@ async fn down_keeps_the_objects_and_up_brings_the_pods_back() {
     cluster.run_ok(&["down"]);
     assert_eq!(traces::container_processes(&cluster), BTreeMap::new());
     cluster.run_ok(&["up"]);
+    healthy(&cluster);
     assert_eq!(maps.get("kept").await.unwrap(), kept);
     eventually("the pod to run anew", || {
         let other = |process: &Process| !before["demo"].processes.contains(process);

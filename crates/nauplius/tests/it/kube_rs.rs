@@ -31,13 +31,17 @@ async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }
 
-/// A pod of the demo image.
+/// A pod of the demo image, ready once it serves.
 pub fn demo_pod(name: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"app": "demo"}},
         "spec": {
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "demo", "image": "nauplius.local/demo:1"}],
+            "containers": [{
+                "name": "demo",
+                "image": "nauplius.local/demo:1",
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
+            }],
         },
     }))
     .unwrap()

@@ -56,7 +56,13 @@ def pod():
             "metadata": {"name": "py"},
             "spec": {
                 "terminationGracePeriodSeconds": 1,
-                "containers": [{"name": "demo", "image": "nauplius.local/demo:1"}],
+                "containers": [
+                    {
+                        "name": "demo",
+                        "image": "nauplius.local/demo:1",
+                        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
+                    }
+                ],
             },
         },
     )
