@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::hooks::token::TokenIssuer;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
-use crate::proxy::KubeletDialer;
+use crate::proxy::{Dial, Direct, KubeletDialer};
 use crate::registry::Registry;
 use crate::request::UserInfo;
 use crate::respond::Reply;
@@ -64,6 +64,8 @@ pub struct Config {
     pub openid: Option<OpenIdDocuments>,
     /// How to reach kubelets; without it log, exec, attach and portforward are refused.
     pub kubelets: Option<KubeletDialer>,
+    /// How the `proxy` subresources reach pods, services and nodes.
+    pub backends: Arc<dyn Dial>,
     /// Reviews and other resources that store nothing.
     pub virtual_resources: Vec<Arc<dyn VirtualResource>>,
     /// What the cluster's own objects say of this server; without it none are written.
@@ -90,6 +92,7 @@ impl Config {
             token_issuer: None,
             openid: None,
             kubelets: None,
+            backends: Arc::new(Direct),
             virtual_resources: Vec::new(),
             bootstrap: None,
             limits: Limits::default(),

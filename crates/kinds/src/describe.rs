@@ -7,6 +7,8 @@ use serde_json::Value;
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
 /// The verbs of a subresource that only takes a body.
 pub(crate) const CREATE: &[&str] = &["create"];
+/// The verbs of `proxy`, which takes every method.
+pub(crate) const CONNECT: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A descriptor in the making: a stored, namespaced kind with one version until told otherwise.
 pub(crate) struct Describe(Descriptor);

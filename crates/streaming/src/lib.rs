@@ -29,7 +29,7 @@ pub use remote_command::{
     connect_remote_command,
 };
 pub use spdy::fuzz_frames;
-pub use tunnel::{Forwarded, forward_upgrade, splice};
+pub use tunnel::{Forwarded, Splice, end_to_end, forward_upgrade, splice};
 pub use upgrade::is_upgrade_request;
 pub use websocket::fuzz_messages;
 

@@ -128,7 +128,7 @@ where
 }
 
 /// All headers but those of the hop, which `Connection` may name more of.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();
     for word in crate::upgrade::words(headers, &header::CONNECTION) {
         passed.remove(word);

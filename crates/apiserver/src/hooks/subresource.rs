@@ -14,10 +14,6 @@ use nauplius_meta::error::ApiError;
 pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
     let info = &scope.call.info;
     let descriptor = scope.resource.kind.descriptor();
-    if info.subresource == "proxy" && matches!(&*descriptor.plural, "pods" | "services" | "nodes") {
-        let message = format!("proxying to {} is not built yet", descriptor.plural);
-        return Err(ApiError::NotImplemented(message));
-    }
     let Some(subresource) = descriptor.subresources.iter().find(|own| own.name == info.subresource) else {
         return Err(ApiError::PathNotFound);
     };
@@ -26,6 +22,7 @@ pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
         ("pods", "binding", "create") => binding::bind(&scope, body).await,
         ("pods", "eviction", "create") => eviction::evict(&scope, body).await,
         ("serviceaccounts", "token", "create") => token::create(&scope, body).await,
+        ("pods" | "services" | "nodes", "proxy", _) => proxy::connect::serve(&scope, body).await,
         ("pods", "log" | "exec" | "attach" | "portforward", _) => proxy::serve(&scope, body).await,
         (_, "scale", "get") => scale(&scope).await,
         (_, name, verb) => {

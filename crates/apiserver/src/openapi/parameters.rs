@@ -104,6 +104,11 @@ pub(super) fn name(kind: &str) -> Parameter {
     path("name", format!("name of the {kind}"))
 }
 
+/// What follows `proxy`.
+pub(super) fn below() -> Parameter {
+    path("path", "path to the resource")
+}
+
 /// The fields of an options type (`PodExecOptions`, `PodLogOptions`, ...), which its requests carry in the query.
 pub(super) fn of_options(options: TypeRef) -> Vec<Parameter> {
     options

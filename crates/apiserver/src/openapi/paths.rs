@@ -114,7 +114,9 @@ impl<'a> Paths<'a> {
         let mut paths = vec![self.collection(), self.object()];
         paths.extend(self.descriptor.namespaced.then(|| self.everywhere()));
         paths.extend(self.watches());
-        paths.extend(self.descriptor.subresources.iter().map(|subresource| self.subresource(subresource)));
+        paths.extend(
+            self.descriptor.subresources.iter().flat_map(|subresource| self.subresource(subresource)),
+        );
         paths
     }
 
@@ -312,42 +314,59 @@ impl<'a> Paths<'a> {
         paths
     }
 
-    fn subresource(&self, subresource: &Subresource) -> PathItem {
+    fn subresource(&self, subresource: &Subresource) -> Vec<PathItem> {
         let path = format!("{}/{{name}}/{}", self.collection_path(&self.root()), subresource.name);
         let body = subresource
             .body
             .as_ref()
             .map(|(group, version, kind)| GroupVersionKind::new(&**group, &**version, &**kind));
         let operations = match &body {
+            Some(options) if *subresource.name == *"proxy" => return self.proxy(path, options),
             Some(options) if options.kind.ends_with("Options") => self.connect(subresource, options),
             _ if *subresource.name == *"log" => self.log(),
             Some(gvk) if subresource.verbs == ["create"] => self.create_below(subresource, gvk),
             body => self.in_place(subresource, body.as_ref()),
         };
-        PathItem::new(path, operations, self.common(true))
+        vec![PathItem::new(path, operations, self.common(true))]
     }
 
     /// `exec`, `attach` and `portforward`, by GET and POST.
     fn connect(&self, subresource: &Subresource, options: &GroupVersionKind) -> Vec<Operation> {
-        let connect = |verb: &&str| {
-            let method = if *verb == "create" { "post" } else { "get" };
-            let name = capital(&subresource.name);
-            Operation {
-                id: self.id("connect", &capital(method), &name),
-                description: format!(
-                    "connect {} requests to {} of {}",
-                    method.to_uppercase(),
-                    subresource.name,
-                    self.descriptor.kind
-                ),
-                gvk: Some(options.clone()),
-                parameters: options_of(options),
-                produces: ANY,
-                responses: responses(OK, Content::Text),
-                ..self.operation(method, "connect")
-            }
+        let method = |verb: &&str| if *verb == "create" { "post" } else { "get" };
+        let methods = subresource.verbs.iter().map(method);
+        methods.map(|method| self.connection(method, &subresource.name, "", options)).collect()
+    }
+
+    /// `proxy`, by every method, at its root and below.
+    fn proxy(&self, path: String, options: &GroupVersionKind) -> Vec<PathItem> {
+        let by_all = |end| {
+            let methods = ["delete", "get", "head", "options", "patch", "post", "put"];
+            methods.into_iter().map(|method| self.connection(method, "proxy", end, options)).collect()
         };
-        subresource.verbs.iter().map(connect).collect()
+        let root = PathItem::new(path.clone(), by_all(""), self.common(true));
+        let mut common = self.common(true);
+        common.push(parameters::below());
+        vec![root, PathItem::new(format!("{path}/{{path}}"), by_all("WithPath"), common)]
+    }
+
+    fn connection(
+        &self,
+        method: &'static str,
+        name: &str,
+        end: &str,
+        options: &GroupVersionKind,
+    ) -> Operation {
+        let kind = &self.descriptor.kind;
+        Operation {
+            id: self.id("connect", &capital(method), &format!("{}{end}", capital(name))),
+            description: format!("connect {} requests to {name} of {kind}", method.to_uppercase()),
+            gvk: Some(options.clone()),
+            parameters: options_of(options),
+            consumes: ANY,
+            produces: ANY,
+            responses: responses(OK, Content::Text),
+            ..self.operation(method, "connect")
+        }
     }
 
     fn log(&self) -> Vec<Operation> {

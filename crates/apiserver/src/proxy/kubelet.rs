@@ -56,6 +56,13 @@ pub struct KubeletDialer {
 /// Where one kubelet listens.
 pub(super) struct Address(SocketAddr);
 
+impl Address {
+    /// The same as a socket address.
+    pub(super) fn socket(&self) -> SocketAddr {
+        self.0
+    }
+}
+
 /// The address of a node's kubelet: a numeric InternalIP, Hostname or ExternalIP, for names cannot be looked up here.
 pub(super) fn address(scope: &Scope, node: &str) -> ApiResult<Address> {
     let entry = scope.resource.caches.get("", "nodes", "", node);

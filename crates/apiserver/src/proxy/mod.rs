@@ -1,9 +1,16 @@
-//! From the API server to kubelets: logs, exec, attach and port-forward. The API server finds the pod and its node, checks what is
-//! asked for, and passes bytes on; what they say is between client and kubelet.
+//! From the API server to kubelets (logs, exec, attach and port-forward) and to what pods, services and nodes serve themselves
+//! (`proxy`). The API server finds who is meant, checks what is asked for, and passes bytes on; what they say is between client and
+//! backend.
 
+pub(crate) mod connect;
+mod dial;
+mod forward;
 mod kubelet;
+mod location;
 mod pod;
+mod rewrite;
 
+pub use dial::{Dial, Direct};
 pub use kubelet::KubeletDialer;
 
 use crate::admission::Operation;
@@ -14,10 +21,11 @@ use crate::request::Attributes;
 use crate::respond::{self, Reply};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use nauplius_base::task::spawn;
+use nauplius_base::task::{CancellationToken, spawn};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::object;
+use nauplius_streaming::Splice;
 use pod::Streams;
 use serde_json::{Value, json};
 
@@ -116,18 +124,21 @@ async fn upgrade(
             kubelet::DialError::NotAnUpgrade => ApiError::bad_request("Upgrade request required"),
             other => unreachable(&other),
         })?;
-    if let Some(splice) = forwarded.splice {
-        let shutdown = scope.server.shutdown_token().clone();
-        spawn("stream to a kubelet", async move {
-            tokio::select! {
-                ended = splice => if let Err(error) = ended {
-                    tracing::debug!(%error, "a stream to a kubelet ended");
-                },
-                () = shutdown.cancelled() => {}
-            }
-        });
-    }
+    run_splice(forwarded.splice, scope.server.shutdown_token().clone());
     Ok(forwarded.response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+/// Copies both ways until an end or the server's shutdown.
+fn run_splice(splice: Option<Splice>, shutdown: CancellationToken) {
+    let Some(splice) = splice else { return };
+    spawn("stream to a backend", async move {
+        tokio::select! {
+            ended = splice => if let Err(error) = ended {
+                tracing::debug!(%error, "a stream to a backend ended");
+            },
+            () = shutdown.cancelled() => {}
+        }
+    });
 }
 
 fn unreachable(error: &kubelet::DialError) -> ApiError {

@@ -15,6 +15,7 @@ mod network;
 mod odd;
 mod openapi;
 mod patches;
+mod proxying;
 mod rbac;
 mod secured;
 mod support;

@@ -60,7 +60,7 @@ pub fn client_roots(authority: &Authority) -> RootCertStore {
     roots
 }
 
-fn client_config(authority: &Authority, user: Option<(&str, &str)>) -> ClientConfig {
+pub fn client_config(authority: &Authority, user: Option<(&str, &str)>) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -134,12 +134,12 @@ async fn start_kubelet(authority: &Authority) -> SocketAddr {
     address
 }
 
-struct World {
-    group: Group,
-    server: Arc<ApiServer>,
-    authority: Authority,
-    address: SocketAddr,
-    kubelet: SocketAddr,
+pub struct World {
+    pub group: Group,
+    pub server: Arc<ApiServer>,
+    pub authority: Authority,
+    pub address: SocketAddr,
+    pub kubelet: SocketAddr,
 }
 
 impl Drop for World {
@@ -148,7 +148,11 @@ impl Drop for World {
     }
 }
 
-async fn world() -> World {
+pub async fn world() -> World {
+    world_with(|_| {}).await
+}
+
+pub async fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let authority = Authority::create("test").unwrap();
     let kubelet = start_kubelet(&authority).await;
     let store = Arc::new(ModelStore::new(Clock::system()));
@@ -156,6 +160,7 @@ async fn world() -> World {
     config.authenticators = vec![Arc::new(Certificates)];
     config.kubelets =
         Some(KubeletDialer { tls: Arc::new(client_config(&authority, Some(("apiserver", "kubelet")))) });
+    change(&mut config);
     let group = Group::new();
     let server = ApiServer::start(config, &group).await.unwrap();
     let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
@@ -165,7 +170,7 @@ async fn world() -> World {
     World { group, server, authority, address, kubelet }
 }
 
-fn over_tls(world: &World, user: Option<(&str, &str)>) -> Fixture {
+pub fn over_tls(world: &World, user: Option<(&str, &str)>) -> Fixture {
     let endpoint = Endpoint {
         address: world.address,
         server_name: LOOPBACK.into(),
@@ -194,7 +199,19 @@ async fn certificates_identify_over_http_2() {
     assert_eq!(events.line().await, "END");
 }
 
-async fn pod_on_node(world: &World, client: &Fixture) {
+/// An administrator's connection that can be upgraded.
+pub async fn http_1(world: &World) -> hyper::client::conn::http1::SendRequest<Empty<Bytes>> {
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let admin = Some(("admin", "system:masters"));
+    let mut config = client_config(&world.authority, admin);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TlsConnector::from(Arc::new(config)).connect(LOOPBACK.into(), stream).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    spawn("client", connection.with_upgrades());
+    sender
+}
+
+pub async fn pod_on_node(world: &World, client: &Fixture) {
     let node = json!({"metadata": {"name": "n"}, "status": {
         "addresses": [{"type": "InternalIP", "address": world.kubelet.ip().to_string()}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": world.kubelet.port()}},
@@ -219,12 +236,7 @@ async fn logs_and_streams_come_from_the_kubelet() {
         .await;
     assert_eq!(plain.refusal(), "400 Upgrade request required");
 
-    let stream = TcpStream::connect(world.address).await.unwrap();
-    let connector =
-        TlsConnector::from(Arc::new(client_config(&world.authority, Some(("admin", "system:masters")))));
-    let stream = connector.connect(LOOPBACK.into(), stream).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    spawn("client", connection.with_upgrades());
+    let mut sender = http_1(&world).await;
     let request = Request::post("/api/v1/namespaces/default/pods/p/exec?command=echo&stdin=1&stdout=1")
         .header(header::HOST, "server")
         .header(header::CONNECTION, "Upgrade")

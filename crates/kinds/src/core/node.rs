@@ -1,7 +1,7 @@
 //! Node: a machine, as it tells of itself and as others mark it.
 
 use crate::check::{self, Errors};
-use crate::describe::describe;
+use crate::describe::{CONNECT, describe};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::pod_template::taints;
 use crate::resource::{canonicalize, check_amount};
@@ -20,6 +20,7 @@ pub(crate) struct Node(Descriptor);
 
 pub(crate) fn kind() -> Node {
     let descriptor = describe("", "v1", "Node", "nodes").cluster_scoped().short(&["no"]);
+    let descriptor = descriptor.subresource("proxy", Some(("", "v1", "NodeProxyOptions")), CONNECT);
     Node(descriptor.defaults(set_defaults).status().done())
 }
 

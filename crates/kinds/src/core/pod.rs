@@ -3,7 +3,7 @@
 
 use super::{pod_cells, pod_status, pod_update, pod_warnings};
 use crate::check::Errors;
-use crate::describe::{CREATE, describe};
+use crate::describe::{CONNECT, CREATE, describe};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::name;
 use crate::pod_requests::Shape;
@@ -24,7 +24,8 @@ pub(crate) fn kind() -> Pod {
         .subresource("eviction", Some(("policy", "v1", "Eviction")), CREATE)
         .subresource("exec", Some(("", "v1", "PodExecOptions")), GET_AND_CREATE)
         .subresource("log", None, &["get"])
-        .subresource("portforward", Some(("", "v1", "PodPortForwardOptions")), GET_AND_CREATE);
+        .subresource("portforward", Some(("", "v1", "PodPortForwardOptions")), GET_AND_CREATE)
+        .subresource("proxy", Some(("", "v1", "PodProxyOptions")), CONNECT);
     Pod(descriptor.status().done())
 }
 

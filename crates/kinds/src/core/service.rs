@@ -2,7 +2,7 @@
 //! them, between [`Kind::prepare_create`] or [`Kind::prepare_update`] and the checks.
 
 use super::{service_cells, service_rules, service_update};
-use crate::describe::describe;
+use crate::describe::{CONNECT, describe};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::tree::{child, count, default, each, get, is_unset, list, remove, set, text, texts};
 use crate::{check, name};
@@ -13,6 +13,7 @@ pub(crate) struct Service(Descriptor);
 
 pub(crate) fn kind() -> Service {
     let descriptor = describe("", "v1", "Service", "services").short(&["svc"]).in_all();
+    let descriptor = descriptor.subresource("proxy", Some(("", "v1", "ServiceProxyOptions")), CONNECT);
     Service(descriptor.defaults(set_defaults).status().done())
 }
 
