@@ -65,7 +65,7 @@ fn paths(server: &ApiServer) -> Vec<String> {
             .chain(["/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version"])
             .map(str::to_owned)
             .collect();
-    for kind in server.kinds() {
+    for kind in server.served().kinds() {
         let descriptor = kind.descriptor();
         let root = if descriptor.group.is_empty() {
             "/api".to_owned()

@@ -4,6 +4,7 @@ use crate::request::Call;
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use http::StatusCode;
+use nauplius_kinds::Kind;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,13 +54,20 @@ impl Metrics {
 /// Paths that name nothing we serve count together, so that a scan makes no series.
 fn labels(server: &ApiServer, call: &Call, code: u16) -> Labels {
     let info = &call.info;
-    let served = server.kinds().iter().any(|kind| {
+    let has = |kind: &dyn Kind| {
         let descriptor = kind.descriptor();
         descriptor.group == info.group
             && descriptor.plural == info.resource
             && descriptor.version(&info.version).is_some()
             && (info.subresource.is_empty() || descriptor.has_subresource(&info.subresource))
-    });
+    };
+    let served = server.served();
+    let stored = served.version(&info.group, &info.version, &info.resource);
+    let served = match stored {
+        Some(resource) => has(&*resource.kind),
+        // Reviews and the like have no stored resource.
+        None => server.config.kinds.iter().any(|kind| has(&**kind)),
+    };
     if !served {
         return Labels { verb: verb(&info.verb), code, ..Labels::default() };
     }
@@ -135,7 +143,8 @@ fn in_flight(server: &ApiServer, text: &mut String) {
 
 fn objects(server: &ApiServer, text: &mut String) {
     head(text, "apiserver_storage_objects", "gauge", "Objects stored, by resource.");
-    let mut counts: Vec<(String, usize)> = server
+    let served = server.served();
+    let mut counts: Vec<(String, usize)> = served
         .kinds()
         .iter()
         .map(|kind| kind.descriptor())
@@ -146,6 +155,8 @@ fn objects(server: &ApiServer, text: &mut String) {
         })
         .collect();
     counts.sort();
+    // A custom resource has a kind for each version.
+    counts.dedup();
     for (resource, count) in counts {
         writeln!(text, "apiserver_storage_objects{{resource=\"{resource}\"}} {count}")
             .expect("a string takes every write");

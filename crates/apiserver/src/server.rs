@@ -14,7 +14,7 @@ use crate::hooks::token::TokenIssuer;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
 use crate::proxy::{Dial, Direct, KubeletDialer};
-use crate::registry::Registry;
+use crate::registry::{Registry, Served};
 use crate::request::UserInfo;
 use crate::respond::Reply;
 use crate::virtual_resources::VirtualResource;
@@ -44,7 +44,7 @@ pub struct Config {
     pub store: Arc<dyn Store>,
     /// The watch caches over that store and these kinds; authorizers and plugins may hold them, too.
     pub caches: Arc<Caches>,
-    /// Every kind that is served.
+    /// Every built-in kind that is served; custom resources join them.
     pub kinds: Vec<Arc<dyn Kind>>,
     /// Asked in order.
     pub authenticators: Vec<Arc<dyn Authenticate>>,
@@ -159,9 +159,9 @@ impl ApiServer {
         &self.config.caches
     }
 
-    /// Every kind that is served.
-    pub fn kinds(&self) -> &[Arc<dyn Kind>] {
-        &self.config.kinds
+    /// What is served now: built-in and custom kinds.
+    pub fn served(&self) -> Arc<Served> {
+        self.registry.served()
     }
 
     /// Who decides what users may do.

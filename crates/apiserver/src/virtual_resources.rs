@@ -65,7 +65,7 @@ pub(crate) async fn serve(
 }
 
 fn kind_of<'a>(server: &'a ApiServer, info: &RequestInfo) -> ApiResult<&'a Arc<dyn Kind>> {
-    let found = server.kinds().iter().find(|kind| {
+    let found = server.config.kinds.iter().find(|kind| {
         let descriptor = kind.descriptor();
         descriptor.group == info.group
             && descriptor.plural == info.resource

@@ -16,6 +16,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 mod status;
+pub mod structural;
 pub mod time;
 pub mod yaml;
 

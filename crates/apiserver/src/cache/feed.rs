@@ -77,7 +77,7 @@ impl Caches {
         }
     }
 
-    async fn load_resource(
+    pub(super) async fn load_resource(
         &self,
         cache: &ResourceCache,
         at: Revision,
@@ -100,15 +100,16 @@ impl Caches {
     }
 
     fn apply(&self, events: Vec<Event>) {
-        let mut updates: HashMap<String, (Arc<ResourceCache>, Vec<Update>)> = HashMap::new();
+        let mut updates: HashMap<*const ResourceCache, (Arc<ResourceCache>, Vec<Update>)> = HashMap::new();
         for event in events {
-            let Some(cache) = self.of_key(event.key()) else { continue };
-            let update = match event {
-                Event::Put { kv, .. } => read(&cache, kv).map(Update::Put),
-                Event::Delete { key, revision, .. } => Some(Update::Delete(key, revision.0)),
-            };
-            let slot = updates.entry(cache.prefix().to_owned()).or_insert_with(|| (cache, Vec::new()));
-            slot.1.extend(update);
+            for cache in self.of_key(event.key()) {
+                let update = match &event {
+                    Event::Put { kv, .. } => read(&cache, kv.clone()).map(Update::Put),
+                    Event::Delete { key, revision, .. } => Some(Update::Delete(key.clone(), revision.0)),
+                };
+                let slot = updates.entry(Arc::as_ptr(&cache)).or_insert_with(|| (cache, Vec::new()));
+                slot.1.extend(update);
+            }
         }
         for (cache, updates) in updates.into_values().filter(|(_, updates)| !updates.is_empty()) {
             cache.apply(updates);

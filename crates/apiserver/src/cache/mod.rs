@@ -17,7 +17,7 @@ use nauplius_kinds::Kind;
 use nauplius_meta::gvk::GroupResource;
 use nauplius_store::{ProgressHandle, Store, StoreError};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -62,7 +62,34 @@ pub struct Caches {
 #[derive(Default)]
 struct Resources {
     by_name: HashMap<GroupResource, Arc<ResourceCache>>,
-    by_prefix: HashMap<String, Arc<ResourceCache>>,
+    by_prefix: HashMap<String, Followed>,
+}
+
+/// Who hears of changes below one prefix.
+#[derive(Default)]
+struct Followed {
+    current: Option<Arc<ResourceCache>>,
+    /// Caches that were replaced, as long as a request still holds them.
+    retired: Vec<Weak<ResourceCache>>,
+}
+
+impl Followed {
+    fn all(&self) -> impl Iterator<Item = Arc<ResourceCache>> {
+        self.current.iter().cloned().chain(self.retired.iter().filter_map(Weak::upgrade))
+    }
+
+    /// The current cache ends, its watches with it; requests that read it already still see what they wait for.
+    fn retire(&mut self) {
+        self.retired.retain(|cache| cache.strong_count() > 0);
+        if let Some(old) = self.current.take() {
+            old.close();
+            self.retired.push(Arc::downgrade(&old));
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.current.is_none() && self.retired.iter().all(|cache| cache.strong_count() == 0)
+    }
 }
 
 impl Caches {
@@ -74,7 +101,8 @@ impl Caches {
             kinds.iter().filter(stored).partition(|kind| kind.descriptor().stored_as.is_some());
         for kind in own {
             let cache = Arc::new(ResourceCache::new(Arc::clone(kind)));
-            resources.by_prefix.insert(cache.prefix_below_root().to_owned(), Arc::clone(&cache));
+            let followed = Followed { current: Some(Arc::clone(&cache)), retired: Vec::new() };
+            resources.by_prefix.insert(cache.prefix_below_root().to_owned(), followed);
             resources.by_name.insert(cache.group_resource(), cache);
         }
         for kind in views {
@@ -99,21 +127,54 @@ impl Caches {
         self.resource(group, plural)?.get(namespace, name)
     }
 
-    fn all(&self) -> Vec<Arc<ResourceCache>> {
-        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
-        resources.by_prefix.values().cloned().collect()
+    /// Starts to follow a resource that was not there at the start, or follows it with another kind: the new cache is
+    /// filled when this returns, and takes the place of the old one, whose watches end.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the old cache stays then.
+    pub async fn follow_resource(&self, kind: Arc<dyn Kind>) -> Result<Arc<ResourceCache>, StoreError> {
+        let cache = Arc::new(ResourceCache::loading(kind));
+        let prefix = cache.prefix_below_root().to_owned();
+        {
+            // It hears of every change from here on; what happened before is in the load, whose revision is read later.
+            let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+            let followed = resources.by_prefix.entry(prefix.clone()).or_default();
+            followed.retired.push(Arc::downgrade(&cache));
+        }
+        let revision = self.store.revision().await?;
+        let entries = self.load_resource(&cache, revision).await?;
+        cache.finish_loading(entries, revision.0);
+        let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+        let followed = resources.by_prefix.entry(prefix).or_default();
+        followed.retire();
+        followed.retired.retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&cache)));
+        followed.current = Some(Arc::clone(&cache));
+        resources.by_name.insert(cache.group_resource(), Arc::clone(&cache));
+        Ok(cache)
     }
 
-    /// The resource that a store key belongs to: `/registry/pods/...` or `/registry/apps/deployments/...`.
-    fn of_key(&self, key: &[u8]) -> Option<Arc<ResourceCache>> {
-        let below = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?; // Other keys are not ours.
-        let first = below.find('/')? + 1;
-        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = resources.by_prefix.get(&below[..first]) {
-            return Some(Arc::clone(found));
+    /// Stops following a resource. Watches of it end.
+    pub fn forget_resource(&self, name: &GroupResource) {
+        let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(cache) = resources.by_name.remove(name) else { return };
+        if let Some(followed) = resources.by_prefix.get_mut(cache.prefix_below_root()) {
+            followed.retire();
         }
-        let second = first + below[first..].find('/')? + 1;
-        resources.by_prefix.get(&below[..second]).cloned()
+        drop(cache);
+        resources.by_prefix.retain(|_, followed| !followed.is_unused());
+    }
+
+    fn all(&self) -> Vec<Arc<ResourceCache>> {
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        resources.by_prefix.values().flat_map(Followed::all).collect()
+    }
+
+    /// The caches that a store key belongs to: `/registry/pods/...` or `/registry/apps/deployments/...`. More than one while a
+    /// resource changes its kind.
+    fn of_key(&self, key: &[u8]) -> Vec<Arc<ResourceCache>> {
+        let resources = self.resources.read().unwrap_or_else(PoisonError::into_inner);
+        let followed = followed(&resources, key);
+        followed.map(|followed| followed.all().collect()).unwrap_or_default()
     }
 
     /// The revision up to which the caches are complete.
@@ -169,4 +230,14 @@ impl Caches {
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
+}
+
+fn followed<'a>(resources: &'a Resources, key: &[u8]) -> Option<&'a Followed> {
+    let below = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?; // Other keys are not ours.
+    let first = below.find('/')? + 1;
+    if let Some(found) = resources.by_prefix.get(&below[..first]) {
+        return Some(found);
+    }
+    let second = first + below[first..].find('/')? + 1;
+    resources.by_prefix.get(&below[..second])
 }

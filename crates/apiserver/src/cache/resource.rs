@@ -22,6 +22,12 @@ struct State {
     ring: Ring,
     /// The newest change or load that the snapshot has seen.
     revision: i64,
+    /// The revision of the load.
+    loaded: i64,
+    /// Changes that came before the first load did.
+    pending: Option<Vec<Update>>,
+    /// The resource is gone or has another cache; watches end.
+    closed: bool,
 }
 
 /// Wakes its holder when the resource changed.
@@ -38,6 +44,13 @@ impl Subscription {
 }
 
 impl ResourceCache {
+    /// An empty cache that keeps what it hears until [`Self::finish_loading`].
+    pub(super) fn loading(kind: Arc<dyn Kind>) -> Self {
+        let cache = Self::new(kind);
+        cache.write(|state| state.pending = Some(Vec::new()));
+        cache
+    }
+
     pub(super) fn new(kind: Arc<dyn Kind>) -> Self {
         let descriptor = kind.descriptor();
         let prefix = if descriptor.group.is_empty() {
@@ -115,13 +128,42 @@ impl ResourceCache {
         read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn write<T>(&self, write: impl FnOnce(&mut State) -> T) -> T {
+        write(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Starts over from a load at `revision`; watchers of older revisions will find that too old.
     pub(super) fn load(&self, entries: Vec<Arc<Entry>>, revision: i64) {
-        let state =
-            State { snapshot: Snapshot::from_sorted(entries), ring: Ring::starting_at(revision), revision };
-        let old = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
+        let new = State { snapshot: Snapshot::from_sorted(entries), ..State::starting_at(revision) };
+        let old = self.write(|state| {
+            let closed = state.closed;
+            std::mem::replace(state, State { closed, ..new })
+        });
         drop(old);
         self.changed.send_replace(revision);
+    }
+
+    /// The first load, at `revision`, of a cache that has heard of changes meanwhile. A load by the feed that came first wins.
+    pub(super) fn finish_loading(&self, entries: Vec<Arc<Entry>>, revision: i64) {
+        let snapshot = Snapshot::from_sorted(entries);
+        let newest = self.write(|state| {
+            let Some(pending) = state.pending.take() else { return state.revision };
+            *state = State { snapshot, ..State::starting_at(revision) };
+            pending.into_iter().for_each(|update| state.apply(update));
+            state.revision
+        });
+        self.changed.send_replace(newest);
+    }
+
+    /// Whether the resource is gone or has another cache by now.
+    pub fn is_closed(&self) -> bool {
+        self.read(|state| state.closed)
+    }
+
+    /// Ends watches.
+    pub(super) fn close(&self) {
+        self.write(|state| state.closed = true);
+        self.changed.send_modify(|_| {});
     }
 
     /// Applies the changes of whole revisions at once, so that no reader sees half a transaction.
@@ -131,7 +173,10 @@ impl ResourceCache {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for update in updates {
                 newest = update.revision();
-                state.apply(update);
+                match &mut state.pending {
+                    Some(pending) => pending.push(update),
+                    None => state.apply(update),
+                }
             }
         }
         self.changed.send_replace(newest);
@@ -156,8 +201,16 @@ impl Update {
 }
 
 impl State {
+    fn starting_at(revision: i64) -> Self {
+        Self { ring: Ring::starting_at(revision), revision, loaded: revision, ..Self::default() }
+    }
+
     fn apply(&mut self, update: Update) {
         let revision = update.revision();
+        if revision <= self.loaded {
+            // The load has it already.
+            return;
+        }
         self.revision = revision;
         let change = match update {
             Update::Put(entry) => {

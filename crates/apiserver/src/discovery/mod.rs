@@ -122,7 +122,8 @@ pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
         ["openid", "v1", "jwks"] => return openid.map(OpenIdDocuments::keys),
         _ => {}
     }
-    let groups = groups(server.kinds());
+    let served = server.served();
+    let groups = groups(served.kinds());
     let named = |name: &str| groups.iter().find(|group| !group.name.is_empty() && group.name == name);
     let document = match parts[..] {
         ["api" | "apis"] if let Some(version) = aggregated_version(&call.parts.headers) => {

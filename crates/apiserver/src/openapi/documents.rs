@@ -3,6 +3,7 @@
 
 use super::parts;
 use super::{v2, v3};
+use crate::registry::Served;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -49,20 +50,23 @@ impl Document {
     }
 }
 
-/// The documents of one server, whose kinds do not change. (Kinds that come and go will need a generation in the key.)
+/// The documents of one server. Those that describe what is no longer served make way when another one is made.
 #[derive(Default)]
 pub(crate) struct Documents {
-    made: Mutex<HashMap<Key, Arc<Document>>>,
+    made: Mutex<HashMap<Key, (u64, Arc<Document>)>>,
 }
 
 impl Documents {
     /// The document, if it was asked for before.
-    pub(super) fn known(&self, key: &Key) -> Option<Arc<Document>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    pub(super) fn known(&self, key: &Key, served: &Served) -> Option<Arc<Document>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, document) = made.get(key)?;
+        (*generation == served.generation()).then(|| Arc::clone(document))
     }
 
     /// Makes the document; `None` when there is no such part. Two that ask at once both make it, which is cheaper than waiting.
-    pub(super) fn make(&self, key: Key, kinds: &[Arc<dyn Kind>]) -> io::Result<Option<Arc<Document>>> {
+    pub(super) fn make(&self, key: Key, served: &Served) -> io::Result<Option<Arc<Document>>> {
+        let kinds = served.kinds();
         let mut packing = Packing::new();
         let descriptions = Descriptions::read();
         match &key {
@@ -77,7 +81,8 @@ impl Documents {
             }
         }
         let document = Arc::new(packing.finish()?);
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&document));
+        let made = (served.generation(), Arc::clone(&document));
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
         Ok(Some(document))
     }
 }

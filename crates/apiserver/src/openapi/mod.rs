@@ -64,14 +64,13 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Call) -> Option<Reply>
 }
 
 async fn document(server: &Arc<ApiServer>, key: &Key) -> io::Result<Option<Arc<Document>>> {
-    if let Some(document) = server.openapi.known(key) {
+    let served = server.served();
+    if let Some(document) = server.openapi.known(key, &served) {
         return Ok(Some(document));
     }
     let (server, key) = (Arc::clone(server), key.clone());
     // Tens of milliseconds of work, which must not hold up other requests.
-    tokio::task::spawn_blocking(move || server.openapi.make(key, server.kinds()))
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(move || server.openapi.make(key, &served)).await.map_err(io::Error::other)?
 }
 
 fn asked_v2(headers: &HeaderMap) -> Option<Key> {

@@ -232,7 +232,12 @@ impl Watcher {
                 Ok(changes) => changes,
                 Err(error) => return self.fail(out, &too_old(error)),
             };
-            let Some(last) = changes.last() else { return };
+            let Some(last) = changes.last() else {
+                if self.resource.cache.is_closed() {
+                    self.phase = Phase::Ended;
+                }
+                return;
+            };
             self.after = last.revision;
             for change in &changes {
                 if let Err(error) = self.change(out, change) {

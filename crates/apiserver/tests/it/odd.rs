@@ -34,7 +34,7 @@ fn bodies() -> Vec<Value> {
 
 fn collections(fixture: &Fixture) -> Vec<String> {
     let mut paths = Vec::new();
-    for kind in fixture.server.kinds() {
+    for kind in fixture.server.served().kinds() {
         let descriptor = kind.descriptor();
         if !descriptor.verbs.stored {
             continue;
