@@ -50,7 +50,11 @@ pub fn container_hash(container: &Container) -> String {
 
 /// `spec.containers{web}`, where an event about a container points.
 pub fn field_path(pod: &Pod, name: &str) -> String {
-    let is_init =
-        pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|c| c.name == name);
-    if is_init { format!("spec.initContainers{{{name}}}") } else { format!("spec.containers{{{name}}}") }
+    use crate::pod::facts::{self, Role};
+    let list = match facts::any_container(pod, name) {
+        Some((_, Role::Init | Role::Sidecar)) => "initContainers",
+        Some((_, Role::Ephemeral)) => "ephemeralContainers",
+        _ => "containers",
+    };
+    format!("spec.{list}{{{name}}}")
 }

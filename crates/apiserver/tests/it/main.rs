@@ -16,6 +16,7 @@ mod network;
 mod odd;
 mod openapi;
 mod patches;
+mod pod_subresources;
 mod proxying;
 mod rbac;
 mod secured;

@@ -13,6 +13,7 @@ use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
 const GET_AND_CREATE: &[&str] = &["create", "get"];
+const GET_AND_CHANGE: &[&str] = &["get", "patch", "update"];
 
 pub(crate) struct Pod(Descriptor);
 
@@ -21,6 +22,7 @@ pub(crate) fn kind() -> Pod {
     let descriptor = descriptor
         .subresource("attach", Some(("", "v1", "PodAttachOptions")), GET_AND_CREATE)
         .subresource("binding", Some(("", "v1", "Binding")), CREATE)
+        .subresource("ephemeralcontainers", None, GET_AND_CHANGE)
         .subresource("eviction", Some(("policy", "v1", "Eviction")), CREATE)
         .subresource("exec", Some(("", "v1", "PodExecOptions")), GET_AND_CREATE)
         .subresource("log", None, &["get"])

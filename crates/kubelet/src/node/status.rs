@@ -14,7 +14,7 @@ use nauplius_kinds::api::core::{
 use std::collections::BTreeMap;
 
 /// Upstream's default hard limits for eviction.
-const MEMORY_MIN: i64 = 100 << 20;
+pub const MEMORY_MIN: i64 = 100 << 20;
 const STORAGE_MIN_PERCENT: i64 = 10;
 const INODES_MIN_PERCENT: i64 = 5;
 /// As many images are told, largest first.

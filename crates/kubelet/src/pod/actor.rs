@@ -320,7 +320,7 @@ impl Actor {
 
     fn put_off(&mut self, name: String, failure: Failure) {
         let now = self.clock.now();
-        let image = facts::container(&self.pod, &name).and_then(|(container, _)| container.image.clone());
+        let image = facts::any_container(&self.pod, &name).and_then(|(container, _)| container.image.clone());
         let (backoffs, key) = match image {
             Some(image) if failure.pull => (&mut self.pulls, image),
             _ => (&mut self.failures, name.clone()),

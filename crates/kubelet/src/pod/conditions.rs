@@ -21,7 +21,7 @@ pub fn conditions(sources: &Sources<'_>, status: &PodStatus) -> Vec<PodCondition
     let containers_ready = containers_ready(sources, status, phase);
     let ready = if containers_ready.0 { gates(sources, &before) } else { containers_ready.clone() };
     let findings = [
-        (OWNED[0], (sources.observed.sandbox().is_some(), "", String::new())),
+        (OWNED[0], (sources.told_sandbox().is_some_and(|sandbox| sandbox.ready), "", String::new())),
         (OWNED[1], initialized(sources, status, phase)),
         (OWNED[2], ready),
         (OWNED[3], containers_ready),

@@ -1,7 +1,8 @@
 //! What a pod's spec says, with its defaults: policies, graces, which containers there are and in which role. Pure.
 
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::{Container, Pod, PodSpec};
+use nauplius_kinds::api::core::{Container, EphemeralContainer, Pod, PodSpec};
+use std::borrow::Cow;
 
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Role {
     Sidecar,
     /// One of `spec.containers`.
     Main,
+    /// Added to a running pod to look at it; never started twice.
+    Ephemeral,
 }
 
 /// The least time between asking a container to end and killing it, unless no time at all was asked for.
@@ -34,13 +37,56 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// The container of that name, with its role.
+/// The ephemeral containers, in the order they were added.
+pub fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    spec(pod).ephemeral_containers.as_deref().unwrap_or_default()
+}
+
+/// An ephemeral container as any other: the fields that both have.
+pub fn plain(ephemeral: &EphemeralContainer) -> Container {
+    Container {
+        name: ephemeral.name.clone(),
+        image: ephemeral.image.clone(),
+        command: ephemeral.command.clone(),
+        args: ephemeral.args.clone(),
+        working_dir: ephemeral.working_dir.clone(),
+        env: ephemeral.env.clone(),
+        env_from: ephemeral.env_from.clone(),
+        volume_mounts: ephemeral.volume_mounts.clone(),
+        volume_devices: ephemeral.volume_devices.clone(),
+        termination_message_path: ephemeral.termination_message_path.clone(),
+        termination_message_policy: ephemeral.termination_message_policy.clone(),
+        image_pull_policy: ephemeral.image_pull_policy.clone(),
+        security_context: ephemeral.security_context.clone(),
+        stdin: ephemeral.stdin,
+        stdin_once: ephemeral.stdin_once,
+        tty: ephemeral.tty,
+        ..Container::default()
+    }
+}
+
+/// The container in whose process namespace an ephemeral one runs.
+pub fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let ephemeral = ephemeral_containers(pod).iter().find(|container| container.name == name)?;
+    ephemeral.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// The container of that name among those that the pod began with, with its role.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Role)> {
     let init = init_containers(pod)
         .iter()
         .map(|container| (container, if is_sidecar(container) { Role::Sidecar } else { Role::Init }));
     let main = spec(pod).containers.iter().map(|container| (container, Role::Main));
     init.chain(main).find(|(container, _)| container.name == name)
+}
+
+/// As [`container`], and among those that were added since.
+pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<(Cow<'a, Container>, Role)> {
+    if let Some((container, role)) = container(pod, name) {
+        return Some((Cow::Borrowed(container), role));
+    }
+    let ephemeral = ephemeral_containers(pod).iter().find(|container| container.name == name)?;
+    Some((Cow::Owned(plain(ephemeral)), Role::Ephemeral))
 }
 
 /// `Always`, `OnFailure` or `Never`.
@@ -50,8 +96,10 @@ pub fn restart_policy(pod: &Pod) -> &str {
 
 /// Whether a container that ended so is started again.
 pub fn restarts(pod: &Pod, container: &Container, role: Role, exit_code: i32) -> bool {
-    if role == Role::Sidecar {
-        return true;
+    match role {
+        Role::Sidecar => return true,
+        Role::Ephemeral => return false,
+        Role::Init | Role::Main => {}
     }
     for rule in container.restart_policy_rules.iter().flatten() {
         let Some(codes) = &rule.exit_codes else { continue };

@@ -10,7 +10,7 @@ use crate::volumes::mounts;
 use nauplius_base::time;
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::Container;
+use nauplius_kinds::api::core::{Container, Pod};
 use nauplius_reconcile::EventKind;
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,8 @@ pub async fn launch(job: &mut PodJob, observed: &Observed, name: &str, attempt: 
 async fn try_launch(job: &mut PodJob, observed: &Observed, name: &str, attempt: u32) -> Result<(), Failure> {
     let pod = std::sync::Arc::clone(&job.pod);
     let missing = || Failure::new("CreateContainerError", format!("container {name:?} is not in the pod"));
-    let (container, _) = facts::container(&pod, name).ok_or_else(missing)?;
+    let (container, _) = facts::any_container(&pod, name).ok_or_else(missing)?;
+    let container = &*container;
     let no_sandbox = || Failure::new("CreateContainerError", "the pod has no sandbox".to_owned());
     let sandbox = observed.sandbox().ok_or_else(no_sandbox)?;
     let ips = if facts::host_network(&pod) {
@@ -69,11 +70,20 @@ async fn try_launch(job: &mut PodJob, observed: &Observed, name: &str, attempt: 
         return Err(Failure::new("CreateContainerError", "the pod is being deleted".to_owned()));
     }
     remove_unstarted(job, observed, name).await?;
-    let config = container_config(job, container, attempt, &image, environment, &ips)?;
+    let target = target(&pod, name, observed)?;
+    let config = container_config(job, container, attempt, &image, environment, &ips, target)?;
     let id = create(job, container, &sandbox.id, config).await?;
     remove_older(job, observed, name).await;
     start(job, container, &id).await?;
     post_start(job, container, &id, &ips).await
+}
+
+/// The id of the container in whose process namespace this one is to run.
+fn target<'a>(pod: &Pod, name: &str, observed: &'a Observed) -> Result<Option<&'a str>, Failure> {
+    let Some(wanted) = facts::target_of(pod, name) else { return Ok(None) };
+    let found = observed.current(wanted);
+    let missing = || config_error(format!("unable to find target container {wanted}"));
+    found.map(|view| Some(view.id.as_str())).ok_or_else(missing)
 }
 
 fn config_error(message: String) -> Failure {
@@ -123,6 +133,7 @@ fn container_config(
     image: &image::Ready,
     environment: Vec<(String, String)>,
     ips: &[String],
+    target: Option<&str>,
 ) -> Result<v1::ContainerConfig, Failure> {
     let root = &job.context.config.root_dir;
     let hosts = hosts_text(job, ips);
@@ -144,6 +155,7 @@ fn container_config(
         mounts,
         machine_memory: job.context.facts.memory,
         seccomp_profiles: &profiles,
+        target,
     };
     config::config(&job.pod, container, resolved).map_err(config_error)
 }

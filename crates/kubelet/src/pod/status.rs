@@ -4,14 +4,15 @@
 use super::conditions;
 use super::facts::{self, Role};
 use super::step::{Phase, State, nanos};
-use super::view::{ContainerState as Stage, ContainerView, Observed};
+use super::view::{ContainerState as Stage, ContainerView, Observed, SandboxView};
 use crate::names::ID_SCHEME;
+use crate::volumes::mounts;
 use nauplius_base::time::Timestamp;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodIP, PodStatus, ResourceRequirements,
-    VolumeMountStatus,
+    ContainerStatus, ContainerUser, EphemeralContainer, HostIP, LinuxContainerUser, Pod, PodIP, PodStatus,
+    ResourceRequirements, VolumeMountStatus,
 };
 use nauplius_kinds::api::meta::Time;
 use std::net::IpAddr;
@@ -28,6 +29,14 @@ pub struct Sources<'a> {
     pub node_ip: IpAddr,
     /// The time.
     pub now: Timestamp,
+}
+
+impl Sources<'_> {
+    /// The newest sandbox, once the pod's volumes are there: upstream makes none before, and so tells of none.
+    pub fn told_sandbox(&self) -> Option<&SandboxView> {
+        let begun = self.state.volumes_ready || !self.observed.containers.is_empty();
+        self.observed.sandboxes.first().filter(|_| begun)
+    }
 }
 
 /// Go's MicroTime and Time have no fraction in a status.
@@ -73,24 +82,22 @@ pub fn status(sources: &Sources<'_>) -> PodStatus {
         observed_generation: sources.pod.meta().generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
-        ephemeral_container_statuses: ephemeral(sources.pod),
+        ephemeral_container_statuses: ephemeral(sources),
         ..before
     };
     status.conditions = Some(conditions::conditions(sources, &status));
     status
 }
 
-/// What ephemeral containers are told: they are refused.
-const EPHEMERAL_REFUSAL: &str = "ephemeral containers are not supported by this kubelet yet";
-
-fn ephemeral(pod: &Pod) -> Option<Vec<ContainerStatus>> {
-    let refused = |container: &nauplius_kinds::api::core::EphemeralContainer| ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: Some(waiting("CreateContainerConfigError", Some(EPHEMERAL_REFUSAL.to_owned()))),
-        ..ContainerStatus::default()
+/// Ephemeral containers are looked at and never waited for: they are neither ready nor started.
+fn ephemeral(sources: &Sources<'_>) -> Option<Vec<ContainerStatus>> {
+    let all = facts::spec(sources.pod).ephemeral_containers.as_ref()?;
+    let told = |container: &EphemeralContainer| ContainerStatus {
+        ready: false,
+        started: None,
+        ..container_status(sources, &facts::plain(container))
     };
-    facts::spec(pod).ephemeral_containers.as_ref().map(|all| all.iter().map(refused).collect())
+    Some(all.iter().map(told).collect())
 }
 
 /// A phase that the API has as final stays.
@@ -107,7 +114,7 @@ fn settled_phase<'a>(sources: &Sources<'_>, before: &PodStatus, computed: &'a st
 
 /// Addresses stay in the status when the sandbox is gone.
 fn pod_ips(sources: &Sources<'_>, before: &PodStatus) -> (Option<String>, Option<Vec<PodIP>>) {
-    let seen = match sources.observed.sandboxes.first() {
+    let seen = match sources.told_sandbox() {
         Some(_) if facts::host_network(sources.pod) => vec![sources.node_ip.to_string()],
         Some(sandbox) => sandbox.ips.clone(),
         None => Vec::new(),
@@ -184,7 +191,7 @@ fn phase(sources: &Sources<'_>, init: &[ContainerStatus], main: &[ContainerStatu
 }
 
 fn container_status(sources: &Sources<'_>, container: &Container) -> ContainerStatus {
-    let role = facts::container(sources.pod, &container.name).map_or(Role::Main, |(_, role)| role);
+    let role = facts::any_container(sources.pod, &container.name).map_or(Role::Main, |(_, role)| role);
     let newest = sources.observed.newest(&container.name);
     let state = container_state(sources, container, role, newest);
     let before_newest = sources
@@ -240,7 +247,11 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only.filter(|read_only| *read_only),
-        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| "Disabled".to_owned()),
+        // One that cannot be is told by the container, which does not start.
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            let recursive = mounts::recursive_read_only(mount).unwrap_or(false);
+            if recursive { "Enabled" } else { "Disabled" }.to_owned()
+        }),
         ..VolumeMountStatus::default()
     };
     Some(mounts.iter().map(of).collect())

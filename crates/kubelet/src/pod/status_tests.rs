@@ -113,6 +113,35 @@ fn conditions_follow_containers() {
 }
 
 #[test]
+fn a_sandbox_is_told_once_the_volumes_are_there() {
+    let pod = pod_of(r#"{"containers":[{"name":"a"}]}"#);
+    let status = made(&pod, &State::default(), vec![]);
+    assert_eq!(
+        (status.pod_ip.as_deref(), true_conditions(&status)),
+        (None, vec!["Initialized", "PodScheduled"])
+    );
+    let state = State { volumes_ready: true, ..State::default() };
+    let status = made(&pod, &state, vec![]);
+    assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.5"));
+    assert_eq!(true_conditions(&status), ["PodReadyToStartContainers", "Initialized", "PodScheduled"]);
+}
+
+#[test]
+fn ephemeral_containers_count_for_nothing() {
+    let pod = pod_of(r#"{"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"e"},{"name":"f"}]}"#);
+    let status = made(&pod, &State::default(), vec![running("a", 0, 1), exited("e", 0, 1, 2, 1)]);
+    assert_eq!(brief(&status), "Running a=Running(true,0)");
+    let ephemeral = status.ephemeral_container_statuses.unwrap();
+    let reason = |status: &ContainerStatus| {
+        let state = status.state.clone().unwrap();
+        state.terminated.and_then(|end| end.reason).or(state.waiting.and_then(|waiting| waiting.reason))
+    };
+    assert_eq!(reason(&ephemeral[0]).as_deref(), Some("Error"));
+    assert_eq!(reason(&ephemeral[1]).as_deref(), Some("ContainerCreating"));
+    assert_eq!((ephemeral[0].ready, ephemeral[0].started), (false, None));
+}
+
+#[test]
 fn a_deleted_pod_has_no_loose_ends() {
     let pod = pod_of(r#"{"containers":[{"name":"a"},{"name":"b"}]}"#);
     let state = State { phase: Phase::Terminated, ..State::default() };

@@ -340,7 +340,7 @@ impl Step<'_> {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            let image = facts::container(self.input.pod, &name)
+            let image = facts::any_container(self.input.pod, &name)
                 .and_then(|(c, _)| c.image.clone())
                 .unwrap_or_default();
             let Some(waiting) = self.state.waiting.get_mut(&name) else { continue };
@@ -369,7 +369,7 @@ impl Step<'_> {
                 Some(probe) => format!("failed {probe} probe"),
                 None if !view.hash.is_empty()
                     && view.hash != names::container_hash(container)
-                    && role != Role::Init =>
+                    && matches!(role, Role::Main | Role::Sidecar) =>
                 {
                     "definition changed".to_owned()
                 }
@@ -421,6 +421,12 @@ impl Step<'_> {
             return;
         }
         let (pod, observed) = (self.input.pod, self.input.observed);
+        // First of all, so that a pod that does not come up can be looked at.
+        for ephemeral in facts::ephemeral_containers(pod) {
+            if self.keep_up(&facts::plain(ephemeral), Role::Ephemeral) {
+                return;
+            }
+        }
         let main = &facts::spec(pod).containers;
         let initialized = main.iter().any(|container| observed.current(&container.name).is_some());
         if initialized {

@@ -224,6 +224,28 @@ fn init_containers_run_in_order_and_sidecars_stay() {
 }
 
 #[test]
+fn ephemeral_containers_start_first_and_once() {
+    let mut stage = Stage::new(
+        r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"e"}]}"#,
+    );
+    stage.state.volumes_ready = true;
+    stage.observed.sandboxes = vec![sandbox(true)];
+    stage.step(1);
+    stage.settle();
+    stage.has(running("e", 0, 1));
+    stage.step(2);
+    stage.settle();
+    stage.has(running("i", 0, 2));
+    stage.has(exited("e", 0, 1, 3, 1));
+    stage.step(3);
+    stage.check(
+        "1 Running | start e/0
+         2 Running | start i/0
+         3 Running",
+    );
+}
+
+#[test]
 fn a_failed_init_container_ends_a_pod_that_never_restarts() {
     let mut stage = Stage::new(
         r#"{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"a"}]}"#,

@@ -1,30 +1,128 @@
-//! The gRPC health check, version 1: one call whose two messages are short enough to be written and read here.
+//! The gRPC health check, version 1: one call whose two messages are short enough to be written and read here. Words are those of
+//! upstream's probe and of Go's gRPC below it.
 
-use super::{address, reason};
+use super::address;
 use crate::pod::probes::Answer;
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nauplius_base::time::Instant;
 use nauplius_base::{task, time};
 use nauplius_kinds::api::core::GRPCAction;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 const SERVING: u8 = 1;
 const ANSWER_MAX: usize = 4096;
+/// gRPC's own pause between two tries to connect.
+const RECONNECT: Duration = Duration::from_secs(1);
+const UNIMPLEMENTED: u16 = 12;
+const DEADLINE_EXCEEDED: u16 = 4;
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// What the server said instead of a health.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    code: u16,
+    message: String,
+}
 
 /// Asks; only SERVING is well.
 pub async fn probe(action: &GRPCAction, ip: &str, limit: Duration) -> Answer {
-    match time::timeout(limit, check(action, ip)).await {
-        Ok(Ok(SERVING)) => Answer::Success,
-        Ok(Ok(status)) => {
+    let port = u16::try_from(action.port).map_err(|_| format!("port {} is out of range", action.port));
+    let to = match address(ip, port) {
+        Ok(to) => to,
+        Err(error) => return Answer::Unknown(error),
+    };
+    let deadline = time::monotonic() + limit;
+    let seconds = limit.as_secs();
+    let sender = time::timeout(left(deadline), connect(to)).await;
+    let Ok((sender, connection)) = sender else {
+        return Answer::Failure(format!(
+            "timeout: failed to connect service {:?} within {seconds}s: context deadline exceeded",
+            to.to_string()
+        ));
+    };
+    let answer = ask(sender, to, action, deadline).await;
+    connection.abort();
+    judge(answer, seconds)
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(time::monotonic())
+}
+
+fn judge(answer: Result<u8, Refusal>, seconds: u64) -> Answer {
+    match answer {
+        Ok(SERVING) => Answer::Success,
+        Ok(status) => {
             let name = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"].get(usize::from(status));
-            Answer::Failure(format!("service unhealthy (responded with {:?})", name.unwrap_or(&"UNKNOWN")))
+            let name = name.map_or_else(|| status.to_string(), |name| (*name).to_owned());
+            Answer::Failure(format!("service unhealthy (responded with {name:?})"))
         }
-        Ok(Err(error)) => Answer::Failure(error),
+        Err(Refusal { code: UNIMPLEMENTED, message }) => Answer::Failure(format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        )),
+        Err(Refusal { code: DEADLINE_EXCEEDED, .. }) => {
+            Answer::Failure(format!("timeout: health rpc did not complete within {seconds}s"))
+        }
+        Err(Refusal { code, message }) => {
+            let name = CODES
+                .get(usize::from(code))
+                .map_or_else(|| format!("Code({code})"), |name| (*name).to_owned());
+            Answer::Failure(format!(
+                "error: health rpc probe failed: rpc error: code = {name} desc = {message}"
+            ))
+        }
+    }
+}
+
+/// Connects, however often it takes: whoever waits for it sets the limit.
+async fn connect(to: SocketAddr) -> (Sender, AbortHandle) {
+    loop {
+        if let Some(connected) = try_connect(to).await {
+            return connected;
+        }
+        time::sleep(RECONNECT).await;
+    }
+}
+
+/// Why a server cannot be connected to is told by nobody, as in Go.
+async fn try_connect(to: SocketAddr) -> Option<(Sender, AbortHandle)> {
+    let stream = TcpStream::connect(to).await.ok()?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+    // Its failure is the call's.
+    let connection = task::spawn("kubelet-probe-connection", connection).abort_handle();
+    match sender.ready().await {
+        Ok(()) => Some((sender, connection)),
         Err(_) => {
-            Answer::Failure(format!("timeout: health rpc did not complete within {}s", limit.as_secs()))
+            connection.abort();
+            None
         }
     }
 }
@@ -57,41 +155,110 @@ fn status(frame: &[u8]) -> Option<u8> {
     }
 }
 
-async fn check(action: &GRPCAction, ip: &str) -> Result<u8, String> {
-    let port = u16::try_from(action.port).map_err(|_| format!("port {} is out of range", action.port));
-    let to = address(ip, port)?;
-    let stream = TcpStream::connect(to)
-        .await
-        .map_err(|error| format!("dial tcp {to}: connect: {}", reason(&error)))?;
-    let said = |error: hyper::Error| format!("error: health rpc probe failed: {error}");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(said)?;
-    // Its failure is the call's.
-    let connection = task::spawn("kubelet-probe-connection", connection);
+async fn ask(
+    mut sender: Sender,
+    to: SocketAddr,
+    action: &GRPCAction,
+    deadline: Instant,
+) -> Result<u8, Refusal> {
+    let broken = |error: String| Refusal { code: 14, message: error };
+    let late = |_| Refusal { code: DEADLINE_EXCEEDED, message: "context deadline exceeded".to_owned() };
     let request = Request::post(format!("http://{to}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, "kube-probe/1.37")
         .body(Full::new(Bytes::from(frame(action.service.as_deref().unwrap_or_default()))))
-        .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(said)?;
-    let refused = answer.headers().get("grpc-message").and_then(|text| text.to_str().ok()).map(str::to_owned);
-    let body = http_body_util::Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-    connection.abort();
-    let body = body.map_err(|error| error.to_string())?;
-    let trailer =
-        body.trailers().and_then(|trailers| trailers.get("grpc-message")).and_then(|text| text.to_str().ok());
-    let refused = refused
-        .or_else(|| trailer.map(str::to_owned))
-        .unwrap_or_else(|| "no status in the answer".to_owned());
-    status(&body.to_bytes()).ok_or_else(|| format!("error: health rpc failed: {refused}"))
+        .map_err(|error| broken(error.to_string()))?;
+    let answer = time::timeout(left(deadline), sender.send_request(request)).await.map_err(late)?;
+    let (head, body) = answer.map_err(|error| broken(error.to_string()))?.into_parts();
+    if let Some(refusal) = refusal(head.status, &head.headers) {
+        return Err(refusal);
+    }
+    let body = http_body_util::Limited::new(body, ANSWER_MAX).collect();
+    let body = time::timeout(left(deadline), body).await.map_err(late)?;
+    let body = body.map_err(|error| broken(error.to_string()))?;
+    if let Some(refusal) = body.trailers().and_then(|trailers| refusal(StatusCode::OK, trailers)) {
+        return Err(refusal);
+    }
+    let unreadable =
+        || Refusal { code: 13, message: "grpc: failed to unmarshal the received message".to_owned() };
+    status(&body.to_bytes()).ok_or_else(unreadable)
+}
+
+/// What the head of an answer, or its end, says that is no health.
+fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Refusal> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(code) = text("grpc-status").and_then(|code| code.parse().ok()) {
+        let message = text("grpc-message").unwrap_or_default();
+        let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy().into_owned();
+        return (code != 0).then_some(Refusal { code, message });
+    }
+    if status.is_success() {
+        return None;
+    }
+    // How gRPC reads the codes of a server that does not speak it.
+    let code = match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => UNIMPLEMENTED,
+        429 | 502..=504 => 14,
+        _ => 2,
+    };
+    let message = format!("unexpected HTTP status code received from server: {status}");
+    let message = message.replacen(
+        &status.to_string(),
+        &format!("{} ({})", status.as_u16(), status.canonical_reason().unwrap_or_default()),
+        1,
+    );
+    Some(Refusal { code, message })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_read_as_upstreams() {
+        let refused = |code, message: &str| Err(Refusal { code, message: message.to_owned() });
+        for (answer, expected) in [
+            (Ok(1), None),
+            (Ok(2), Some("service unhealthy (responded with \"NOT_SERVING\")")),
+            (
+                refused(12, "unknown service grpc.health.v1.Health"),
+                Some(
+                    "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): unknown service grpc.health.v1.Health",
+                ),
+            ),
+            (refused(4, ""), Some("timeout: health rpc did not complete within 3s")),
+            (
+                refused(5, "unknown service"),
+                Some("error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"),
+            ),
+        ] {
+            let expected = expected.map_or(Answer::Success, |text| Answer::Failure(text.to_owned()));
+            assert_eq!(judge(answer, 3), expected);
+        }
+    }
+
+    #[test]
+    fn heads_that_are_no_health_are_refusals() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(refusal(StatusCode::OK, &headers), None);
+        assert_eq!(
+            refusal(StatusCode::NOT_FOUND, &headers),
+            Some(Refusal {
+                code: 12,
+                message: "unexpected HTTP status code received from server: 404 (Not Found)".to_owned()
+            })
+        );
+        headers.insert("grpc-status", "5".parse().unwrap());
+        headers.insert("grpc-message", "unknown%20service".parse().unwrap());
+        assert_eq!(
+            refusal(StatusCode::OK, &headers),
+            Some(Refusal { code: 5, message: "unknown service".to_owned() })
+        );
+    }
 
     #[test]
     fn messages_are_framed() {

@@ -66,7 +66,8 @@ impl Server {
 /// What the API was told about a container.
 pub(super) fn told<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let all = all.chain(&status.ephemeral_container_statuses).flatten();
     all.into_iter().find(|status| status.name == name)
 }
 
@@ -80,7 +81,7 @@ pub(super) fn logged(
     name: &str,
     previous: bool,
 ) -> Result<(String, String), String> {
-    if facts::container(pod, name).is_none() {
+    if facts::any_container(pod, name).is_none() {
         return Err(format!("container {name:?} not found in pod {:?}\n", names::describe(pod)));
     }
     let waits = told(pod, name).and_then(|status| status.state.as_ref()?.waiting.as_ref());

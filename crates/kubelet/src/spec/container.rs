@@ -25,6 +25,8 @@ pub struct Resolved<'a> {
     pub machine_memory: i64,
     /// Where the node's seccomp profiles are.
     pub seccomp_profiles: &'a Path,
+    /// The id of the container whose processes it is to see.
+    pub target: Option<&'a str>,
 }
 
 /// `<container>/<attempt>.log` below the pod's log directory.
@@ -70,6 +72,7 @@ pub fn config(pod: &Pod, container: &Container, resolved: Resolved<'_>) -> Resul
                 container,
                 resolved.image_user,
                 resolved.seccomp_profiles,
+                resolved.target,
             )),
         }),
         stop_signal: stop_signal(container)?,

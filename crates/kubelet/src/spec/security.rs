@@ -160,7 +160,15 @@ pub fn container(
     container: &Container,
     image: &ImageUser,
     profiles: &Path,
+    target: Option<&str>,
 ) -> LinuxContainerSecurityContext {
+    let mut namespaces = namespaces(pod);
+    if let Some(id) = target
+        && namespaces.pid() == NamespaceMode::Container
+    {
+        namespaces.set_pid(NamespaceMode::Target);
+        namespaces.target_id = id.to_owned();
+    }
     let (context, own) = (pod_context(pod), container.security_context.clone().unwrap_or_default());
     let user = own.run_as_user.or(context.run_as_user);
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked");
@@ -170,7 +178,7 @@ pub fn container(
     LinuxContainerSecurityContext {
         capabilities: Some(capabilities(&own)),
         privileged: own.privileged == Some(true),
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(namespaces),
         selinux_options: selinux(own.se_linux_options.as_ref().or(context.se_linux_options.as_ref())),
         run_as_user: id(user.or(image.uid)),
         run_as_group: id(own.run_as_group.or(context.run_as_group)),
@@ -219,7 +227,8 @@ mod tests {
             r#"{"runAsUser":1,"runAsGroup":2,"fsGroup":3,"supplementalGroups":[4]}"#,
             r#"{"runAsUser":9,"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},"seccompProfile":{"type":"RuntimeDefault"}}"#,
         );
-        let got = container(&pod, &facts::spec(&pod).containers[0], &ImageUser::default(), Path::new("/p"));
+        let got =
+            container(&pod, &facts::spec(&pod).containers[0], &ImageUser::default(), Path::new("/p"), None);
         assert_eq!(got.run_as_user, Some(Int64Value { value: 9 }));
         assert_eq!(got.run_as_group, Some(Int64Value { value: 2 }));
         assert_eq!(got.supplemental_groups, [3, 4]);

@@ -7,8 +7,10 @@ use crate::spec::env::expand;
 use nauplius_base::id;
 use nauplius_cri::v1::{Mount, MountPropagation};
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::{Container, Pod, VolumeMount};
+use nauplius_kinds::api::core::{Container, Pod, Volume, VolumeMount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -59,15 +61,7 @@ fn volume_mount(
     let host_path = host_path.ok_or_else(|| {
         format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)
     })?;
-    let sub_path = match (mount.sub_path_expr.as_deref(), mount.sub_path.as_deref()) {
-        (Some(text), _) if !text.is_empty() => {
-            let lookup = |name: &str| {
-                environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-            };
-            expand(text, &lookup)
-        }
-        (_, plain) => plain.unwrap_or_default().to_owned(),
-    };
+    let sub_path = sub_path(mount, environment)?;
     let host_path = if sub_path.is_empty() {
         host_path
     } else {
@@ -83,7 +77,8 @@ fn volume_mount(
             )
         })?
     };
-    let read_only = mount.read_only == Some(true);
+    let read_only = mount.read_only == Some(true) || volume.is_some_and(is_written_by_us);
+    let recursive_read_only = recursive_read_only(mount)?;
     let propagation = match mount.mount_propagation.as_deref() {
         Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
         Some("Bidirectional") => MountPropagation::PropagationBidirectional,
@@ -93,10 +88,72 @@ fn volume_mount(
         container_path: absolute(&mount.mount_path),
         host_path: host_path.display().to_string(),
         readonly: read_only,
-        recursive_read_only: read_only && mount.recursive_read_only.as_deref() == Some("Enabled"),
+        recursive_read_only,
         propagation: propagation.into(),
         ..Mount::default()
     })
+}
+
+/// Whether the kubelet alone writes the volume: containers see it read-only, whatever the mount says.
+fn is_written_by_us(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
+}
+
+/// Whether mounts below the volume are read-only too.
+///
+/// # Errors
+/// When it was asked for and cannot be.
+pub fn recursive_read_only(mount: &VolumeMount) -> Result<bool, String> {
+    let read_only = mount.read_only == Some(true);
+    let alone = matches!(mount.mount_propagation.as_deref(), None | Some("None"));
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => Ok(false),
+        Some("IfPossible") => Ok(read_only && alone),
+        Some("Enabled") if !read_only => Err(format!(
+            "volume {:?} requested recursive read-only mode, but it is not read-only",
+            mount.name
+        )),
+        Some("Enabled") if !alone => Err(format!(
+            "volume {:?} requested recursive read-only mode, but it is not compatible with propagation {:?}",
+            mount.name,
+            mount.mount_propagation.as_deref().unwrap_or_default()
+        )),
+        Some("Enabled") => Ok(true),
+        Some(other) => Err(format!("unknown recursive read-only mode {other:?}")),
+    }
+}
+
+fn sub_path(mount: &VolumeMount, environment: &[(String, String)]) -> Result<String, String> {
+    let path = match (mount.sub_path_expr.as_deref(), mount.sub_path.as_deref()) {
+        (Some(text), _) if !text.is_empty() => expand_sub_path(text, environment)?,
+        (_, plain) => plain.unwrap_or_default().to_owned(),
+    };
+    if path.starts_with('/') {
+        return Err(format!("error SubPath `{path}` must not be an absolute path"));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!("unable to provision SubPath `{path}`: must not contain '..'"));
+    }
+    Ok(path)
+}
+
+/// A variable that is not set, or empty, would lead to another directory than the one that was meant.
+fn expand_sub_path(text: &str, environment: &[(String, String)]) -> Result<String, String> {
+    let missing = RefCell::new(BTreeSet::new());
+    let lookup = |name: &str| {
+        let value = environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let value = value.filter(|value| !value.is_empty());
+        if value.is_none() {
+            missing.borrow_mut().insert(name.to_owned());
+        }
+        value
+    };
+    let path = expand(text, &lookup);
+    let missing: Vec<String> = missing.take().into_iter().collect();
+    if missing.is_empty() { Ok(path) } else { Err(format!("missing value for {}", missing.join(", "))) }
 }
 
 fn absolute(path: &str) -> String {
@@ -139,9 +196,11 @@ fn open_beneath(base: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// Each part is opened beneath the one before, so a link on the way cannot lead out.
+/// Each part is opened beneath the one before, so a link on the way cannot lead out. What is made is as open as the volume itself:
+/// whoever may write the volume may write its parts.
 fn make_directories(base: &OwnedFd, path: &str) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(base)?.st_mode & 0o777);
     let mut here = String::new();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
         if part == ".." {
@@ -149,8 +208,10 @@ fn make_directories(base: &OwnedFd, path: &str) -> io::Result<()> {
         }
         let parent = if here.is_empty() { "." } else { &here };
         let parent = rustix::fs::openat2(base, parent, flags, Mode::empty(), ResolveFlags::BENEATH)?;
-        match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o750)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        match rustix::fs::mkdirat(&parent, part, mode) {
+            // What was made obeyed the umask.
+            Ok(()) => rustix::fs::fchmod(rustix::fs::openat(&parent, part, flags, Mode::empty())?, mode)?,
+            Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
         here = if here.is_empty() { part.to_owned() } else { format!("{here}/{part}") };
@@ -202,6 +263,71 @@ mod tests {
         assert!(open_beneath(&base, "in/b").is_ok());
         for path in ["out", "out/passwd", "../x", "a/../../x"] {
             assert!(open_beneath(&base, path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_volume_are_as_open_as_it_is() {
+        let volume = tempfile::tempdir().unwrap();
+        fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let base = rustix::fs::open(volume.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        open_beneath(&base, "a/b").unwrap();
+        for part in ["a", "a/b"] {
+            assert_eq!(fs::metadata(volume.path().join(part)).unwrap().permissions().mode() & 0o7777, 0o777);
+        }
+    }
+
+    fn mount_of(json: &str) -> VolumeMount {
+        let pod = format!(
+            r#"{{"metadata":{{"name":"p"}},"spec":{{"containers":[{{"name":"c","volumeMounts":[{json}]}}]}}}}"#
+        );
+        let pod = Pod::decode(pod.as_bytes()).unwrap();
+        pod.spec.unwrap().containers[0].volume_mounts.clone().unwrap().remove(0)
+    }
+
+    #[test]
+    fn sub_paths_are_expanded_or_refused() {
+        let environment = [("A".to_owned(), "x".to_owned()), ("EMPTY".to_owned(), String::new())];
+        for (mount, expected) in [
+            (r#"{"name":"v","mountPath":"/m"}"#, Ok("")),
+            (r#"{"name":"v","mountPath":"/m","subPath":"a/b"}"#, Ok("a/b")),
+            (r#"{"name":"v","mountPath":"/m","subPathExpr":"$(A)/y"}"#, Ok("x/y")),
+            (
+                r#"{"name":"v","mountPath":"/m","subPathExpr":"$(EMPTY)/$(NO)"}"#,
+                Err("missing value for EMPTY, NO"),
+            ),
+            (
+                r#"{"name":"v","mountPath":"/m","subPathExpr":"/$(A)"}"#,
+                Err("error SubPath `/x` must not be an absolute path"),
+            ),
+            (
+                r#"{"name":"v","mountPath":"/m","subPathExpr":"../$(A)"}"#,
+                Err("unable to provision SubPath `../x`: must not contain '..'"),
+            ),
+        ] {
+            let got = sub_path(&mount_of(mount), &environment);
+            assert_eq!(got.as_deref().map_err(String::as_str), expected, "{mount}");
+        }
+    }
+
+    #[test]
+    fn read_only_goes_down_where_it_can() {
+        for (mount, expected) in [
+            (r#"{"name":"v","mountPath":"/m","readOnly":true}"#, Ok(false)),
+            (r#"{"name":"v","mountPath":"/m","readOnly":true,"recursiveReadOnly":"IfPossible"}"#, Ok(true)),
+            (r#"{"name":"v","mountPath":"/m","recursiveReadOnly":"IfPossible"}"#, Ok(false)),
+            (
+                r#"{"name":"v","mountPath":"/m","readOnly":true,"recursiveReadOnly":"IfPossible","mountPropagation":"HostToContainer"}"#,
+                Ok(false),
+            ),
+            (r#"{"name":"v","mountPath":"/m","readOnly":true,"recursiveReadOnly":"Enabled"}"#, Ok(true)),
+            (
+                r#"{"name":"v","mountPath":"/m","recursiveReadOnly":"Enabled"}"#,
+                Err("volume \"v\" requested recursive read-only mode, but it is not read-only"),
+            ),
+        ] {
+            let got = recursive_read_only(&mount_of(mount));
+            assert_eq!(got.as_ref().map(|it| *it).map_err(String::as_str), expected, "{mount}");
         }
     }
 }

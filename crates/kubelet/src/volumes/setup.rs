@@ -3,8 +3,10 @@
 use super::payload::{self, Payload};
 use super::{MountFailure, atomic, place};
 use crate::context::Context;
+use crate::node::status::MEMORY_MIN;
 use crate::pod::facts;
 use crate::sources::Followed;
+use crate::spec::resources;
 use nauplius_base::time::{self, Timestamp};
 use nauplius_kinds::Object;
 use nauplius_kinds::api::authentication::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -82,13 +84,19 @@ impl Work<'_> {
             return Err(refusal(volume));
         };
         if let Some(source) = &volume.empty_dir {
-            return empty_dir(&directory, source, self.group());
+            let most = memory_volume_max(self.pod, self.context.facts.memory);
+            return empty_dir(&directory, source, self.group(), most);
         }
         let payload = self.payload(volume).await?;
         let in_memory = volume.config_map.is_none();
         let group = self.group();
+        let fresh = !directory.exists();
         make_directory(&directory, in_memory.then_some("")).map_err(text)?;
-        atomic::write(&directory, &payload, group).map(drop).map_err(text)
+        if fresh && !in_memory {
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(text)?;
+        }
+        atomic::write(&directory, &payload, group).map_err(text)?;
+        group.map_or(Ok(()), |group| atomic::own_directory(&directory, group).map_err(text))
     }
 
     async fn payload(&mut self, volume: &Volume) -> Result<Payload, String> {
@@ -258,25 +266,46 @@ fn make_directory(directory: &Path, memory: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
-fn empty_dir(directory: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> Result<(), String> {
+/// A volume in memory counts as the pod's memory, and all pods' memory is what the node has for them.
+fn memory_volume_max(pod: &Pod, machine_memory: i64) -> i64 {
+    let allocatable = machine_memory.saturating_sub(MEMORY_MIN).max(0);
+    resources::pod(pod)
+        .memory_limit
+        .filter(|limit| *limit > 0)
+        .map_or(allocatable, |limit| limit.min(allocatable))
+}
+
+/// The options of a file system in memory. The API server has checked the limit; zero is none.
+fn memory_options(source: &EmptyDirVolumeSource, most: i64) -> String {
+    let own = source.size_limit.as_ref().and_then(|limit| Quantity::parse(&limit.0).ok());
+    let own = own.map(|limit| limit.value()).filter(|limit| *limit > 0);
+    format!("size={}", own.map_or(most, |own| own.min(most)))
+}
+
+fn empty_dir(
+    directory: &Path,
+    source: &EmptyDirVolumeSource,
+    group: Option<u32>,
+    memory_max: i64,
+) -> Result<(), String> {
     let fresh = !directory.exists();
     let memory = match source.medium.as_deref().unwrap_or_default() {
         "" => None,
-        "Memory" => Some(match source.size_limit.as_ref().and_then(|limit| Quantity::parse(&limit.0).ok()) {
-            // The API server has checked it; zero is no limit.
-            Some(limit) if limit.sign() > 0 => format!("size={}", limit.value()),
-            _ => String::new(),
-        }),
+        "Memory" => Some(memory_options(source, memory_max)),
         medium => return Err(format!("emptyDir medium {medium:?} is not supported by this kubelet")),
     };
     make_directory(directory, memory.as_deref()).map_err(text)?;
     if !fresh {
         return Ok(());
     }
-    let mode = payload::mode(source.mode, Some(0o777));
-    fs::set_permissions(directory, fs::Permissions::from_mode(mode)).map_err(text)?;
+    // A file system in memory is for everyone already, with the sticky bit that the kernel gives it.
+    if memory.is_none() || source.mode.is_some() {
+        let mode = payload::mode(source.mode, Some(0o777));
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode)).map_err(text)?;
+    }
     let Some(group) = group else { return Ok(()) };
     std::os::unix::fs::chown(directory, None, Some(group)).map_err(text)?;
+    let mode = fs::metadata(directory).map_err(text)?.permissions().mode() & 0o7777;
     fs::set_permissions(directory, fs::Permissions::from_mode(mode | 0o2770)).map_err(text)
 }
 
@@ -304,4 +333,58 @@ fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
         other => return Err(format!("{other:?} is an invalid volume type")),
     };
     if fits { Ok(()) } else { Err(format!("hostPath type check failed: {} is not {what}", source.path)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_in_memory_are_bounded_by_limit_pod_and_node() {
+        let free = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c"}]}}"#;
+        let bounded = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","resources":{"limits":{"memory":"64Mi"}}}]}}"#;
+        let source = |limit: Option<&str>| EmptyDirVolumeSource {
+            size_limit: limit.map(|limit| nauplius_kinds::api::Quantity(limit.to_owned())),
+            ..EmptyDirVolumeSource::default()
+        };
+        for (pod, limit, expected) in [
+            (free, None, (1 << 30) - MEMORY_MIN),
+            (free, Some("1Mi"), 1 << 20),
+            (free, Some("0"), (1 << 30) - MEMORY_MIN),
+            (bounded, None, 64 << 20),
+            (bounded, Some("1Gi"), 64 << 20),
+        ] {
+            let most = memory_volume_max(&Pod::decode(pod.as_bytes()).unwrap(), 1 << 30);
+            assert_eq!(memory_options(&source(limit), most), format!("size={expected}"), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn host_paths_are_of_their_type() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let check = |name: &str, type_: &str| {
+            let path = root.path().join(name).display().to_string();
+            host_path(&HostPathVolumeSource { path, type_: Some(type_.to_owned()) })
+        };
+        for (name, type_, what) in [
+            ("file", "Directory", Some("a directory")),
+            ("file", "File", None),
+            ("file", "Socket", Some("a socket file")),
+            ("file", "CharDevice", Some("a character device")),
+            ("file", "BlockDevice", Some("a block device")),
+            ("file", "DirectoryOrCreate", Some("a directory")),
+            ("missing", "File", Some("a file")),
+            ("missing", "", None),
+            ("new/deep", "DirectoryOrCreate", None),
+            ("new/deep", "Directory", None),
+            ("made", "FileOrCreate", None),
+            ("made", "File", None),
+        ] {
+            let path = root.path().join(name);
+            let expected =
+                what.map(|what| format!("hostPath type check failed: {} is not {what}", path.display()));
+            assert_eq!(check(name, type_).err(), expected, "{name} {type_}");
+        }
+    }
 }

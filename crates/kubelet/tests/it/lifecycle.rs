@@ -197,6 +197,10 @@ async fn volumes_hold_what_the_api_holds() {
     world
         .event("FailedMount: MountVolume.SetUp failed for volume \"conf\" : configmap \"m\" not found")
         .await;
+    // Without its volumes a pod has no sandbox that anyone is told of.
+    let status = world.status("v", "its start", |status| status["startTime"].is_string()).await;
+    assert_eq!(status["conditions"][0]["type"], "PodReadyToStartContainers");
+    assert_eq!((&status["conditions"][0]["status"], &status["podIP"]), (&json!("False"), &Value::Null));
     world.api.put("/api/v1/namespaces/n/configmaps/m", map("one"));
     world.phase("v", "Running").await;
     let volumes = world.root().join("pods/uid-v/volumes");
@@ -212,12 +216,80 @@ async fn volumes_hold_what_the_api_holds() {
     let mounts = world.runtime.config("c").unwrap().mounts;
     let paths: Vec<&str> = mounts.iter().map(|mount| mount.container_path.as_str()).collect();
     assert_eq!(paths, ["/conf", "/w", "/etc/hosts", "/dev/termination-log"]);
+    // Only the kubelet writes what the API holds, though the manifest does not say so.
+    assert_eq!(mounts.iter().map(|mount| mount.readonly).collect::<Vec<_>>(), [true, false, false, false]);
+    let mode = |path: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(volumes.join(path)).unwrap().permissions().mode() & 0o7777
+    };
+    assert_eq!(mode("kubernetes.io~configmap/conf"), 0o777);
+    assert_eq!(mode("kubernetes.io~empty-dir/work"), 0o777);
     let mut claim = one(json!({}));
     claim["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]);
     world.create("claim", claim);
     world
         .event("FailedMount: MountVolume.SetUp failed for volume \"d\" : persistentvolumeclaim \"data\"")
         .await;
+}
+
+#[tokio::test]
+async fn a_group_owns_the_volumes_that_are_made_for_it() {
+    use std::os::unix::fs::MetadataExt;
+    let world = World::new(&[IMAGE]).await;
+    let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": "v"}});
+    world.api.put("/api/v1/namespaces/n/configmaps/m", map);
+    let mut spec = one(json!({}));
+    spec["securityContext"] = json!({"fsGroup": 1234});
+    spec["volumes"] = json!([
+        {"name": "conf", "configMap": {"name": "m", "defaultMode": 0o400}},
+        {"name": "work", "emptyDir": {}},
+    ]);
+    world.create("g", spec);
+    world.phase("g", "Running").await;
+    let volumes = world.root().join("pods/uid-g/volumes");
+    for (path, mode) in [
+        ("kubernetes.io~configmap/conf", 0o42777),
+        ("kubernetes.io~configmap/conf/k", 0o100440),
+        ("kubernetes.io~empty-dir/work", 0o42777),
+    ] {
+        let metadata = std::fs::metadata(volumes.join(path)).unwrap();
+        assert_eq!((metadata.gid(), format!("{:o}", metadata.mode())), (1234, format!("{mode:o}")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn ephemeral_containers_join_a_running_pod_once() {
+    let world = World::new(&[IMAGE]).await;
+    world.create("d", one(json!({})));
+    world.phase("d", "Running").await;
+    let mut pod = world.pod("d").unwrap();
+    pod["metadata"]["generation"] = json!(2);
+    pod["spec"]["ephemeralContainers"] = json!([
+        {"name": "lost", "image": "absent:1", "imagePullPolicy": "Never"},
+        {"name": "look", "image": IMAGE, "targetContainerName": "c", "stdin": true, "tty": true},
+    ]);
+    world.api.put("/api/v1/namespaces/n/pods/d", pod);
+    let running = |status: &Value| status["ephemeralContainerStatuses"][1]["state"]["running"].is_object();
+    let status = world.status("d", "the ephemeral container", running).await;
+    let lost = &status["ephemeralContainerStatuses"][0];
+    assert_eq!(lost["state"]["waiting"]["reason"], "ErrImageNeverPull");
+    assert_eq!(lost["ready"], false);
+    assert_eq!(lost.get("started"), None);
+    let config = world.runtime.config("look").unwrap();
+    assert!(config.tty && config.stdin && config.labels["io.kubernetes.container.name"] == "look");
+    let security = config.linux.unwrap().security_context.unwrap();
+    let namespaces = security.namespace_options.unwrap();
+    assert_eq!(namespaces.pid, nauplius_cri::v1::NamespaceMode::Target as i32);
+    assert_eq!(namespaces.target_id, world.runtime.id("c"));
+    world.runtime.end("look", 3);
+    let ended = |status: &Value| status["ephemeralContainerStatuses"][1]["state"]["terminated"].is_object();
+    let status = world.status("d", "its end", ended).await;
+    assert_eq!(
+        (&status["phase"], &status["containerStatuses"][0]["ready"]),
+        (&json!("Running"), &json!(true))
+    );
+    assert_eq!(world.runtime.calls().iter().filter(|call| *call == "start look").count(), 1);
+    world.event("Started: Container started").await;
 }
 
 #[tokio::test]
@@ -261,12 +333,6 @@ async fn what_is_not_built_is_refused() {
     users["hostUsers"] = json!(false);
     world.create("users", users);
     world.event("FailedCreatePodSandBox: Failed to create pod sandbox: user namespaces").await;
-    let mut debug = one(json!({}));
-    debug["ephemeralContainers"] = json!([{"name": "e", "image": IMAGE}]);
-    world.create("debug", debug);
-    let status = world.phase("debug", "Running").await;
-    let reason = &status["ephemeralContainerStatuses"][0]["state"]["waiting"]["message"];
-    assert_eq!(reason, "ephemeral containers are not supported by this kubelet yet");
     world.delete("users", 0);
     world.api.wait("its end", |api| api.get("/api/v1/namespaces/n/pods/users").is_none().then_some(())).await;
 }

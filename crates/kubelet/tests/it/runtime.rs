@@ -73,6 +73,16 @@ impl Fake {
         named.max_by_key(|(_, _, status)| status.created_at).map(|(_, config, _)| config.clone())
     }
 
+    /// The id of the newest container of that name.
+    pub fn id(&self, name: &str) -> String {
+        let state = self.state.lock().unwrap();
+        let named = state
+            .containers
+            .iter()
+            .filter(|(_, (_, config, _))| config.metadata.as_ref().unwrap().name == name);
+        named.max_by_key(|(_, (_, _, status))| status.created_at).map(|(id, _)| id.clone()).unwrap()
+    }
+
     /// The newest container of that name ends.
     pub fn end(&self, name: &str, code: i32) {
         let id = {
