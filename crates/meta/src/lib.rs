@@ -1,6 +1,7 @@
 //! API machinery, pure: object metadata, names, selectors, patches, schema, codecs and Status errors.
 //!
 //! Nothing here does input or output, reads a clock or waits. Objects are trees of [`serde_json::Value`].
+pub mod apply;
 pub mod error;
 pub mod field;
 pub mod gvk;

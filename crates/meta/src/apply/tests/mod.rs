@@ -1,0 +1,7 @@
+//! Tests of server-side apply, as tables of what upstream does.
+mod custom;
+mod laws;
+mod manager;
+mod ownership;
+mod values;
+mod world;
