@@ -5,6 +5,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
+/// Our note in a context.
+const EXTENSION: &str = "nauplius";
+/// How long somebody else's lock is waited for.
+const LOCK_TRIES: u32 = 250;
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Why a kubeconfig cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +32,12 @@ pub enum KubeconfigError {
         path: PathBuf,
         /// What is wrong.
         message: String,
+    },
+    /// Somebody else is writing it, or was killed while doing so.
+    #[error("{path} stays there: if no kubectl is running, remove it and try again")]
+    Locked {
+        /// The lock.
+        path: PathBuf,
     },
     /// It names no such context, cluster or user.
     #[error("{path} has no {what} {name:?}")]
@@ -69,41 +83,139 @@ pub fn default_path(kubeconfig: Option<&str>, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Adds or replaces `entry` and makes it the current context.
+/// What is current after a context was taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Current {
+    /// The one that was current before; ours was not.
+    Untouched,
+    /// This one: it was current before ours, or is the only one left.
+    Now(String),
+    /// None, although some are left.
+    Nothing,
+}
+
+/// Whether the file can be merged into: it is a kubeconfig, or not there yet.
+///
+/// # Errors
+/// When it is there and is no kubeconfig.
+pub fn check(path: &Path) -> Result<(), KubeconfigError> {
+    read(path).map(drop)
+}
+
+/// Adds or replaces `entry` and makes it the current context. Its context remembers which was current before.
 ///
 /// # Errors
 /// When the file is there but is no kubeconfig, or cannot be written.
 pub fn merge(path: &Path, entry: &Entry) -> Result<(), KubeconfigError> {
+    let _lock = Lock::take(path)?;
     let mut config = read(path)?;
+    let previous = match current(&config) {
+        Some(current) if current == entry.name => previous_of(&config, &entry.name),
+        current => current,
+    };
     set_named(&mut config, "clusters", &entry.name, "cluster", cluster_of(entry));
     set_named(&mut config, "users", &entry.name, "user", user_of(entry));
-    let context = json!({"cluster": entry.name, "user": entry.name});
+    let mut context = json!({"cluster": entry.name, "user": entry.name});
+    if let Some(previous) = previous {
+        context["extensions"] = json!([{"name": EXTENSION, "extension": {"previousContext": previous}}]);
+    }
     set_named(&mut config, "contexts", &entry.name, "context", context);
     config.insert("current-context".to_owned(), Value::from(entry.name.as_str()));
     write(path, &config)
 }
 
-/// Takes the entries called `name` out; the file stays, unless nothing is left in it.
+/// Takes the entries called `name` out; the file stays, unless nothing is left in it. Where `name` was current, the context that
+/// was current before it is again.
 ///
 /// # Errors
 /// When the file is there but is no kubeconfig, or cannot be written.
-pub fn remove(path: &Path, name: &str) -> Result<(), KubeconfigError> {
+pub fn remove(path: &Path, name: &str) -> Result<Current, KubeconfigError> {
     if !path.exists() {
-        return Ok(());
+        return Ok(Current::Untouched);
     }
+    let _lock = Lock::take(path)?;
     let mut config = read(path)?;
-    for list in ["clusters", "users", "contexts"] {
-        if let Some(Value::Array(items)) = config.get_mut(list) {
-            items.retain(|item| item["name"] != name);
+    let (before, previous) = (config.clone(), previous_of(&config, name));
+    let is_left =
+        LISTS.iter().map(|list| take_out(&mut config, list, name)).fold(false, |any, left| any | left);
+    let now = match current(&config) {
+        Some(current) if current == name => successor(&config, previous),
+        _ => Current::Untouched,
+    };
+    match &now {
+        Current::Untouched => {}
+        Current::Now(next) => drop(config.insert("current-context".to_owned(), Value::from(next.as_str()))),
+        Current::Nothing => drop(config.insert("current-context".to_owned(), Value::from(""))),
+    }
+    if !is_left {
+        std::fs::remove_file(path).map_err(io_error(path))?;
+        return Ok(Current::Untouched);
+    }
+    if config != before {
+        write(path, &config)?;
+    }
+    Ok(now)
+}
+
+/// Whether something is left in the list.
+fn take_out(config: &mut Map<String, Value>, list: &str, name: &str) -> bool {
+    let Some(Value::Array(items)) = config.get_mut(list) else { return false };
+    items.retain(|item| item["name"] != name);
+    !items.is_empty()
+}
+
+fn successor(config: &Map<String, Value>, previous: Option<String>) -> Current {
+    let contexts = config.get("contexts").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
+    let names: Vec<&str> = contexts.iter().filter_map(|context| context["name"].as_str()).collect();
+    match (previous, names.as_slice()) {
+        (Some(previous), names) if names.contains(&previous.as_str()) => Current::Now(previous),
+        (_, [only]) => Current::Now((*only).to_owned()),
+        _ => Current::Nothing,
+    }
+}
+
+fn current(config: &Map<String, Value>) -> Option<String> {
+    let current = config.get("current-context").and_then(Value::as_str);
+    current.filter(|current| !current.is_empty()).map(ToOwned::to_owned)
+}
+
+/// What our extension of a context remembers.
+fn previous_of(config: &Map<String, Value>, name: &str) -> Option<String> {
+    let contexts = config.get("contexts").and_then(Value::as_array)?;
+    let context = contexts.iter().find(|context| context["name"] == name)?;
+    let extensions = context["context"]["extensions"].as_array()?;
+    let ours = extensions.iter().find(|extension| extension["name"] == EXTENSION)?;
+    ours["extension"]["previousContext"].as_str().map(ToOwned::to_owned)
+}
+
+/// kubectl's own lock on a kubeconfig: a file beside it.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, KubeconfigError> {
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(io_error(path))?;
         }
+        for _ in 0..LOCK_TRIES {
+            match std::fs::OpenOptions::new().write(true).create_new(true).open(&lock) {
+                Ok(_) => return Ok(Self(lock)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io_error(&lock)(error)),
+            }
+            std::thread::sleep(LOCK_RETRY);
+        }
+        Err(KubeconfigError::Locked { path: lock })
     }
-    if config.get("current-context").is_some_and(|current| current == name) {
-        config.insert("current-context".to_owned(), Value::from(""));
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whoever finds it stale is told its path.
+        let _ = std::fs::remove_file(&self.0);
     }
-    let is_empty = ["clusters", "users", "contexts"]
-        .iter()
-        .all(|list| config.get(*list).and_then(Value::as_array).is_none_or(Vec::is_empty));
-    if is_empty { std::fs::remove_file(path).map_err(io_error(path)) } else { write(path, &config) }
 }
 
 /// Reads one context; `None` takes the current one.
@@ -252,19 +364,76 @@ mod tests {
             .join("config")
     }
 
-    #[test]
-    fn keeps_the_entries_of_others() {
+    /// A kubeconfig with these contexts.
+    fn with_contexts(current: &str, names: &[&str]) -> PathBuf {
         let path = scratch();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let other = "apiVersion: v1\nkind: Config\ncurrent-context: other\ncontexts:\n- name: other\n  context: {cluster: o, user: o, namespace: team}\n";
-        std::fs::write(&path, other).unwrap();
+        let contexts: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "context": {"cluster": "o", "user": "o", "namespace": "team"}}))
+            .collect();
+        let config =
+            json!({"apiVersion": "v1", "kind": "Config", "current-context": current, "contexts": contexts});
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    #[test]
+    fn keeps_the_entries_of_others() {
+        let path = with_contexts("other", &["other"]);
         merge(&path, &entry("nauplius")).unwrap();
         merge(&path, &entry("nauplius")).unwrap();
         assert_eq!(load(&path, None).unwrap(), entry("nauplius"));
-        remove(&path, "nauplius").unwrap();
+        assert_eq!(remove(&path, "nauplius").unwrap(), Current::Now("other".to_owned()));
         let left = read(&path).unwrap();
         assert_eq!(left["contexts"][0]["context"]["namespace"], "team");
         assert_eq!(left["contexts"].as_array().unwrap().len(), 1);
+        assert_eq!(left["current-context"], "other");
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_was_current_before_is_again() {
+        for (current, contexts, then_use, expected) in [
+            ("b", &["a", "b", "c"] as &[&str], None, Current::Now("b".to_owned())),
+            ("", &["a", "b"], None, Current::Nothing),
+            ("gone", &["a", "b"], None, Current::Nothing),
+            ("gone", &["a"], None, Current::Now("a".to_owned())),
+            ("b", &["a", "b"], Some("a"), Current::Untouched),
+        ] {
+            let path = with_contexts(current, contexts);
+            merge(&path, &entry("ours")).unwrap();
+            if let Some(name) = then_use {
+                let mut config = read(&path).unwrap();
+                config.insert("current-context".to_owned(), Value::from(name));
+                write(&path, &config).unwrap();
+            }
+            assert_eq!(remove(&path, "ours").unwrap(), expected, "{current} {contexts:?}");
+            let left = read(&path).unwrap();
+            let name = match &expected {
+                Current::Untouched => then_use.unwrap_or_default(),
+                Current::Now(name) => name,
+                Current::Nothing => "",
+            };
+            assert_eq!(left["current-context"], name);
+            assert_eq!(remove(&path, "ours").unwrap(), Current::Untouched);
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn writers_wait_for_each_other() {
+        let path = scratch();
+        let names: Vec<String> = (0..8).map(|number| format!("c{number}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| merge(&path, &entry(name)).unwrap());
+            }
+        });
+        for name in &names {
+            assert_eq!(load(&path, Some(name)).unwrap(), entry(name));
+        }
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
@@ -274,7 +443,7 @@ mod tests {
         merge(&path, &entry("a")).unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
-        remove(&path, "a").unwrap();
+        assert_eq!(remove(&path, "a").unwrap(), Current::Untouched);
         assert!(!path.exists());
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }

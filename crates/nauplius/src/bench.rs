@@ -3,9 +3,9 @@
 
 use crate::cli::{BenchWhat, ClusterArgs, NewClusterArgs};
 use crate::cluster::{Cluster, MachineList};
-use crate::control::{self, Answer, Ask, Memory};
+use crate::control::{Answer, Ask, Memory};
 use crate::failure::{Doing, Failure};
-use crate::{commands, up};
+use crate::{commands, machine, up};
 use nauplius_base::{id, time};
 use nauplius_client::https::{Endpoint, Https};
 use nauplius_client::{
@@ -27,10 +27,13 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the cluster is not there or refuses.
 pub fn run(args: &ClusterArgs, what: &BenchWhat) -> Result<(), Failure> {
+    machine::check_root()?;
     let result = match what {
         BenchWhat::Up { rounds } => bench_up(*rounds)?,
-        BenchWhat::Pod { rounds, image } => block_on(bench_pod(running(args)?, *rounds, image.clone()))?,
-        BenchWhat::Idle { wait_s, pods } => block_on(bench_idle(running(args)?, *wait_s, *pods))?,
+        BenchWhat::Pod { rounds, image } => {
+            block_on(bench_pod(commands::known(args)?, *rounds, image.clone()))?
+        }
+        BenchWhat::Idle { wait_s, pods } => block_on(bench_idle(commands::known(args)?, *wait_s, *pods))?,
     };
     println!("{}", serde_json::to_string_pretty(&result).doing("print the result")?);
     Ok(())
@@ -40,13 +43,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a thread")?;
     runtime.block_on(work)
-}
-
-fn running(args: &ClusterArgs) -> Result<Cluster, Failure> {
-    let list = MachineList::open()?;
-    let cluster = list.get(&args.name).cloned();
-    cluster
-        .ok_or_else(|| Failure::new(format!("there is no cluster {:?} here: bring it up first", args.name)))
 }
 
 /// Minimum, median and maximum.
@@ -68,11 +64,10 @@ fn bench_up(rounds: u32) -> Result<serde_json::Value, Failure> {
         let args = ClusterArgs { name: format!("bench-{}", id::suffix(3)), data_dir: None };
         let since = time::monotonic();
         // The list is locked while it is held, and the server that starts wants it, too.
-        let cluster = MachineList::open()?.get_or_make(&args, &NewClusterArgs::default())?;
-        let started = up::start(&cluster);
+        let found = MachineList::open()?.get_or_make(&args, &NewClusterArgs::default(), up::check)?;
+        up::bring_up(&found)?;
         seconds.push(since.elapsed().as_secs_f64());
-        let deleted = commands::delete(&args);
-        started.and(deleted)?;
+        commands::remove(&found.cluster)?;
     }
     Ok(json!({"what": "seconds from the start of `up` until the cluster works", "seconds": summary(seconds)}))
 }
@@ -176,9 +171,9 @@ async fn remove_pod(api: &Api<Pod>, name: &str) -> Result<(), Failure> {
 }
 
 fn memory_of(cluster: &Cluster) -> Result<Memory, Failure> {
-    match control::ask(&cluster.control_socket(), &Ask::Status, STATUS_TIMEOUT)? {
-        Some(Answer::Status(status)) => Ok(status.memory_kib),
-        _ => Err(Failure::new("the cluster is down")),
+    match commands::ask_running(cluster, &Ask::Status, STATUS_TIMEOUT)? {
+        Answer::Status(status) => Ok(status.memory_kib),
+        _ => Err(Failure::new("the server answered something else")),
     }
 }
 

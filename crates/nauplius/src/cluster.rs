@@ -3,18 +3,21 @@
 
 use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::failure::Failure;
+use crate::lock::Lock;
 use crate::machine;
 use ipnet::Ipv4Net;
+use nauplius_meta::names;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where clusters live unless they are told otherwise, and where the machine's list of them is.
 const ROOT: &str = "/var/lib/nauplius";
 const LIST: &str = "clusters.json";
 const LOCK: &str = ".lock";
+/// Where sockets and locks are: gone with a reboot, as they should be.
+const RUN: &str = "/run/nauplius";
 const FIRST_PORT: u16 = 6443;
 const FIRST_KUBELET_PORT: u16 = 10250;
 /// Links carry the name and a suffix within the kernel's 15 characters.
@@ -55,7 +58,7 @@ impl Cluster {
 
     /// Where sockets and locks are: gone with a reboot, as they should be.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new("/run/nauplius").join(&self.name)
+        Path::new(RUN).join(&self.name)
     }
 
     /// The socket that `status`, `down` and `image` speak to.
@@ -72,6 +75,11 @@ impl Cluster {
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.data_dir.join("admin.kubeconfig")
     }
+
+    /// The list of kubeconfigs that people use it from.
+    pub fn kubeconfigs_file(&self) -> PathBuf {
+        self.data_dir.join("kubeconfigs.json")
+    }
 }
 
 /// The `n`th address of a range.
@@ -84,82 +92,173 @@ struct Machine {
     clusters: BTreeMap<String, Cluster>,
 }
 
+impl Machine {
+    fn read(root: &Path) -> Result<Self, Failure> {
+        let path = root.join(LIST);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Failure::new(format!("{} is damaged: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Failure::io("cannot read", &path, &error)),
+        }
+    }
+}
+
+/// What there is on the machine beside clusters, which a new one must fit.
+struct Surroundings {
+    /// Whether no program of this machine listens on a port.
+    is_free: fn(u16) -> bool,
+    /// Where others reach this machine.
+    addresses: Vec<Ipv4Addr>,
+}
+
+/// A cluster, and whether the list has it only now.
+#[derive(Debug)]
+pub struct Found {
+    /// Its facts.
+    pub cluster: Cluster,
+    /// It was made by this call.
+    pub is_new: bool,
+}
+
+/// Looks a cluster up. Nobody is waited for: the list is only ever replaced as a whole.
+///
+/// # Errors
+/// When the list is damaged.
+pub fn look_up(name: &str) -> Result<Option<Cluster>, Failure> {
+    Ok(Machine::read(Path::new(ROOT))?.clusters.remove(name))
+}
+
+/// Takes the lock of whoever starts, stops or deletes a cluster: these wait for each other.
+///
+/// # Errors
+/// When the name is none, or the lock cannot be made.
+pub fn operate_on(name: &str) -> Result<Lock, Failure> {
+    check_name(name)?;
+    Lock::take(&Path::new(RUN).join(format!("{name}.lock")))
+}
+
 /// The machine's list of clusters, locked while it is held.
 pub struct MachineList {
     root: PathBuf,
     machine: Machine,
-    /// Whether no program of this machine listens on a port.
-    is_free: fn(u16) -> bool,
-    _lock: std::fs::File,
+    surroundings: Surroundings,
+    _lock: Lock,
 }
 
 impl MachineList {
-    /// Locks and reads the list.
+    /// Locks and reads the list, to change it.
     ///
     /// # Errors
     /// When the directory cannot be made or the list is damaged.
     pub fn open() -> Result<Self, Failure> {
-        Self::open_at(Path::new(ROOT), |port| machine::check_port(port).is_ok())
+        let surroundings = Surroundings { is_free: machine::is_free, addresses: machine::addresses()? };
+        Self::open_at(Path::new(ROOT), surroundings)
     }
 
-    fn open_at(root: &Path, is_free: fn(u16) -> bool) -> Result<Self, Failure> {
-        let lock = lock(root)?;
-        let path = root.join(LIST);
-        let machine = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| Failure::new(format!("{} is damaged: {error}", path.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Machine::default(),
-            Err(error) => return Err(Failure::io("cannot read", &path, &error)),
-        };
-        Ok(Self { root: root.to_owned(), machine, is_free, _lock: lock })
+    fn open_at(root: &Path, surroundings: Surroundings) -> Result<Self, Failure> {
+        let lock = Lock::take(&root.join(LOCK))?;
+        Ok(Self { root: root.to_owned(), machine: Machine::read(root)?, surroundings, _lock: lock })
     }
 
-    /// The cluster of that name, if it exists.
-    pub fn get(&self, name: &str) -> Option<&Cluster> {
-        self.machine.clusters.get(name)
-    }
-
-    /// The cluster that `args` names, made if it does not exist yet.
+    /// The cluster that `args` names. One that does not exist yet is made, if `check` finds nothing against it: only then it is
+    /// in the list.
     ///
     /// # Errors
-    /// When the name or a range cannot be used, or `new` contradicts what the cluster has.
-    pub fn get_or_make(&mut self, args: &ClusterArgs, new: &NewClusterArgs) -> Result<Cluster, Failure> {
+    /// When the name, a range or anything else cannot be used, or `new` contradicts what the cluster has.
+    pub fn get_or_make(
+        &mut self,
+        args: &ClusterArgs,
+        new: &NewClusterArgs,
+        check: impl FnOnce(&Cluster) -> Result<(), Failure>,
+    ) -> Result<Found, Failure> {
         check_name(&args.name)?;
         if let Some(known) = self.machine.clusters.get(&args.name) {
             check_unchanged(known, args, new)?;
-            return Ok(known.clone());
+            return Ok(Found { cluster: known.clone(), is_new: false });
         }
         let cluster = self.make(args, new)?;
+        check(&cluster)?;
         self.machine.clusters.insert(args.name.clone(), cluster.clone());
         self.save()?;
-        Ok(cluster)
+        Ok(Found { cluster, is_new: true })
     }
 
     fn make(&self, args: &ClusterArgs, new: &NewClusterArgs) -> Result<Cluster, Failure> {
         let others: Vec<&Cluster> = self.machine.clusters.values().collect();
-        let services: Vec<Ipv4Net> = others.iter().map(|other| other.service_cidr).collect();
-        let pods: Vec<Ipv4Net> = others.iter().map(|other| other.pod_cidr).collect();
-        let taken: Vec<Ipv4Net> = services.iter().chain(&pods).copied().collect();
-        let service_cidr =
-            pick_range(new.service_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12), &taken)?;
-        let pod_cidr =
-            pick_range(new.pod_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16), &taken)?;
-        if service_cidr.prefix_len() > 27 || pod_cidr.prefix_len() > 24 {
-            return Err(Failure::new("a service range must be /27 or larger, and a pod range /24 or larger"));
-        }
-        let next_port = (FIRST_PORT..).find(|port| others.iter().all(|other| other.port != *port));
+        let (service_cidr, pod_cidr) = self.ranges(new)?;
+        let port = choose_port(new.port, &others)?;
+        let is_free = self.surroundings.is_free;
+        let of_nobody = |candidate: &u16| {
+            *candidate != port
+                && others.iter().all(|other| other.kubelet_port != *candidate && other.port != *candidate)
+        };
         Ok(Cluster {
             name: args.name.clone(),
-            data_dir: args.data_dir.clone().unwrap_or_else(|| self.root.join(&args.name)),
-            port: new.port.or(next_port).unwrap_or(FIRST_PORT),
+            data_dir: self.data_dir(args)?,
+            port,
             kubelet_port: (FIRST_KUBELET_PORT..)
-                .find(|port| others.iter().all(|other| other.kubelet_port != *port) && (self.is_free)(*port))
+                .find(|candidate| of_nobody(candidate) && is_free(*candidate))
                 .unwrap_or(FIRST_KUBELET_PORT),
             service_cidr,
             pod_cidr,
-            node_name: new.node_name.clone().map_or_else(host_name, Ok)?,
-            node_ip: new.node_ip,
+            node_name: node_name(new)?,
+            node_ip: new.node_ip.map(|given| self.check_node_ip(given)).transpose()?,
         })
+    }
+
+    fn ranges(&self, new: &NewClusterArgs) -> Result<(Ipv4Net, Ipv4Net), Failure> {
+        let others = self.machine.clusters.values();
+        let mut taken: Vec<Ipv4Net> = others.flat_map(|other| [other.service_cidr, other.pod_cidr]).collect();
+        let own = self.surroundings.addresses.iter().copied().map(Ipv4Net::from);
+        // A bridge of another cluster is within that cluster's range: the first to be found is the better explanation.
+        taken.extend(own);
+        let service_cidr =
+            pick_range(new.service_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12), &taken)?;
+        taken.push(service_cidr);
+        let pod_cidr =
+            pick_range(new.pod_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16), &taken)?;
+        check_size("a service range (--service-cidr)", service_cidr, 12, 27)?;
+        check_size("a pod range (--pod-cidr)", pod_cidr, 8, 24)?;
+        Ok((service_cidr, pod_cidr))
+    }
+
+    /// A directory that is nobody else's: `delete` removes it with all that is in it.
+    fn data_dir(&self, args: &ClusterArgs) -> Result<PathBuf, Failure> {
+        let directory = absolute_data_dir(args)?.unwrap_or_else(|| self.root.join(&args.name));
+        let shown = directory.display();
+        for other in self.machine.clusters.values() {
+            if directory.starts_with(&other.data_dir) || other.data_dir.starts_with(&directory) {
+                return Err(Failure::new(format!(
+                    "the data directory {shown} overlaps {} of cluster {}: choose another with --data-dir",
+                    other.data_dir.display(),
+                    other.name
+                )));
+            }
+        }
+        let is_empty = match std::fs::read_dir(&directory) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => return Err(Failure::io("cannot use the data directory", &directory, &error)),
+        };
+        if is_empty {
+            return Ok(directory);
+        }
+        Err(Failure::new(format!(
+            "the data directory {shown} is not empty, and `delete` would remove what is in it: empty it, or choose another with --data-dir"
+        )))
+    }
+
+    fn check_node_ip(&self, given: Ipv4Addr) -> Result<Ipv4Addr, Failure> {
+        let addresses = &self.surroundings.addresses;
+        if addresses.contains(&given) {
+            return Ok(given);
+        }
+        let known: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        Err(Failure::new(format!(
+            "--node-ip {given} is no address by which pods can reach this machine; it has {}",
+            if known.is_empty() { "none but loopback".to_owned() } else { known.join(", ") }
+        )))
     }
 
     /// Takes a cluster off the list; an empty list leaves no file behind.
@@ -168,15 +267,7 @@ impl MachineList {
     /// When the list cannot be written.
     pub fn remove(&mut self, name: &str) -> Result<(), Failure> {
         self.machine.clusters.remove(name);
-        if !self.machine.clusters.is_empty() {
-            return self.save();
-        }
-        for file in [LIST, LOCK] {
-            remove_file(&self.root.join(file))?;
-        }
-        // Others may keep files of their own there: then the directory stays.
-        let _ = std::fs::remove_dir(&self.root);
-        Ok(())
+        if self.machine.clusters.is_empty() { remove_file(&self.root.join(LIST)) } else { self.save() }
     }
 
     fn save(&self) -> Result<(), Failure> {
@@ -190,33 +281,43 @@ impl MachineList {
     }
 }
 
-/// The lock on the list. Whoever removes the last cluster removes the lock's file, too: one that was waited for meanwhile guards
-/// nothing any more.
-fn lock(root: &Path) -> Result<std::fs::File, Failure> {
-    let path = root.join(LOCK);
-    loop {
-        std::fs::create_dir_all(root).map_err(|error| Failure::io("cannot make", root, &error))?;
-        let lock = match std::fs::File::create(&path) {
-            // The directory was removed between the two calls.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            opened => opened.map_err(|error| Failure::io("cannot open", &path, &error))?,
-        };
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| Failure::io("cannot lock", &path, &error.into()))?;
-        if is_at(&lock, &path)? {
-            return Ok(lock);
+fn absolute_data_dir(args: &ClusterArgs) -> Result<Option<PathBuf>, Failure> {
+    let absolute = |given: &PathBuf| {
+        std::path::absolute(given)
+            .map_err(|error| Failure::io("cannot use the data directory", given, &error))
+    };
+    args.data_dir.as_ref().map(absolute).transpose()
+}
+
+fn choose_port(wanted: Option<u16>, others: &[&Cluster]) -> Result<u16, Failure> {
+    let owner = |port: u16| others.iter().find(|other| other.port == port || other.kubelet_port == port);
+    match wanted {
+        Some(0) => {
+            Err(Failure::new("--port 0 is no port that a kubeconfig could name: choose one from 1 to 65535"))
         }
+        Some(wanted) => match owner(wanted) {
+            Some(other) => Err(Failure::new(format!(
+                "port {wanted} belongs to cluster {}: choose another with --port",
+                other.name
+            ))),
+            None => Ok(wanted),
+        },
+        None => Ok((FIRST_PORT..).find(|port| owner(*port).is_none()).unwrap_or(FIRST_PORT)),
     }
 }
 
-/// Whether the open file is still the one at `path`.
-fn is_at(file: &std::fs::File, path: &Path) -> Result<bool, Failure> {
-    let failed = |error| Failure::io("cannot look at", path, &error);
-    let open = file.metadata().map_err(failed)?;
-    match std::fs::metadata(path) {
-        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed(error)),
+fn check_size(what: &str, range: Ipv4Net, largest: u8, smallest: u8) -> Result<(), Failure> {
+    if (largest..=smallest).contains(&range.prefix_len()) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{what} is between /{largest} and /{smallest}, and {range} is not")))
+}
+
+fn node_name(new: &NewClusterArgs) -> Result<String, Failure> {
+    let Some(given) = &new.node_name else { return host_name() };
+    match names::dns1123_subdomain(given).first() {
+        None => Ok(given.clone()),
+        Some(problem) => Err(Failure::new(format!("--node-name {given:?} cannot name a node: {problem}"))),
     }
 }
 
@@ -251,7 +352,7 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
             known.name, known.name
         )))
     };
-    if args.data_dir.as_ref().is_some_and(|wanted| *wanted != known.data_dir) {
+    if absolute_data_dir(args)?.is_some_and(|wanted| wanted != known.data_dir) {
         return contradiction("data directory", &known.data_dir.display());
     }
     if new.port.is_some_and(|wanted| wanted != known.port) {
@@ -266,7 +367,11 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     if new.node_name.as_ref().is_some_and(|wanted| *wanted != known.node_name) {
         return contradiction("node name", &known.node_name);
     }
-    Ok(())
+    match (new.node_ip, known.node_ip) {
+        (Some(wanted), Some(has)) if wanted != has => contradiction("node address", &has),
+        (Some(_), None) => contradiction("node address", &"of the default route"),
+        _ => Ok(()),
+    }
 }
 
 /// What was asked for if it is free, else the first free one of that size from `first` on.
@@ -275,9 +380,13 @@ fn pick_range(wanted: Option<Ipv4Net>, first: Ipv4Net, taken: &[Ipv4Net]) -> Res
     if let Some(wanted) = wanted {
         let wanted = wanted.trunc();
         return match overlaps(&wanted) {
-            Some(other) => {
-                Err(Failure::new(format!("range {wanted} overlaps {other} of another cluster here")))
-            }
+            Some(own) if own.prefix_len() == 32 => Err(Failure::new(format!(
+                "range {wanted} has the address {} of this machine in it: choose another",
+                own.addr()
+            ))),
+            Some(other) => Err(Failure::new(format!(
+                "range {wanted} overlaps {other}, which is used here already: choose another"
+            ))),
             None => Ok(wanted),
         };
     }
@@ -298,13 +407,10 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 
 fn host_name() -> Result<String, Failure> {
     let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-    let good =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
-    if good {
-        Ok(name)
-    } else {
-        Err(Failure::new(format!("the host's name {name:?} cannot name a node: give --node-name")))
+    if names::dns1123_subdomain(&name).is_empty() {
+        return Ok(name);
     }
+    Err(Failure::new(format!("the host's name {name:?} cannot name a node: give --node-name")))
 }
 
 #[cfg(test)]
@@ -315,26 +421,42 @@ mod tests {
         ClusterArgs { name: name.to_owned(), data_dir: None }
     }
 
+    fn open(root: &Path) -> MachineList {
+        let addresses = vec![Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(10, 113, 0, 1)];
+        MachineList::open_at(root, Surroundings { is_free: |_| true, addresses }).unwrap()
+    }
+
+    fn new() -> NewClusterArgs {
+        NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() }
+    }
+
+    fn make(list: &mut MachineList, name: &str) -> Cluster {
+        list.get_or_make(&args(name), &new(), |_| Ok(())).unwrap().cluster
+    }
+
     #[test]
     fn clusters_get_ranges_and_ports_of_their_own() {
         let root = tempfile::tempdir().unwrap();
-        let mut list = MachineList::open_at(root.path(), |_| true).unwrap();
-        let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
-        let one = list.get_or_make(&args("one"), &new).unwrap();
-        let two = list.get_or_make(&args("two"), &new).unwrap();
+        let mut list = open(root.path());
+        let (one, two) = (make(&mut list, "one"), make(&mut list, "two"));
         assert_eq!((one.port, one.kubelet_port), (6443, 10250));
         assert_eq!(one.service_cidr.to_string(), "10.96.0.0/12");
         assert_eq!(one.dns_service_ip().to_string(), "10.96.0.10");
-        assert_eq!(two.service_cidr.to_string(), "10.112.0.0/12");
+        // The machine has an address in the range between.
+        assert_eq!(two.service_cidr.to_string(), "10.128.0.0/12");
         assert_eq!(two.pod_cidr.to_string(), "10.245.0.0/16");
         assert_eq!((two.port, two.kubelet_port), (6444, 10251));
-        list.is_free = |port| port != 10252;
-        assert_eq!(list.get_or_make(&args("three"), &new).unwrap().kubelet_port, 10253);
+        list.surroundings.is_free = |port| port != 10252;
+        assert_eq!(make(&mut list, "three").kubelet_port, 10253);
         list.remove("three").unwrap();
-        assert_eq!(list.get_or_make(&args("one"), &NewClusterArgs::default()).unwrap(), one);
+        let again =
+            list.get_or_make(&args("one"), &NewClusterArgs::default(), |_| panic!("it exists")).unwrap();
+        assert_eq!((again.cluster, again.is_new), (one, false));
         list.remove("one").unwrap();
         list.remove("two").unwrap();
-        assert!(!root.path().join(LIST).exists());
+        let own = root.path().to_owned();
+        drop((list, root.keep()));
+        assert!(!own.exists());
     }
 
     #[test]
@@ -342,11 +464,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("list");
         let come_and_go = |name: &str| {
-            let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
-            for _ in 0..200 {
-                MachineList::open_at(&path, |_| true).unwrap().get_or_make(&args(name), &new).unwrap();
-                assert!(MachineList::open_at(&path, |_| true).unwrap().get(name).is_some(), "{name} is lost");
-                MachineList::open_at(&path, |_| true).unwrap().remove(name).unwrap();
+            for _ in 0..50 {
+                make(&mut open(&path), name);
+                assert!(Machine::read(&path).unwrap().clusters.contains_key(name), "{name} is lost");
+                open(&path).remove(name).unwrap();
             }
         };
         std::thread::scope(|scope| {
@@ -358,19 +479,94 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be() {
+    fn whoever_only_looks_waits_for_nobody() {
         let root = tempfile::tempdir().unwrap();
-        let mut list = MachineList::open_at(root.path(), |_| true).unwrap();
+        let mut list = open(root.path());
+        make(&mut list, "one");
+        assert!(Machine::read(root.path()).unwrap().clusters.contains_key("one"));
+    }
+
+    #[test]
+    fn what_is_refused_is_not_in_the_list() {
+        let root = tempfile::tempdir().unwrap();
+        let mut list = open(root.path());
+        let refused = list.get_or_make(&args("one"), &new(), |_| Err(Failure::new("no"))).unwrap_err();
+        assert_eq!(refused.to_string(), "no");
+        assert!(!root.path().join(LIST).exists());
+    }
+
+    #[test]
+    fn refuses_names_that_cannot_be() {
+        let root = tempfile::tempdir().unwrap();
+        let mut list = open(root.path());
         for name in ["", "Upper", "a-name-too-long", "-x", "x-"] {
-            assert!(list.get_or_make(&args(name), &NewClusterArgs::default()).is_err(), "{name}");
+            assert!(list.get_or_make(&args(name), &new(), |_| Ok(())).is_err(), "{name}");
         }
-        let new = NewClusterArgs { node_name: Some("n".to_owned()), ..NewClusterArgs::default() };
-        list.get_or_make(&args("one"), &new).unwrap();
-        let other_port = NewClusterArgs { port: Some(7443), ..NewClusterArgs::default() };
-        let refusal = list.get_or_make(&args("one"), &other_port).unwrap_err().to_string();
-        assert!(refusal.contains("exists with port 6443"), "{refusal}");
-        let overlapping = NewClusterArgs { service_cidr: "10.100.0.0/16".parse().ok(), ..new };
-        let refusal = list.get_or_make(&args("two"), &overlapping).unwrap_err().to_string();
-        assert!(refusal.contains("overlaps 10.96.0.0/12"), "{refusal}");
+    }
+
+    #[test]
+    fn refuses_flags_that_cannot_be() {
+        let root = tempfile::tempdir().unwrap();
+        let mut list = open(root.path());
+        let one = make(&mut list, "one");
+        std::fs::create_dir_all(root.path().join("full/of")).unwrap();
+        let net = |text: &str| text.parse().ok();
+        let check = |list: &mut MachineList, flags: NewClusterArgs, expected: &str| {
+            let refusal = list.get_or_make(&args("two"), &flags, |_| Ok(())).unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{expected:?} is not in {refusal:?}");
+        };
+        let cases = [
+            (NewClusterArgs { port: Some(0), ..new() }, "--port 0 is no port"),
+            (NewClusterArgs { port: Some(6443), ..new() }, "port 6443 belongs to cluster one"),
+            (NewClusterArgs { port: Some(10250), ..new() }, "port 10250 belongs to cluster one"),
+            (NewClusterArgs { service_cidr: net("10.100.0.0/16"), ..new() }, "overlaps 10.96.0.0/12"),
+            (NewClusterArgs { service_cidr: net("172.16.0.0/28"), ..new() }, "is between /12 and /27"),
+            (NewClusterArgs { service_cidr: net("128.0.0.0/8"), ..new() }, "is between /12 and /27"),
+            (NewClusterArgs { pod_cidr: net("172.16.0.0/25"), ..new() }, "is between /8 and /24"),
+            (
+                NewClusterArgs { pod_cidr: net("192.0.2.0/24"), ..new() },
+                "has the address 192.0.2.2 of this machine",
+            ),
+            (NewClusterArgs { pod_cidr: net("10.128.0.0/16"), ..new() }, "overlaps 10.128.0.0/12"),
+            (
+                NewClusterArgs { node_name: Some("Upper_Case".to_owned()), ..new() },
+                "--node-name \"Upper_Case\" cannot name a node: a lowercase RFC 1123 subdomain must consist of",
+            ),
+            (
+                NewClusterArgs { node_ip: Some(Ipv4Addr::new(192, 0, 2, 9)), ..new() },
+                "--node-ip 192.0.2.9 is no address by which pods can reach this machine; it has 192.0.2.2, 10.113.0.1",
+            ),
+        ];
+        for (flags, expected) in cases {
+            check(&mut list, flags, expected);
+        }
+        let there =
+            |directory: &Path| ClusterArgs { name: "two".to_owned(), data_dir: Some(directory.to_owned()) };
+        for (directory, expected) in [
+            (one.data_dir.join("below"), "overlaps"),
+            (root.path().to_owned(), "overlaps"),
+            (root.path().join("full"), "is not empty"),
+        ] {
+            let refusal = list.get_or_make(&there(&directory), &new(), |_| Ok(())).unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        assert_eq!(list.machine.clusters.len(), 1);
+    }
+
+    #[test]
+    fn a_cluster_keeps_what_it_has() {
+        let root = tempfile::tempdir().unwrap();
+        let mut list = open(root.path());
+        make(&mut list, "one");
+        for (flags, expected) in [
+            (NewClusterArgs { port: Some(7443), ..NewClusterArgs::default() }, "exists with port 6443"),
+            (
+                NewClusterArgs { node_ip: Some(Ipv4Addr::new(192, 0, 2, 2)), ..NewClusterArgs::default() },
+                "exists with node address of the default route",
+            ),
+        ] {
+            let refusal = list.get_or_make(&args("one"), &flags, |_| Ok(())).unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
     }
 }

@@ -1,39 +1,58 @@
 //! `status`, `down`, `delete` and `image`: what a person does to a cluster that exists.
 
 use crate::cli::{ClusterArgs, ImageAction};
-use crate::cluster::{Cluster, MachineList, remove_file};
+use crate::cluster::{self, Cluster, MachineList};
 use crate::control::{self, Answer, Ask, ImageRow, Status};
 use crate::failure::{Doing, Failure};
 use crate::{machine, server, up};
-use nauplius_client::kubeconfig;
+use nauplius_base::time;
+use nauplius_client::kubeconfig::{self, Current};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Containers have a grace period of their own, by default 30 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often whoever waits for the end is told for what.
+const TELL_INTERVAL: Duration = Duration::from_secs(3);
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-fn known(args: &ClusterArgs) -> Result<Cluster, Failure> {
+/// The cluster that is meant, which must exist.
+///
+/// # Errors
+/// When we are not root, or there is no such cluster.
+pub fn known(args: &ClusterArgs) -> Result<Cluster, Failure> {
     machine::check_root()?;
-    find(args)?.ok_or_else(|| Failure::new(no_cluster(args)))
-}
-
-fn find(args: &ClusterArgs) -> Result<Option<Cluster>, Failure> {
-    Ok(MachineList::open()?.get(&args.name).cloned())
+    cluster::look_up(&args.name)?.ok_or_else(|| Failure::new(no_cluster(args)))
 }
 
 fn no_cluster(args: &ClusterArgs) -> String {
     format!("there is no cluster {:?} here: `nauplius up --name {}` makes it", args.name, args.name)
 }
 
-fn ask_running(cluster: &Cluster, question: &Ask, timeout: Duration) -> Result<Answer, Failure> {
-    control::ask(&cluster.control_socket(), question, timeout)?.ok_or_else(|| {
-        Failure::new(format!(
-            "cluster {} is down: `nauplius up --name {}` starts it",
-            cluster.name, cluster.name
-        ))
-    })
+/// Asks the server of a cluster that should be up.
+///
+/// # Errors
+/// That it is down and what to do, or what the server refuses.
+pub fn ask_running(cluster: &Cluster, question: &Ask, timeout: Duration) -> Result<Answer, Failure> {
+    control::ask(&cluster.control_socket(), question, timeout)?.ok_or_else(|| Failure::new(is_down(cluster)))
+}
+
+/// Why nobody answers, and what to do.
+fn is_down(cluster: &Cluster) -> String {
+    let name = &cluster.name;
+    if !matches!(server::try_lock(cluster), Ok(Some(_))) {
+        return format!("cluster {name} is starting or stopping: {}", server::server_of(cluster));
+    }
+    match server::pods(cluster) {
+        pods if pods.is_empty() => format!("cluster {name} is down: `nauplius up --name {name}` starts it"),
+        pods => format!(
+            "the server of cluster {name} is down, but {} still: {}; `nauplius up --name {name}` adopts them, `nauplius down --name {name}` stops them",
+            if pods.len() == 1 { "1 pod runs".to_owned() } else { format!("{} pods run", pods.len()) },
+            pods.join(", ")
+        ),
+    }
 }
 
 /// Prints health; the exit code is 0 only when everything is healthy.
@@ -78,6 +97,8 @@ fn print_status(cluster: &Cluster, status: &Status) {
 /// # Errors
 /// When there is no such cluster, or it does not stop.
 pub fn down(args: &ClusterArgs) -> Result<(), Failure> {
+    machine::check_root()?;
+    let _operation = cluster::operate_on(&args.name)?;
     let cluster = known(args)?;
     match stop(&cluster)? {
         true => {
@@ -90,14 +111,46 @@ pub fn down(args: &ClusterArgs) -> Result<(), Failure> {
 
 /// Whether there was something to stop.
 fn stop(cluster: &Cluster) -> Result<bool, Failure> {
-    let answer = control::ask(&cluster.control_socket(), &Ask::Stop { containers: true }, STOP_TIMEOUT)?;
-    // The answer comes when the containers are stopped; the lock is free when the process has ended.
-    server::wait_until_stopped(cluster, STOP_TIMEOUT)?;
-    let was_running = answer.is_some();
-    if !was_running {
+    let pods = server::pods(cluster);
+    if !pods.is_empty() {
+        let plural = if pods.len() == 1 { "" } else { "s" };
+        println!("Stopping {} pod{plural}: {}.", pods.len(), pods.join(", "));
+    }
+    let mut waiting = Waiting { cluster, since: time::monotonic(), told: time::monotonic() };
+    let question = Ask::Stop { containers: true };
+    let mut answered = false;
+    // A server that has just started does not listen yet: so it is asked until it has heard.
+    server::wait_until_stopped(cluster, STOP_TIMEOUT, || {
+        if !answered {
+            answered = control::ask(&cluster.control_socket(), &question, STOP_TIMEOUT)?.is_some();
+        }
+        waiting.tell();
+        Ok(())
+    })?;
+    if !answered {
         server::stop_leftovers(cluster)?;
     }
-    Ok(was_running)
+    server::clear(cluster)?;
+    Ok(answered || !pods.is_empty())
+}
+
+/// Says now and then what a stop waits for.
+struct Waiting<'a> {
+    cluster: &'a Cluster,
+    since: time::Instant,
+    told: time::Instant,
+}
+
+impl Waiting<'_> {
+    fn tell(&mut self) {
+        if self.told.elapsed() < TELL_INTERVAL {
+            return;
+        }
+        self.told = time::monotonic();
+        let pods = server::pods(self.cluster);
+        let what = if pods.is_empty() { "the server to end".to_owned() } else { pods.join(", ") };
+        eprintln!("nauplius: after {} s still waiting for {what}", self.since.elapsed().as_secs());
+    }
 }
 
 /// Stops the cluster and removes all that it made.
@@ -106,18 +159,44 @@ fn stop(cluster: &Cluster) -> Result<bool, Failure> {
 /// What could not be removed.
 pub fn delete(args: &ClusterArgs) -> Result<(), Failure> {
     machine::check_root()?;
-    let Some(cluster) = find(args)? else {
+    let _operation = cluster::operate_on(&args.name)?;
+    let Some(cluster) = cluster::look_up(&args.name)? else {
         println!("There is no cluster {:?} here.", args.name);
-        return MachineList::open()?.remove(&args.name);
+        return Ok(());
     };
-    stop(&cluster)?;
-    server::remove_everything(&cluster)?;
-    let path = up::kubeconfig_path();
-    kubeconfig::remove(&path, &cluster.name).doing("take the cluster out of your kubeconfig")?;
-    remove_file(&cluster.control_socket())?;
-    MachineList::open()?.remove(&cluster.name)?;
+    for (path, current) in remove(&cluster)? {
+        tell_current(&path, &current);
+    }
     println!("Cluster {} is gone.", cluster.name);
     Ok(())
+}
+
+/// Stops the cluster, removes it, and says what is current in each kubeconfig that it was in.
+///
+/// # Errors
+/// What could not be removed.
+pub fn remove(cluster: &Cluster) -> Result<Vec<(PathBuf, Current)>, Failure> {
+    stop(cluster)?;
+    let mut kubeconfigs = up::noted_kubeconfigs(cluster)?;
+    kubeconfigs.push(up::kubeconfig_path());
+    server::remove_everything(cluster)?;
+    MachineList::open()?.remove(&cluster.name)?;
+    let remove = |path: PathBuf| {
+        let current = kubeconfig::remove(&path, &cluster.name);
+        Ok((path, current.doing("take the cluster, which is gone, out of your kubeconfig")?))
+    };
+    kubeconfigs.into_iter().map(remove).collect()
+}
+
+fn tell_current(path: &Path, current: &Current) {
+    let path = path.display();
+    match current {
+        Current::Untouched => {}
+        Current::Now(name) => println!("kubectl's context in {path} is {name:?} again."),
+        Current::Nothing => {
+            println!("No context is current in {path} now: `kubectl config use-context NAME` chooses one.");
+        }
+    }
 }
 
 /// Image commands, carried out by the running server.

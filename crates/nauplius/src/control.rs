@@ -22,6 +22,8 @@ pub enum Ask {
         /// Whether the containers stop, too.
         containers: bool,
     },
+    /// Make again what a running cluster should have and lacks.
+    Mend,
     /// Load an archive.
     ImageLoad {
         /// Absolute.

@@ -13,19 +13,20 @@ pub const REFERENCE: &str = "nauplius.local/demo:1";
 const PROGRAMS: &[&str] = &["sh", "tar", "cat", "ls", "sleep", "env", "id", "mkdir", "rm", "touch"];
 const SEARCH: &[&str] = &["/bin", "/usr/bin", "/usr/local/bin", "/sbin", "/usr/sbin"];
 
-/// Builds the image into `store`, unless this binary's is there already.
+/// Builds the image into `store`, unless this binary's is there already; says whether it has.
 ///
 /// # Errors
 /// When a file cannot be read or the store refuses.
-pub async fn ensure(store: &ImageStore) -> Result<(), Failure> {
+pub async fn ensure(store: &ImageStore) -> Result<bool, Failure> {
     let reference: Reference = REFERENCE.parse().doing("name the demo image")?;
-    let own = std::env::current_exe().doing("find our own binary")?;
+    // The file that runs, also when another has taken its place.
+    let own = PathBuf::from("/proc/self/exe");
     let stamp = stamp_of(&own)?;
     let is_current = |image: nauplius_images::Image| {
         image.config.labels.get("nauplius.local/built-from").is_some_and(|from| *from == stamp)
     };
     if store.get(REFERENCE).is_some_and(is_current) {
-        return Ok(());
+        return Ok(false);
     }
     let mut builder = ImageBuilder::new();
     add_filesystem(&mut builder, &own)?;
@@ -35,7 +36,7 @@ pub async fn ensure(store: &ImageStore) -> Result<(), Failure> {
     config.exposed_ports.insert("8080/tcp".to_owned());
     config.labels.insert("nauplius.local/built-from".to_owned(), stamp);
     builder.store(store, &[reference]).await.doing("build the demo image")?;
-    Ok(())
+    Ok(true)
 }
 
 /// Size and time of change tell one build of the binary from another without reading 30 MB at each start.

@@ -12,9 +12,15 @@ impl Failure {
         Self(message.into())
     }
 
-    /// `what path: reason`
+    /// `what path: reason`, and what to do where that is known.
     pub fn io(what: &str, path: &Path, error: &std::io::Error) -> Self {
-        Self(format!("{what} {}: {error}", path.display()))
+        let advice = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ": free some space there, or choose another place with --data-dir"
+            }
+            _ => "",
+        };
+        Self(format!("{what} {}: {error}{advice}", path.display()))
     }
 }
 

@@ -1,7 +1,12 @@
-//! Whether this machine can run a cluster: who we are, and what the kernel has. Each lack is one line that says what to do.
+//! Whether this machine can run a cluster: who we are, what the kernel has, and what is free. Each lack is one line that says what
+//! to do.
 
-use crate::failure::Failure;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use crate::failure::{Doing, Failure};
+use nauplius_link::Rtnl;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+const MIB: u64 = 1 << 20;
 
 /// Checks everything that a cluster needs before any of it is touched.
 ///
@@ -9,9 +14,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 /// The first thing that is missing.
 pub fn check() -> Result<(), Failure> {
     check_root()?;
-    check_filesystems()?;
-    check_namespaces()?;
-    check_cgroups()?;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let has_namespace = |name: &str| Path::new("/proc/self/ns").join(name).exists();
+    let lack = lack_of_kernel(&read("/proc/filesystems"), &read("/proc/self/mounts"), has_namespace);
+    lack.map_or(Ok(()), |lack| Err(Failure::new(lack)))?;
     check_nftables()
 }
 
@@ -26,39 +32,32 @@ pub fn check_root() -> Result<(), Failure> {
     Err(Failure::new("this needs root, for containers and networks: run it again with sudo"))
 }
 
-fn check_filesystems() -> Result<(), Failure> {
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let has = |name: &str| known.lines().any(|line| line.split_ascii_whitespace().next_back() == Some(name));
-    if has("overlay") {
-        return Ok(());
+/// What the kernel lacks, as its own tables tell.
+fn lack_of_kernel(filesystems: &str, mounts: &str, has_namespace: impl Fn(&str) -> bool) -> Option<String> {
+    let known =
+        |name: &str| filesystems.lines().any(|line| line.split_ascii_whitespace().next_back() == Some(name));
+    if !known("overlay") {
+        return Some(
+            "the kernel lacks overlayfs, which container images need: try `modprobe overlay`".to_owned(),
+        );
     }
-    Err(Failure::new("the kernel lacks overlayfs, which container images need: try `modprobe overlay`"))
-}
-
-fn check_namespaces() -> Result<(), Failure> {
     for (name, option) in [
         ("net", "CONFIG_NET_NS"),
         ("pid", "CONFIG_PID_NS"),
         ("ipc", "CONFIG_IPC_NS"),
         ("uts", "CONFIG_UTS_NS"),
     ] {
-        if !std::path::Path::new("/proc/self/ns").join(name).exists() {
-            return Err(Failure::new(format!(
-                "the kernel lacks {name} namespaces ({option}), which pods need"
-            )));
+        if !has_namespace(name) {
+            return Some(format!(
+                "the kernel lacks {name} namespaces, which pods need: boot one that was built with {option}"
+            ));
         }
     }
-    Ok(())
-}
-
-fn check_cgroups() -> Result<(), Failure> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if mounts.lines().any(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup"))) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        "no cgroup hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`",
-    ))
+    let is_cgroup = |line: &str| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup"));
+    (!mounts.lines().any(is_cgroup)).then(|| {
+        "no cgroup hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`"
+            .to_owned()
+    })
 }
 
 fn check_nftables() -> Result<(), Failure> {
@@ -75,11 +74,101 @@ fn check_nftables() -> Result<(), Failure> {
 /// # Errors
 /// Says who may hold the port and how to choose another.
 pub fn check_port(port: u16) -> Result<(), Failure> {
-    match TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure::new(format!(
+    let bound = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    bound.map(drop).map_err(|error| cannot_listen(port, &error))
+}
+
+/// Why a port cannot be listened on.
+pub fn cannot_listen(port: u16, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(format!(
             "port {port} is in use by another program: stop it, or choose another with --port"
-        ))),
-        Err(error) => Err(Failure::new(format!("cannot listen on port {port}: {error}"))),
+        )),
+        _ => Failure::new(format!("cannot listen on port {port}: {error}")),
+    }
+}
+
+/// Whether no program of this machine listens on a port.
+pub fn is_free(port: u16) -> bool {
+    check_port(port).is_ok()
+}
+
+/// The addresses by which others can reach this machine.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub fn addresses() -> Result<Vec<Ipv4Addr>, Failure> {
+    let listed = Rtnl::open().and_then(|mut rtnl| rtnl.addresses()).doing("read this machine's addresses")?;
+    let addresses = listed.into_iter().filter_map(|address| match address.address.addr() {
+        IpAddr::V4(v4) if !v4.is_loopback() => Some(v4),
+        _ => None,
+    });
+    Ok(addresses.collect())
+}
+
+/// Whether the disk of `directory`, which need not exist yet, has room for `needed` bytes.
+///
+/// # Errors
+/// How much there is, and what to do.
+pub fn check_space(directory: &Path, needed: u64) -> Result<(), Failure> {
+    let existing = directory.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let disk = rustix::fs::statvfs(existing)
+        .map_err(|error| Failure::io("cannot look at the disk of", existing, &error.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the disk of {} has {} MiB free and the cluster needs {}: free some, or choose another place with --data-dir",
+        directory.display(),
+        free / MIB,
+        needed.div_ceil(MIB)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILESYSTEMS: &str = "nodev\ttmpfs\n\text4\nnodev\toverlay\n";
+    const MOUNTS: &str = "proc /proc proc rw 0 0\nnone /sys/fs/cgroup cgroup2 rw 0 0\n";
+
+    #[test]
+    fn each_lack_says_what_to_do() {
+        let all = |_: &str| true;
+        assert_eq!(lack_of_kernel(FILESYSTEMS, MOUNTS, all), None);
+        assert_eq!(lack_of_kernel(FILESYSTEMS, "c /sys/fs/cgroup/cpu cgroup rw 0 0", all), None);
+        for (filesystems, mounts, lacking, expected) in [
+            (
+                "\text4\n",
+                MOUNTS,
+                "",
+                "the kernel lacks overlayfs, which container images need: try `modprobe overlay`",
+            ),
+            (
+                FILESYSTEMS,
+                "proc /proc proc rw 0 0\n",
+                "",
+                "no cgroup hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`",
+            ),
+            (
+                FILESYSTEMS,
+                MOUNTS,
+                "pid",
+                "the kernel lacks pid namespaces, which pods need: boot one that was built with CONFIG_PID_NS",
+            ),
+        ] {
+            let has = |name: &str| name != lacking;
+            assert_eq!(lack_of_kernel(filesystems, mounts, has).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let below = place.path().join("not/there/yet");
+        assert!(check_space(&below, 1).is_ok());
+        let refusal = check_space(&below, u64::MAX).unwrap_err().to_string();
+        assert!(refusal.contains("MiB free and the cluster needs 17592186044416: free some"), "{refusal}");
     }
 }

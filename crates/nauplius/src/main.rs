@@ -11,6 +11,7 @@ mod demo;
 mod demo_image;
 mod failure;
 mod identity;
+mod lock;
 mod machine;
 mod memory;
 mod progress;

@@ -1,7 +1,8 @@
 //! How much memory the cluster's processes take: proportional set sizes, so that pages they share are counted once.
 
 use crate::control::Memory;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Sums the PSS of the server, of the shims and of the containers, in KiB. A process that ends meanwhile counts nothing.
 pub fn measure(server: u32, shims: &[u32], containers: &[u32]) -> Memory {
@@ -21,8 +22,8 @@ pub struct Processes {
 /// Finds the shims of the runtime in `runtime_dir` and their descendants.
 pub fn processes(runtime_dir: &Path) -> Processes {
     let parents = parents();
-    let shims: Vec<u32> =
-        parents.iter().map(|(pid, _)| *pid).filter(|pid| is_shim(*pid, runtime_dir)).collect();
+    let pids = parents.iter().map(|(pid, _)| *pid);
+    let shims: Vec<u32> = pids.filter(|pid| shim_directory(*pid, runtime_dir).is_some()).collect();
     let mut below = shims.clone();
     let mut containers = Vec::new();
     while let Some(parent) = below.pop() {
@@ -32,6 +33,12 @@ pub fn processes(runtime_dir: &Path) -> Processes {
         below.extend(children);
     }
     Processes { shims, containers }
+}
+
+/// The shims of the runtime in `runtime_dir`, each with the directory of its sandbox.
+pub fn shims(runtime_dir: &Path) -> BTreeMap<u32, PathBuf> {
+    let shim = |pid: u32| Some((pid, shim_directory(pid, runtime_dir)?));
+    parents().into_iter().filter_map(|(pid, _)| shim(pid)).collect()
 }
 
 /// Every process with its parent.
@@ -47,13 +54,13 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn is_shim(pid: u32, runtime_dir: &Path) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+/// The sandbox's directory, if the process is a shim of this runtime. One that has ended has no command line any more.
+fn shim_directory(pid: u32, runtime_dir: &Path) -> Option<PathBuf> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut arguments = line.split(|byte| *byte == 0);
     let (_, command, directory) = (arguments.next(), arguments.next(), arguments.next());
-    let directory = directory.and_then(|directory| std::str::from_utf8(directory).ok());
-    command == Some(b"shim")
-        && directory.is_some_and(|directory| Path::new(directory).starts_with(runtime_dir))
+    let directory = Path::new(std::str::from_utf8(directory?).ok()?);
+    (command == Some(b"shim") && directory.starts_with(runtime_dir)).then(|| directory.to_owned())
 }
 
 /// The proportional set size of one process in KiB; 0 when it has ended.

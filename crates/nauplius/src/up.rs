@@ -1,11 +1,11 @@
 //! `up`: starts a server in the background, shows its stages, and returns when the cluster works.
 
 use crate::cli::{ClusterArgs, NewClusterArgs};
-use crate::cluster::{Cluster, MachineList};
-use crate::control::{self, Answer, Ask};
+use crate::cluster::{Cluster, Found, MachineList};
+use crate::control::{self, Answer, Ask, Status};
 use crate::failure::{Doing, Failure};
 use crate::progress::{Display, Report};
-use crate::{machine, server};
+use crate::{cluster, machine, server};
 use nauplius_base::time;
 use nauplius_client::kubeconfig;
 use std::fs::OpenOptions;
@@ -16,9 +16,17 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-const ENDING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server that starts or ends may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+const CHANGE_RETRY: Duration = Duration::from_millis(50);
 const SOCKETS_TIMEOUT: Duration = Duration::from_millis(500);
 const SOCKETS_RETRY: Duration = Duration::from_millis(10);
+/// How long a server that has said that it failed may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a cluster writes at first beside the demo image, in bytes.
+const FIRST_FILES: u64 = 64 << 20;
+/// What it needs to go on.
+const FURTHER_FILES: u64 = 16 << 20;
 
 /// Brings the cluster up, or says that it is.
 ///
@@ -26,29 +34,90 @@ const SOCKETS_RETRY: Duration = Duration::from_millis(10);
 /// What the machine lacks, or why the server did not come up.
 pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
     machine::check_root()?;
-    let cluster = MachineList::open()?.get_or_make(args, new)?;
-    if let Some(Answer::Status(status)) =
-        control::ask(&cluster.control_socket(), &Ask::Status, ANSWER_TIMEOUT)?
-    {
+    let _operation = cluster::operate_on(&args.name)?;
+    kubeconfig::check(&kubeconfig_path()).doing("use your kubeconfig")?;
+    let found = MachineList::open()?.get_or_make(args, new, check)?;
+    let cluster = &found.cluster;
+    if let Some(status) = running(cluster)? {
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
-        return install_kubeconfig(&cluster).map(|path| print_next(&cluster, &path));
-    }
-    if let Err(failure) = check(&cluster) {
-        forget_unborn(&cluster)?;
-        return Err(failure);
+        mend(cluster)?;
+        return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
     }
     let since = time::monotonic();
-    start(&cluster)?;
-    let kubeconfig = install_kubeconfig(&cluster)?;
+    bring_up(&found)?;
+    let kubeconfig = install_kubeconfig(cluster)?;
     println!("Cluster {} works, {:.1} s after the start.", cluster.name, since.elapsed().as_secs_f64());
-    print_next(&cluster, &kubeconfig);
+    print_next(cluster, &kubeconfig);
     Ok(())
 }
 
-fn check(cluster: &Cluster) -> Result<(), Failure> {
+/// Starts the server of a cluster that is down. When that fails for one that has never worked, nothing is left of it.
+///
+/// # Errors
+/// Why the server did not come up.
+pub fn bring_up(found: &Found) -> Result<(), Failure> {
+    if !found.is_new {
+        check(&found.cluster)?;
+    }
+    let started = start(&found.cluster);
+    if started.is_err() && found.is_new {
+        abandon(&found.cluster)?;
+    }
+    started
+}
+
+/// The status of the running server. One that just starts or ends is waited for; `None` when none runs.
+fn running(cluster: &Cluster) -> Result<Option<Status>, Failure> {
+    let since = time::monotonic();
+    let mut told = false;
+    loop {
+        match control::ask(&cluster.control_socket(), &Ask::Status, ANSWER_TIMEOUT)? {
+            Some(Answer::Status(status)) => return Ok(Some(*status)),
+            Some(_) => return Err(Failure::new("the server answered something else")),
+            None => {}
+        }
+        if server::try_lock(cluster)?.is_some() {
+            return Ok(None);
+        }
+        if since.elapsed() > CHANGE_TIMEOUT {
+            let (name, who) = (&cluster.name, server::server_of(cluster));
+            return Err(Failure::new(format!(
+                "the server of cluster {name} neither answers nor ends: {who}; stop that process and try again"
+            )));
+        }
+        if !told && since.elapsed() > SOCKETS_TIMEOUT {
+            eprintln!("nauplius: waiting for a server that starts or ends: {}", server::server_of(cluster));
+            told = true;
+        }
+        std::thread::sleep(CHANGE_RETRY);
+    }
+}
+
+/// What a running cluster should have and may have lost.
+fn mend(cluster: &Cluster) -> Result<(), Failure> {
+    match control::ask(&cluster.control_socket(), &Ask::Mend, CHANGE_TIMEOUT)? {
+        Some(Answer::Done(mended)) => {
+            mended.iter().for_each(|what| println!("The {what} was missing: it is there again."));
+            Ok(())
+        }
+        _ => Err(Failure::new("the server ended meanwhile: run `up` again")),
+    }
+}
+
+/// Whether the cluster's server can be started.
+///
+/// # Errors
+/// What the machine lacks, or who is in the way.
+pub fn check(cluster: &Cluster) -> Result<(), Failure> {
     machine::check()?;
-    // One that was killed a moment ago may still be ending.
-    server::wait_until_stopped(cluster, ENDING_TIMEOUT)?;
+    let needed = if cluster.data_dir.join("store").exists() {
+        FURTHER_FILES
+    } else {
+        // The demo image has our own binary in it: once packed, once unpacked.
+        let own = std::fs::metadata("/proc/self/exe").doing("look at our own binary")?.len();
+        FIRST_FILES + 2 * own
+    };
+    machine::check_space(&cluster.data_dir, needed)?;
     check_port(cluster.port)
 }
 
@@ -63,11 +132,11 @@ fn check_port(port: u16) -> Result<(), Failure> {
     }
 }
 
-/// A cluster that never started is not held to the ports and ranges that it was given.
-fn forget_unborn(cluster: &Cluster) -> Result<(), Failure> {
-    if cluster.data_dir.exists() {
-        return Ok(());
-    }
+/// A cluster that has never worked is not held to the ports and ranges that it was given, and leaves nothing.
+///
+/// # Errors
+/// What could not be removed.
+pub fn abandon(cluster: &Cluster) -> Result<(), Failure> {
     server::remove_everything(cluster)?;
     MachineList::open()?.remove(&cluster.name)
 }
@@ -76,7 +145,7 @@ fn forget_unborn(cluster: &Cluster) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The server's own words, or the end of its log when it had none.
-pub fn start(cluster: &Cluster) -> Result<(), Failure> {
+fn start(cluster: &Cluster) -> Result<(), Failure> {
     let mut server = spawn(cluster)?;
     let Some(reports) = server.stdout.take() else { return Err(Failure::new("the server has no output")) };
     let mut display = Display::new();
@@ -87,6 +156,7 @@ pub fn start(cluster: &Cluster) -> Result<(), Failure> {
         }
         Some(Report::Failed { message }) => {
             display.fail();
+            end(&mut server)?;
             Err(Failure::new(message))
         }
         _ => {
@@ -94,6 +164,18 @@ pub fn start(cluster: &Cluster) -> Result<(), Failure> {
             Err(ended_early(cluster, &mut server))
         }
     }
+}
+
+/// Waits for the end of a server that has failed, and makes it end when it does not.
+fn end(server: &mut Child) -> Result<(), Failure> {
+    let since = time::monotonic();
+    while server.try_wait().doing("wait for the server")?.is_none() {
+        if since.elapsed() > END_TIMEOUT {
+            server.kill().doing("end the server")?;
+        }
+        std::thread::sleep(SOCKETS_RETRY);
+    }
+    Ok(())
 }
 
 /// A session of its own: no terminal, no signals of ours.
@@ -141,13 +223,38 @@ pub fn kubeconfig_path() -> PathBuf {
     kubeconfig::default_path(std::env::var("KUBECONFIG").ok().as_deref(), home.as_deref())
 }
 
-/// Merges the cluster's context into the person's kubeconfig.
+/// Merges the cluster's context into the person's kubeconfig, and notes where it is, for the day it is taken out.
 fn install_kubeconfig(cluster: &Cluster) -> Result<PathBuf, Failure> {
     let entry =
         kubeconfig::load(&cluster.admin_kubeconfig(), None).doing("read the administrator's kubeconfig")?;
-    let path = kubeconfig_path();
+    let path = std::path::absolute(kubeconfig_path()).doing("find your kubeconfig")?;
+    note_kubeconfig(cluster, &path)?;
     kubeconfig::merge(&path, &entry).doing("add the cluster to your kubeconfig")?;
     Ok(path)
+}
+
+/// Every kubeconfig that the cluster's context was merged into.
+///
+/// # Errors
+/// When the note cannot be read.
+pub fn noted_kubeconfigs(cluster: &Cluster) -> Result<Vec<PathBuf>, Failure> {
+    let note = cluster.kubeconfigs_file();
+    match std::fs::read(&note) {
+        Ok(bytes) => serde_json::from_slice(&bytes).doing(&format!("read {}", note.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Failure::io("cannot read", &note, &error)),
+    }
+}
+
+fn note_kubeconfig(cluster: &Cluster, path: &Path) -> Result<(), Failure> {
+    let mut known = noted_kubeconfigs(cluster)?;
+    if known.iter().any(|known| known == path) {
+        return Ok(());
+    }
+    known.push(path.to_owned());
+    let note = cluster.kubeconfigs_file();
+    let text = serde_json::to_vec(&known).doing("note your kubeconfig")?;
+    std::fs::write(&note, text).map_err(|error| Failure::io("cannot write", &note, &error))
 }
 
 fn print_next(cluster: &Cluster, kubeconfig: &Path) {

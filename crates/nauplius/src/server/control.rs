@@ -93,6 +93,7 @@ impl Door {
                     .map(|()| Vec::new())
                     .map_err(|_| "the server stops already".to_owned())
             }
+            Ask::Mend => self.mend().await,
             Ask::ImageList => return Answer::Images(self.images()),
             Ask::ImageLoad { archive } => {
                 let loaded = self.node.images().load_archive(&archive).await;
@@ -100,13 +101,7 @@ impl Door {
                     .map(|images| images.into_iter().flat_map(|image| image.repo_tags).collect())
                     .map_err(|error| error.to_string())
             }
-            Ask::ImageRemove { image } => self
-                .node
-                .images()
-                .remove(&image)
-                .await
-                .map(|()| vec![image])
-                .map_err(|error| error.to_string()),
+            Ask::ImageRemove { image } => self.remove(image).await,
             Ask::ImagePull { image } => self.pull(&image).await,
         };
         outcome.map_or_else(Answer::Failed, Answer::Done)
@@ -119,6 +114,28 @@ impl Door {
             size_bytes: image.size_bytes,
         };
         self.node.images().list().into_iter().map(row).collect()
+    }
+
+    /// What was mended.
+    async fn mend(&self) -> Result<Vec<String>, String> {
+        let built =
+            crate::demo_image::ensure(self.node.images()).await.map_err(|failure| failure.to_string())?;
+        Ok(if built { vec![format!("demo image {}", crate::demo_image::REFERENCE)] } else { Vec::new() })
+    }
+
+    /// A pod whose image is gone could not be restarted.
+    async fn remove(&self, image: String) -> Result<Vec<String>, String> {
+        let id = self.node.images().find(&image).map_err(|error| error.to_string())?.id;
+        let users = self.node.pods_with(&id).await.map_err(|error| error.to_string())?;
+        if let Some(first) = users.first() {
+            let more = match users.len() {
+                1 => String::new(),
+                all => format!(" and {} more", all - 1),
+            };
+            return Err(format!("image {image} is in use by pod {first}{more}: delete what uses it first"));
+        }
+        self.node.images().remove(&image).await.map_err(|error| error.to_string())?;
+        Ok(vec![image])
     }
 
     async fn pull(&self, image: &str) -> Result<Vec<String>, String> {

@@ -1,47 +1,71 @@
-//! What a server leaves: its lock, containers that run on, and everything that `delete` removes.
+//! What a server leaves: its lock, pods that run on, and everything that `down` and `delete` remove.
 
 use super::network;
 use crate::cluster::Cluster;
 use crate::failure::{Doing, Failure};
-use std::fs::File;
+use crate::lock::{self, Lock};
+use crate::memory;
+use nauplius_base::time;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often a lock that somebody else holds is tried.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+fn lock_path(cluster: &Cluster) -> PathBuf {
+    cluster.run_dir().join("server.lock")
+}
+
 /// The lock that a running server holds; `None` while another process has it.
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn try_lock(cluster: &Cluster) -> Result<Option<File>, Failure> {
-    let path = cluster.run_dir().join("server.lock");
-    std::fs::create_dir_all(cluster.run_dir()).map_err(|error| Failure::io("cannot make", &path, &error))?;
-    let file = File::create(&path).map_err(|error| Failure::io("cannot open", &path, &error))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(Failure::io("cannot lock", &path, &error.into())),
-    }
+pub fn try_lock(cluster: &Cluster) -> Result<Option<Lock>, Failure> {
+    Lock::try_take(&lock_path(cluster))
 }
 
-/// Waits until no server of the cluster runs.
+/// Who runs as the cluster's server, in words.
+pub fn server_of(cluster: &Cluster) -> String {
+    lock::holder(&lock_path(cluster))
+}
+
+/// Waits until no server of the cluster runs; looks in with `meanwhile` each time that one still does.
 ///
 /// # Errors
-/// When it still runs after `timeout`.
-pub fn wait_until_stopped(cluster: &Cluster, timeout: Duration) -> Result<(), Failure> {
-    let mut left = timeout;
+/// When it still runs after `timeout`, or `meanwhile` fails.
+pub fn wait_until_stopped(
+    cluster: &Cluster,
+    timeout: Duration,
+    mut meanwhile: impl FnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let since = time::monotonic();
     // A lock of another process cannot be waited for with a limit: so this looks again.
     while try_lock(cluster)?.is_none() {
-        if left.is_zero() {
+        if since.elapsed() > timeout {
             return Err(Failure::new(format!(
-                "the server of cluster {} does not stop; see its log",
-                cluster.name
+                "the server of cluster {} does not stop: {}; see its log, {}",
+                cluster.name,
+                server_of(cluster),
+                cluster.log_file().display()
             )));
         }
+        meanwhile()?;
         std::thread::sleep(LOCK_RETRY);
-        left = left.saturating_sub(LOCK_RETRY);
     }
     Ok(())
+}
+
+/// The pods that run, `namespace/name`, whether or not a server does.
+pub fn pods(cluster: &Cluster) -> Vec<String> {
+    let shims = memory::shims(&super::node::runtime_dir(cluster));
+    let name = |directory: &Path| match nauplius_runtime::sandbox_metadata(directory) {
+        Ok(pod) => format!("{}/{}", pod.namespace, pod.name),
+        // One that is being made, or damaged: it runs all the same.
+        Err(_) => format!("sandbox {}", directory.display()),
+    };
+    let mut pods: Vec<String> = shims.values().map(|directory| name(directory)).collect();
+    pods.sort_unstable();
+    pods
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -66,6 +90,17 @@ pub fn stop_leftovers(cluster: &Cluster) -> Result<(), Failure> {
     })
 }
 
+/// Takes away what only running pods need: mounts of volumes, links, rules, settings of the machine. As after a reboot, the next
+/// start makes them again. No server may run.
+///
+/// # Errors
+/// What could not be removed.
+pub fn clear(cluster: &Cluster) -> Result<(), Failure> {
+    nauplius_kubelet::unmount_all(&cluster.data_dir.join("kubelet")).doing("unmount volumes")?;
+    nauplius_runtime::release_programs(&super::node::runtime_dir(cluster)).doing("unmount our own binary")?;
+    network::remove(cluster)
+}
+
 /// Removes everything that the cluster has made on this machine. No server may run.
 ///
 /// # Errors
@@ -74,17 +109,18 @@ pub fn remove_everything(cluster: &Cluster) -> Result<(), Failure> {
     if super::node::runtime_dir(cluster).exists() {
         block_on(async { super::node::open_alone(cluster).await?.destroy().await })?;
     }
-    nauplius_kubelet::unmount_all(&cluster.data_dir.join("kubelet")).doing("unmount volumes")?;
-    network::remove(cluster)?;
+    clear(cluster)?;
     for directory in [&cluster.data_dir, &cluster.run_dir()] {
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::io("cannot remove", directory, &error));
-            }
-            _ => {}
-        }
+        remove_tree(directory)?;
     }
-    // Other clusters may be running: then it is not empty.
-    let _ = std::fs::remove_dir("/run/nauplius");
     Ok(())
+}
+
+/// A directory that a disk is mounted on can be emptied, not removed: the mount is somebody else's.
+fn remove_tree(directory: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(()),
+        removed => removed.map_err(|error| Failure::io("cannot remove", directory, &error)),
+    }
 }

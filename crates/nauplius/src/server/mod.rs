@@ -10,23 +10,31 @@ mod node;
 mod plane;
 mod query;
 
-pub use leftovers::{remove_everything, stop_leftovers, wait_until_stopped};
+pub use leftovers::{
+    clear, pods, remove_everything, server_of, stop_leftovers, try_lock, wait_until_stopped,
+};
 
 use crate::cli::{ClusterArgs, LogFormat, NewClusterArgs};
-use crate::cluster::{Cluster, MachineList};
+use crate::cluster::{Cluster, Found, MachineList};
 use crate::credentials::Credentials;
 use crate::failure::{Doing, Failure};
-use crate::machine;
+use crate::lock::Lock;
 use crate::progress::{Report, Reporter};
+use crate::{machine, up};
 use nauplius_base::task::Group;
-use std::fs::File;
+use nauplius_base::time;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// More threads would only cost memory: nothing here computes for long.
 const WORKERS_MAX: usize = 4;
+
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// What every part of the wiring knows.
 pub struct Site {
@@ -75,15 +83,23 @@ fn start(
 ) -> Result<(), Failure> {
     machine::check()?;
     log_to_stderr(format);
-    let cluster = MachineList::open()?.get_or_make(args, new)?;
-    let _lock = lock(&cluster)?;
+    let Found { cluster, is_new } = MachineList::open()?.get_or_make(args, new, up::check)?;
+    let worked = AtomicBool::new(false);
+    let outcome = lock(&cluster).and_then(|_lock| run(cluster.clone(), reporter, &worked));
+    if is_new && !worked.into_inner() {
+        up::abandon(&cluster)?;
+    }
+    outcome
+}
+
+fn run(cluster: Cluster, reporter: Reporter, worked: &AtomicBool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX))
         .thread_name("nauplius")
         .enable_all()
         .build()
         .doing("start threads")?;
-    runtime.block_on(serve(cluster, reporter))
+    runtime.block_on(serve(cluster, reporter, worked))
 }
 
 fn log_to_stderr(format: LogFormat) {
@@ -98,32 +114,45 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 /// One server a cluster: the lock is held as long as the process lives.
-fn lock(cluster: &Cluster) -> Result<File, Failure> {
-    let directory = cluster.run_dir();
-    for directory in [&directory, &cluster.data_dir] {
-        std::fs::create_dir_all(directory).map_err(|error| Failure::io("cannot make", directory, &error))?;
+fn lock(cluster: &Cluster) -> Result<Lock, Failure> {
+    let since = time::monotonic();
+    loop {
+        if let Some(lock) = try_lock(cluster)? {
+            let data = &cluster.data_dir;
+            std::fs::create_dir_all(data).map_err(|error| Failure::io("cannot make", data, &error))?;
+            return Ok(lock);
+        }
+        // Commands that only want to know whether a server runs hold it for a moment.
+        if since.elapsed() > LOCK_PATIENCE {
+            let (name, who) = (&cluster.name, server_of(cluster));
+            return Err(Failure::new(format!(
+                "a server of cluster {name} is running already: {who}; `nauplius down --name {name}` stops it"
+            )));
+        }
+        std::thread::sleep(LOCK_RETRY);
     }
-    leftovers::try_lock(cluster)?
-        .ok_or_else(|| Failure::new(format!("a server of cluster {} is running already", cluster.name)))
 }
 
-async fn serve(cluster: Cluster, reporter: Reporter) -> Result<(), Failure> {
+async fn serve(cluster: Cluster, reporter: Reporter, worked: &AtomicBool) -> Result<(), Failure> {
     reporter.stage("Certificates");
     let node_ip = network::node_address(&cluster)?;
     let credentials = Credentials::load_or_make(&cluster, node_ip)?;
     credentials.write_admin_kubeconfig(&cluster, node_ip)?;
     let site = Arc::new(Site { cluster, node_ip, credentials, reporter });
     let group = Group::new();
-    let (stop, mut stops) = mpsc::channel(4);
+    let (stop, asked) = mpsc::channel(4);
+    let mut stops = Stops::new(asked)?;
     let started = bring_up(&site, &group, &stop);
     let mut running = tokio::select! {
         running = started => running?,
         ended = group.join() => return Err(Failure::new(ended.map_or_else(|ended| ended.to_string(), |()| "stopped while starting".to_owned()))),
+        _ = stops.next() => return Err(Failure::new("stopped while starting")),
     };
+    worked.store(true, Ordering::Relaxed);
     reporter.report(&Report::Ready);
     tracing::info!(cluster = site.cluster.name, address = %node_ip, port = site.cluster.port, "the cluster works");
     let how = tokio::select! {
-        how = wait_for_stop(&mut stops) => how?,
+        how = stops.next() => how,
         ended = group.join() => {
             let reason = ended.map_or_else(|ended| ended.to_string(), |()| "every task ended".to_owned());
             return Err(Failure::new(reason));
@@ -156,14 +185,30 @@ async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) ->
     Ok(Running { node, store })
 }
 
-async fn wait_for_stop(stops: &mut mpsc::Receiver<Stop>) -> Result<Stop, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).doing("listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).doing("listen for signals")?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => Stop::LeaveContainers,
-        _ = interrupt.recv() => Stop::LeaveContainers,
-        Some(how) = stops.recv() => how,
-    })
+/// Whoever may stop the server: signals, and the control socket.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+    asked: mpsc::Receiver<Stop>,
+}
+
+impl Stops {
+    fn new(asked: mpsc::Receiver<Stop>) -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).doing("listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            asked,
+        })
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::LeaveContainers,
+            _ = self.interrupt.recv() => Stop::LeaveContainers,
+            Some(how) = self.asked.recv() => how,
+        }
+    }
 }
 
 async fn finish(group: &Group, running: &mut Running, how: Stop) -> Result<(), Failure> {

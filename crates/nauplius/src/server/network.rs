@@ -5,6 +5,7 @@ use super::node::Node;
 use super::plane::Plane;
 use crate::cluster::Cluster;
 use crate::failure::{Doing, Failure};
+use crate::machine;
 use ipnet::IpNet;
 use nauplius_base::backoff::Backoff;
 use nauplius_base::task::{CancellationToken, Group};
@@ -35,7 +36,14 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// When the machine has none.
 pub fn node_address(cluster: &Cluster) -> Result<Ipv4Addr, Failure> {
     if let Some(given) = cluster.node_ip {
-        return Ok(given);
+        return if machine::addresses()?.contains(&given) {
+            Ok(given)
+        } else {
+            Err(Failure::new(format!(
+                "this machine no longer has the node's address {given}: add it again, or begin anew after `nauplius delete --name {}`",
+                cluster.name
+            )))
+        };
     }
     let found = Rtnl::open()
         .and_then(|mut rtnl| rtnl.primary_address(false))

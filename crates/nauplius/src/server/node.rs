@@ -8,7 +8,8 @@ use crate::demo_image;
 use crate::failure::{Doing, Failure};
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_cri::v1::{
-    ContainerState, ListContainersRequest, ListPodSandboxRequest, StopContainerRequest, StopPodSandboxRequest,
+    ContainerFilter, ContainerState, ListContainersRequest, ListPodSandboxRequest, StopContainerRequest,
+    StopPodSandboxRequest,
 };
 use nauplius_cri::{CriError, ImageService, RuntimeService};
 use nauplius_images::{ImageStore, Registries};
@@ -134,32 +135,37 @@ impl Node {
         self.kubelet.as_ref()
     }
 
+    /// The pods, `namespace/name`, that have a container of this image, also one that has ended: it may be started again.
+    ///
+    /// # Errors
+    /// The runtime cannot be asked.
+    pub async fn pods_with(&self, image_id: &str) -> Result<Vec<String>, CriError> {
+        let listed = self.runtime.list_containers(ListContainersRequest { filter: None }).await?;
+        let of_image = listed.containers.into_iter().filter(|container| container.image_id == image_id);
+        let pods = of_image.map(|container| {
+            let label = |name: &str| container.labels.get(name).cloned().unwrap_or_default();
+            format!("{}/{}", label("io.kubernetes.pod.namespace"), label("io.kubernetes.pod.name"))
+        });
+        let mut pods: Vec<String> = pods.collect();
+        pods.sort_unstable();
+        pods.dedup();
+        Ok(pods)
+    }
+
     /// Tells the bridge's address once there is one.
     pub fn gateway(&self) -> watch::Receiver<Option<IpAddr>> {
         self.bridge.gateway()
     }
 
-    /// Stops every container, with up to [`STOP_GRACE_S`] to end by itself, then the sandboxes.
+    /// Stops every pod at once: its containers, with up to [`STOP_GRACE_S`] to end by themselves, then its sandbox.
     pub async fn stop_containers(&self) {
-        let listed = self.runtime.list_containers(ListContainersRequest { filter: None }).await;
-        let running = match listed {
-            Ok(response) => response.containers,
-            Err(error) => return tracing::error!(%error, "cannot list containers to stop them"),
-        };
-        let running = running
-            .into_iter()
-            .filter(|container| container.state == ContainerState::ContainerRunning as i32);
-        each(&self.runtime, running.map(|container| container.id), |runtime, id| async move {
-            let request = StopContainerRequest { container_id: id, timeout: STOP_GRACE_S };
-            runtime.stop_container(request).await.map(drop)
-        })
-        .await;
         let listed = self.runtime.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await;
         let sandboxes = match listed {
             Ok(response) => response.items,
             Err(error) => return tracing::error!(%error, "cannot list sandboxes to stop them"),
         };
         each(&self.runtime, sandboxes.into_iter().map(|sandbox| sandbox.id), |runtime, id| async move {
+            stop_containers_of(&runtime, &id).await?;
             runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id }).await.map(drop)
         })
         .await;
@@ -177,6 +183,21 @@ impl Node {
     pub async fn destroy(&self) -> Result<(), Failure> {
         self.runtime.destroy_all().await.doing("remove all containers")
     }
+}
+
+async fn stop_containers_of(runtime: &Runtime, sandbox: &str) -> Result<(), CriError> {
+    let filter = ContainerFilter { pod_sandbox_id: sandbox.to_owned(), ..ContainerFilter::default() };
+    let listed = runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await?;
+    let running = listed
+        .containers
+        .into_iter()
+        .filter(|container| container.state == ContainerState::ContainerRunning as i32);
+    each(runtime, running.map(|container| container.id), |runtime, id| async move {
+        let request = StopContainerRequest { container_id: id, timeout: STOP_GRACE_S };
+        runtime.stop_container(request).await.map(drop)
+    })
+    .await;
+    Ok(())
 }
 
 /// Does `stop` for all ids at once and logs what fails.

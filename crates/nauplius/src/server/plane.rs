@@ -4,6 +4,7 @@ use super::Site;
 use crate::credentials::KUBELET_CLIENT_USER;
 use crate::failure::{Doing, Failure};
 use crate::identity::Identities;
+use crate::machine;
 use nauplius_apiserver::authn::Authenticate;
 use nauplius_apiserver::authn::certificate::ClientCertificate;
 use nauplius_apiserver::authn::service_account::ServiceAccountTokens;
@@ -125,7 +126,8 @@ fn bootstrap_settings(site: &Site, loopback: Loopback) -> bootstrap::Settings {
 
 async fn listen(site: &Site) -> Result<TcpListener, Failure> {
     let port = site.cluster.port;
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.doing(&format!("listen on port {port}"))
+    let bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+    bound.map_err(|error| machine::cannot_listen(port, &error))
 }
 
 /// Always the same certificate; renewing it live replaces this resolver.

@@ -1,6 +1,7 @@
 //! The whole binary, as a person and their tools use it, and the rules of the house.
 
 mod cluster;
+mod commands;
 mod endurance;
 mod house;
 mod kube_rs;

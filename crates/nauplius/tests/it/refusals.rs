@@ -3,8 +3,10 @@
 use crate::cluster::{Cluster, NAUPLIUS, eventually};
 use crate::kubectl::{self, Kubectl};
 use serde_json::{Value, json};
+use std::ffi::CString;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 const DEMO: &str = "nauplius.local/demo:1";
@@ -151,7 +153,8 @@ fn pods_that_cannot_run_say_why() {
     containers(&kubectl);
 }
 
-fn error_of(output: &Output) -> String {
+/// What a command that must fail has said.
+pub fn error_of(output: &Output) -> String {
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -273,6 +276,113 @@ fn a_port_in_use_and_bad_names_leave_nothing_behind() {
         let error = error_of(&output);
         assert!(error.contains("cannot name a cluster: use at most 10 lower-case letters"), "{bad}: {error}");
     }
+}
+
+/// Runs `up` of a cluster that must not come to be, and gives its one line.
+fn refused_up(cluster: &Cluster, arguments: &[&str]) -> String {
+    let refused = error_of(&cluster.run(&[&["up"], arguments].concat()));
+    assert!(one_line(&refused), "{refused}");
+    assert_eq!(crate::traces::of(cluster), Vec::<String>::new(), "{refused}");
+    refused
+}
+
+#[test]
+fn flags_that_cannot_be_leave_nothing_behind() {
+    let cluster = Cluster::named_only();
+    for (flag, expected) in [
+        (
+            "--node-ip=192.0.2.77",
+            "--node-ip 192.0.2.77 is no address by which pods can reach this machine; it has ",
+        ),
+        (
+            "--node-ip=127.0.0.1",
+            "--node-ip 127.0.0.1 is no address by which pods can reach this machine; it has ",
+        ),
+        (
+            "--node-name=Bad_Name",
+            "--node-name \"Bad_Name\" cannot name a node: a lowercase RFC 1123 subdomain",
+        ),
+        ("--port=0", "--port 0 is no port"),
+        ("--service-cidr=172.16.0.0/30", "a service range (--service-cidr) is between /12 and /27"),
+        ("--pod-cidr=172.16.0.0/30", "a pod range (--pod-cidr) is between /8 and /24"),
+        ("--data-dir=/proc", "the data directory /proc is not empty"),
+    ] {
+        let refused = refused_up(&cluster, &[flag]);
+        assert!(refused.contains(expected), "{flag}: {refused}");
+    }
+}
+
+#[test]
+fn a_first_start_that_fails_leaves_nothing_behind() {
+    let cluster = Cluster::named_only();
+    // The server finds it when almost everything runs.
+    let socket = Path::new("/run/nauplius").join(&cluster.name).join("control.sock");
+    std::fs::create_dir_all(&socket).unwrap();
+    let refused = refused_up(&cluster, &[]);
+    assert!(refused.contains(&format!("cannot remove {}: Is a directory", socket.display())), "{refused}");
+    std::fs::create_dir_all(&socket).unwrap();
+    let refused = error_of(&cluster.run(&["server"]));
+    assert!(refused.contains("Is a directory"), "{refused}");
+    assert_eq!(crate::traces::of(&cluster), Vec::<String>::new());
+    cluster.run_ok(&["up"]);
+}
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap()
+}
+
+/// Runs `up` where one more thing is mounted, seen by nobody else.
+fn up_with_mount(
+    cluster: &Cluster,
+    arguments: &[&str],
+    kind: &str,
+    source: &str,
+    target: &str,
+    data: &str,
+) -> String {
+    let mut command = Command::new(NAUPLIUS);
+    command.arg("up").args(["--name", &cluster.name]).args(arguments);
+    command.env("HOME", cluster.scratch.path()).env("KUBECONFIG", cluster.kubeconfig());
+    let (kind, source, target, data, root, none) =
+        (c(kind), c(source), c(target), c(data), c("/"), c("none"));
+    let flags = if source.as_bytes() == b"none" { 0 } else { libc::MS_BIND };
+    let check = |code: i32| if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: system calls on strings that were made before the fork.
+    unsafe {
+        command.pre_exec(move || {
+            check(libc::unshare(libc::CLONE_NEWNS))?;
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            check(libc::mount(none.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null()))?;
+            check(libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()))
+        });
+    }
+    let refused = error_of(&command.output().unwrap());
+    assert!(one_line(&refused), "{refused}");
+    assert_eq!(crate::traces::of(cluster), Vec::<String>::new());
+    refused
+}
+
+#[test]
+fn a_kernel_without_a_feature_and_a_full_disk_are_told() {
+    let cluster = Cluster::named_only();
+    let scratch = cluster.scratch.path().to_str().unwrap().to_owned();
+    let filesystems = format!("{scratch}/filesystems");
+    std::fs::write(&filesystems, "nodev\ttmpfs\n\text4\n").unwrap();
+    let lack = up_with_mount(&cluster, &[], "none", &filesystems, "/proc/filesystems", "");
+    assert!(
+        lack.contains("the kernel lacks overlayfs, which container images need: try `modprobe overlay`"),
+        "{lack}"
+    );
+
+    let disk = format!("{scratch}/disk");
+    std::fs::create_dir(&disk).unwrap();
+    let flag = format!("--data-dir={disk}/data");
+    let full = up_with_mount(&cluster, &[&flag], "tmpfs", "none", &disk, "size=8m");
+    let start = format!("the disk of {disk}/data has 8 MiB free and the cluster needs ");
+    assert!(
+        full.contains(&start) && full.contains(": free some, or choose another place with --data-dir"),
+        "{full}"
+    );
 }
 
 #[test]

@@ -68,7 +68,8 @@ pub fn links(name: &str) -> Vec<String> {
     links.filter(ours).map(|link| format!("link {link}")).collect()
 }
 
-fn tables(name: &str) -> Vec<String> {
+/// The cluster's nftables tables.
+pub fn tables(name: &str) -> Vec<String> {
     let table = format!("nauplius-{name}");
     let tables = nauplius_link::nft::Nft::open().and_then(|mut nft| nft.tables()).unwrap();
     let ours = tables.into_iter().filter(|listed| listed.name == table);
@@ -84,7 +85,8 @@ pub fn cgroups(name: &str) -> Vec<PathBuf> {
 
 fn files(cluster: &Cluster) -> Vec<String> {
     let run = Path::new("/run/nauplius").join(&cluster.name);
-    let left = [cluster.data_dir(), run].into_iter().filter(|directory| directory.exists());
+    let lock = Path::new("/run/nauplius").join(format!("{}.lock", cluster.name));
+    let left = [cluster.data_dir(), run, lock].into_iter().filter(|directory| directory.exists());
     let mut left: Vec<String> = left.map(|directory| directory.display().to_string()).collect();
     for list in [PathBuf::from("/var/lib/nauplius/clusters.json"), cluster.kubeconfig()] {
         let text = std::fs::read_to_string(&list).unwrap_or_default();

@@ -30,6 +30,7 @@ use nauplius_base::time;
 use nauplius_cri::CriError;
 use nauplius_cri::v1::ContainerEventResponse;
 use nauplius_images::{ImageStore, Registries};
+pub use registry::sandbox_metadata;
 use registry::{Registry, Sandbox};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -154,6 +155,14 @@ impl Runtime {
         leftovers.extend(blocking(move || Ok(inner.destroy_files())).await.map_err(cri_to_leftovers)?);
         if leftovers.is_empty() { Ok(()) } else { Err(RuntimeError::Leftovers(leftovers)) }
     }
+}
+
+/// Takes away what only running sandboxes of the runtime in `state_dir` need from the machine. None may run, and no server.
+///
+/// # Errors
+/// When it cannot be unmounted.
+pub fn release_programs(state_dir: &std::path::Path) -> std::io::Result<()> {
+    namespaces::unpin_programs(&state_dir.join("bin"))
 }
 
 fn cri_to_leftovers(error: CriError) -> RuntimeError {

@@ -150,6 +150,15 @@ pub(crate) fn load<R: for<'de> Deserialize<'de>, C: prost::Message + Default>(
     Ok((record, config))
 }
 
+/// Whose sandbox lives in this directory, for commands that find a shim without its server.
+///
+/// # Errors
+/// When it cannot be read, or is half made.
+pub fn sandbox_metadata(directory: &Path) -> io::Result<v1::PodSandboxMetadata> {
+    let (_, config): (SandboxRecord, v1::PodSandboxConfig) = load(directory)?;
+    Ok(config.metadata.unwrap_or_default())
+}
+
 /// Replaces a file in one step.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
@@ -182,6 +191,26 @@ mod tests {
         assert_eq!(load_state(directory.path(), "a").unwrap().started_at, 0);
         std::fs::write(directory.path().join(crate::shim::STATE_FILE), "").unwrap();
         assert!(load_state(directory.path(), "a").unwrap().running());
+    }
+
+    #[test]
+    fn a_sandbox_says_whose_it_is_without_a_server() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(sandbox_metadata(directory.path()).is_err());
+        let metadata = v1::PodSandboxMetadata { name: "hello".to_owned(), ..Default::default() };
+        let config = v1::PodSandboxConfig { metadata: Some(metadata.clone()), ..Default::default() };
+        let record = SandboxRecord {
+            id: "a".to_owned(),
+            created_at: 1,
+            phase: Phase::Ready,
+            host_network: false,
+            host_ipc: false,
+            addresses: Vec::new(),
+            cgroup_parent: String::new(),
+            attached: false,
+        };
+        save(directory.path(), &record, Some(&encode(&config))).unwrap();
+        assert_eq!(sandbox_metadata(directory.path()).unwrap(), metadata);
     }
 
     #[test]
