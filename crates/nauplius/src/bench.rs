@@ -27,13 +27,17 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the cluster is not there or refuses.
 pub fn run(args: &ClusterArgs, what: &BenchWhat) -> Result<(), Failure> {
-    machine::check_root()?;
+    // Any user may measure a server that a kubeconfig leads to.
+    if !matches!(what, BenchWhat::Api { .. }) {
+        machine::check_root()?;
+    }
     let result = match what {
         BenchWhat::Up { rounds } => bench_up(*rounds)?,
         BenchWhat::Pod { rounds, image } => {
             block_on(bench_pod(commands::known(args)?, *rounds, image.clone()))?
         }
         BenchWhat::Idle { wait_s, pods } => block_on(bench_idle(commands::known(args)?, *wait_s, *pods))?,
+        BenchWhat::Api { api } => return bench_api(args, api),
     };
     println!("{}", serde_json::to_string_pretty(&result).doing("print the result")?);
     Ok(())
@@ -43,6 +47,20 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a thread")?;
     runtime.block_on(work)
+}
+
+/// Its rows are shown as they come, so JSON is printed only when it is asked for.
+fn bench_api(args: &ClusterArgs, api: &nauplius_bench::ApiArgs) -> Result<(), Failure> {
+    let kubeconfig = match &api.kubeconfig {
+        Some(path) => path.clone(),
+        None => commands::known(args)?.admin_kubeconfig(),
+    };
+    let report =
+        block_on(async { nauplius_bench::run(&kubeconfig, api).await.doing("measure the API server") })?;
+    if api.json {
+        println!("{}", serde_json::to_string_pretty(&report).doing("print the result")?);
+    }
+    Ok(())
 }
 
 /// Minimum, median and maximum.

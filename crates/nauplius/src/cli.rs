@@ -101,7 +101,7 @@ pub enum Command {
         #[command(subcommand)]
         action: ImageAction,
     },
-    /// Measure a cluster: `up` time, pod start latency, idle memory.
+    /// Measure a cluster: `up` time, pod start latency, idle memory, or any API server's speed.
     Bench {
         /// Which cluster.
         #[command(flatten)]
@@ -163,6 +163,12 @@ pub enum BenchWhat {
         /// How many pods to add for the figure per pod; 0 leaves it out.
         #[arg(long, default_value_t = 10)]
         pods: u32,
+    },
+    /// Load any API server (this cluster's, or that of --kubeconfig): writes, gets, lists, watches, and what they cost it.
+    Api {
+        /// What to measure and how.
+        #[command(flatten)]
+        api: Box<nauplius_bench::ApiArgs>,
     },
 }
 

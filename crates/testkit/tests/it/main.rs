@@ -1,0 +1,3 @@
+//! The API server as a whole, with the test tools.
+
+mod bench;
