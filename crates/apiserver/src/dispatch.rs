@@ -51,16 +51,39 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     match call.info.path.as_str() {
         "/version" | "/version/" => version::serve(call.query.flag("pretty")),
         "/metrics" => metrics::serve(server),
+        "/configz" => respond::json(StatusCode::OK, &configz(server), false),
+        path if path == "/debug/pprof" || path.starts_with("/debug/pprof/") => respond::plain_error(
+            StatusCode::NOT_IMPLEMENTED,
+            "profiles in Go's format are not made here; see /metrics for what the process uses",
+        ),
         "/" => respond::json(StatusCode::OK, &json!({ "paths": paths(server) }), true),
         path if path.starts_with("/api") => respond::error(&ApiError::PathNotFound, &Output::json()),
         _ => respond::json(StatusCode::NOT_FOUND, &json!({ "paths": paths(server) }), true),
     }
 }
 
+/// What the server was started with, of what operators tune.
+fn configz(server: &ApiServer) -> serde_json::Value {
+    let config = &server.config;
+    json!({"apiserver.nauplius": {
+        "anonymousAuth": config.anonymous,
+        "maxRequestsInflight": config.limits.reads,
+        "maxMutatingRequestsInflight": config.limits.writes,
+        "maxLongRunningRequests": config.limits.long_running,
+        "serviceNodePortRange": format!("{}-{}", config.node_ports.start(), config.node_ports.end()),
+        "serviceClusterIPRanges": config
+            .service_networks
+            .iter()
+            .map(|network| format!("{}/{}", network.address, network.prefix))
+            .collect::<Vec<_>>(),
+        "compactionIntervalSeconds": config.compaction_interval.as_secs(),
+    }})
+}
+
 /// What upstream lists at `/`.
 fn paths(server: &ApiServer) -> Vec<String> {
     let mut paths: Vec<String> =
-        ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics"]
+        ["/.well-known/openid-configuration", "/api", "/apis", "/configz", "/healthz", "/livez", "/metrics"]
             .into_iter()
             .chain(["/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version"])
             .map(str::to_owned)

@@ -5,7 +5,9 @@ use crate::codec;
 use crate::error::ApiResult;
 use crate::negotiate::Format;
 use crate::render::View;
+use bytes::Bytes;
 use nauplius_meta::error::ApiError;
+use nauplius_streaming::Message;
 use serde_json::Value;
 
 /// What happened to an object, to one watcher.
@@ -80,6 +82,15 @@ impl Frames {
         self.value(out, EventType::Error, &status);
     }
 
+    /// What was written as one stream, cut into the messages of a WebSocket.
+    pub fn messages(&self, stream: &Bytes) -> Vec<Message> {
+        if self.view.output.format == Format::Protobuf {
+            return cut(stream).into_iter().map(Message::Binary).collect();
+        }
+        let lines = stream.split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| Message::Text(stream.slice_ref(line))).collect()
+    }
+
     fn value(&self, out: &mut Vec<u8>, event: EventType, value: &Value) {
         if self.view.output.format == Format::Protobuf {
             if let Err(error) = self.protobuf(out, event, value) {
@@ -97,6 +108,19 @@ impl Frames {
         out.extend_from_slice(&codec::protobuf_watch_event(event.as_str(), object)?);
         Ok(())
     }
+}
+
+/// The messages of a stream in which a length of four bytes stands before each.
+fn cut(stream: &Bytes) -> Vec<Bytes> {
+    let mut messages = Vec::new();
+    let mut rest = stream.clone();
+    while let Some(length) = rest.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {
+        let message = rest.split_off(4);
+        rest = message.clone();
+        let end = length.min(rest.len());
+        messages.push(rest.split_to(end));
+    }
+    messages
 }
 
 fn open(out: &mut Vec<u8>, event: EventType) {

@@ -1,9 +1,11 @@
 //! `/healthz`, `/livez` and `/readyz`: named checks, each alone, all together, and verbosely.
 
 use crate::request::Query;
-use crate::respond::{Reply, text};
+use crate::respond::{Reply, plain_error, text};
 use crate::server::ApiServer;
-use http::StatusCode;
+use http::header::X_CONTENT_TYPE_OPTIONS;
+use http::{HeaderValue, StatusCode};
+use nauplius_meta::field::quote;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the server says of itself.
@@ -23,6 +25,16 @@ impl Health {
     }
 }
 
+/// What is written when the server starts, under the names of the hooks that do so upstream.
+const HOOKS: &[&str] = &[
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/bootstrap-controller",
+];
+
 type Check = (&'static str, bool);
 
 async fn checks(server: &ApiServer, endpoint: &str) -> Vec<Check> {
@@ -32,9 +44,7 @@ async fn checks(server: &ApiServer, endpoint: &str) -> Vec<Check> {
     if endpoint != "livez" {
         checks.push(("informer-sync", server.health.caches.load(Ordering::Acquire)));
     }
-    checks.push(("poststarthook/bootstrap-controller", bootstrapped));
-    checks.push(("poststarthook/rbac/bootstrap-roles", bootstrapped));
-    checks.push(("poststarthook/scheduling/bootstrap-system-priority-classes", bootstrapped));
+    checks.extend(HOOKS.iter().map(|name| (*name, bootstrapped)));
     if endpoint == "readyz" {
         checks.push(("shutdown", !server.shutdown.is_cancelled()));
     }
@@ -60,7 +70,8 @@ fn one(name: &str, passed: bool) -> Reply {
     if passed {
         text(StatusCode::OK, "ok")
     } else {
-        text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {name} is not ready\n"))
+        let message = format!("internal server error: {name} is not ready");
+        plain_error(StatusCode::INTERNAL_SERVER_ERROR, &message)
     }
 }
 
@@ -79,9 +90,24 @@ fn all(endpoint: &str, checks: &[Check], query: &Query) -> Reply {
         };
         lines.push_str(&line);
     }
+    let mut unknown: Vec<String> = excluded
+        .iter()
+        .filter(|name| checks.iter().all(|(own, _)| own != *name))
+        .map(|name| quote(name))
+        .collect();
+    unknown.sort();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {unknown}\n"));
+    }
     if failed {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n"));
+        let message = format!("{lines}{endpoint} check failed");
+        return plain_error(StatusCode::INTERNAL_SERVER_ERROR, &message);
     }
     let verbose = query.get("verbose").is_some();
-    text(StatusCode::OK, if verbose { format!("{lines}{endpoint} check passed\n") } else { "ok".to_owned() })
+    let body = if verbose { format!("{lines}{endpoint} check passed\n") } else { "ok".to_owned() };
+    let mut reply = text(StatusCode::OK, body);
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
 }

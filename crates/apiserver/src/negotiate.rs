@@ -96,8 +96,10 @@ pub enum Shape {
     Object,
     /// A `Table` of this `meta.k8s.io` version.
     Table(String),
-    /// `PartialObjectMetadata` or its list, of this version.
+    /// `PartialObjectMetadata` of this version.
     Metadata(String),
+    /// `PartialObjectMetadataList` of this version.
+    MetadataList(String),
 }
 
 /// What was agreed on.
@@ -121,10 +123,8 @@ impl Output {
 /// Which transformations a request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// One object: it may become a Table or metadata only.
-    One,
-    /// A list or a watch: the same, and the `List` form of metadata only.
-    Many,
+    /// Objects, a list or a watch: they may become a Table or metadata only.
+    Objects,
     /// Only what it is: reviews, scales, status.
     Plain,
 }
@@ -141,32 +141,49 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
         return Ok(Output { pretty, ..Output::default() });
     }
     for range in parse_accept(accept) {
-        let Some(format) = Format::ALL.into_iter().find(|format| range.accepts(format.media_type())) else {
-            continue;
-        };
-        let Some(shape) = shape(&range, offer, format) else { continue };
-        return Ok(Output { format, shape, pretty });
+        for format in Format::ALL.into_iter().filter(|format| range.accepts(format.media_type())) {
+            let Some(shape) = shape(&range, offer, format).filter(|_| allows(&range, offer, format)) else {
+                continue;
+            };
+            let pretty = pretty || range.param("pretty") == Some("1");
+            return Ok(Output { format, shape, pretty });
+        }
     }
     Err(ApiError::NotAcceptable(Format::ALL.iter().map(|format| format.media_type().to_owned()).collect()))
 }
 
+/// Parameters other than those of [`shape`]: streams are of watches, and only some formats can be streamed.
+fn allows(range: &MediaRange, offer: Offer, format: Format) -> bool {
+    let stream = match range.param("stream") {
+        None | Some("") => true,
+        Some(stream) => stream == "watch" && format != Format::Yaml,
+    };
+    let version = match range.param("sv") {
+        None | Some("") => true,
+        Some(version) => version == "v1" && offer != Offer::Plain,
+    };
+    stream && version
+}
+
 fn shape(range: &MediaRange, offer: Offer, format: Format) -> Option<Shape> {
-    let Some(target) = range.param("as") else { return Some(Shape::Object) };
+    if ["as", "g", "v"].iter().all(|name| range.param(name).is_none()) {
+        return Some(Shape::Object);
+    }
     let version = range.param("v").filter(|version| matches!(*version, "v1" | "v1beta1"))?.to_owned();
     let ours = range.param("g") == Some("meta.k8s.io") && offer != Offer::Plain;
-    match target {
-        // Upstream writes tables in protobuf only for v1; we leave the next clause (JSON in every known client) to win.
+    match range.param("as")? {
+        // Upstream has no tables in protobuf.
         "Table" if ours && format != Format::Protobuf => Some(Shape::Table(version)),
         "PartialObjectMetadata" if ours => Some(Shape::Metadata(version)),
-        "PartialObjectMetadataList" if ours && offer == Offer::Many => Some(Shape::Metadata(version)),
+        "PartialObjectMetadataList" if ours => Some(Shape::MetadataList(version)),
         _ => None,
     }
 }
 
 /// Asked for with `pretty`, and given to browsers and curl unasked.
 fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
-    if query.get("pretty").is_some() {
-        return query.flag("pretty");
+    if let Some(pretty) = query.non_empty("pretty") {
+        return matches!(pretty, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     ["curl", "Wget", "Mozilla/5.0"].iter().any(|known| agent.starts_with(known))
@@ -191,20 +208,29 @@ mod tests {
     #[test]
     fn the_first_clause_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        check("", Offer::One, "Json Object");
-        check("*/*", Offer::One, "Json Object");
-        check("application/yaml", Offer::One, "Yaml Object");
-        check("application/vnd.kubernetes.protobuf, */*", Offer::One, "Protobuf Object");
-        check("text/html,application/*;q=0.5", Offer::One, "Json Object");
-        check("application/yaml;q=0.1, application/json", Offer::One, "Json Object");
-        check(kubectl, Offer::Many, "Json Table(\"v1\")");
+        check("", Offer::Objects, "Json Object");
+        check("*/*", Offer::Objects, "Json Object");
+        check("application/yaml", Offer::Objects, "Yaml Object");
+        check("application/vnd.kubernetes.protobuf, */*", Offer::Objects, "Protobuf Object");
+        check("text/html,application/*;q=0.5", Offer::Objects, "Json Object");
+        check("application/yaml;q=0.1, application/json", Offer::Objects, "Json Object");
+        check(kubectl, Offer::Objects, "Json Table(\"v1\")");
         check(kubectl, Offer::Plain, "Json Object");
         check(
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-            Offer::Many,
-            "Json Metadata(\"v1\")",
+            Offer::Objects,
+            "Json MetadataList(\"v1\")",
         );
-        check("application/json;as=Nonsense;g=meta.k8s.io;v=v1", Offer::Many, "406");
-        check("application/xml", Offer::One, "406");
+        check("application/json;g=meta.k8s.io;v=v1", Offer::Objects, "406");
+        check("application/json;stream=watch", Offer::Objects, "Json Object");
+        check("application/json;stream=other, application/yaml", Offer::Objects, "Yaml Object");
+        check("*/*;stream=watch", Offer::Objects, "Json Object");
+        check("application/yaml;stream=watch", Offer::Objects, "406");
+        check("application/json;sv=v1", Offer::Objects, "Json Object");
+        check("application/json;sv=v2", Offer::Objects, "406");
+        check("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Offer::Objects, "406");
+        check("application/cbor", Offer::Objects, "406");
+        check("application/json;as=Nonsense;g=meta.k8s.io;v=v1", Offer::Objects, "406");
+        check("application/xml", Offer::Objects, "406");
     }
 }

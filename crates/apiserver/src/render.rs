@@ -6,12 +6,12 @@ use crate::encode::{self, Layout, decode_stored};
 use crate::error::ApiResult;
 use crate::negotiate::{Format, Output, Shape};
 use crate::registry::convert::{api_version, from_hub};
-use crate::request::Query;
+use crate::registry::internal_package;
 use crate::respond::{self, Reply};
 use crate::table::{self, IncludeObject};
 use http::StatusCode;
 use nauplius_kinds::{Kind, Version};
-use nauplius_meta::error::ApiError;
+use nauplius_meta::error::{ApiError, Reason, Status};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -27,12 +27,11 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub fn new(kind: Arc<dyn Kind>, version: usize, output: Output, query: &Query) -> Self {
+    pub fn new(kind: Arc<dyn Kind>, version: usize, output: Output, include_object: IncludeObject) -> Self {
         let descriptor = kind.descriptor();
         let name = &descriptor.versions[version].name;
         let head =
             (*name != descriptor.hub).then(|| encode::head(&descriptor.kind, &api_version(descriptor, name)));
-        let include_object = IncludeObject::of(query);
         Self { head, version, output, include_object, kind }
     }
 
@@ -52,13 +51,17 @@ impl View {
 
     /// A decoded object in the requested version and shape.
     fn shaped(&self, stored: &[u8], revision: i64) -> ApiResult<Value> {
+        if let Shape::MetadataList(_) = self.output.shape {
+            let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(not_acceptable(message.to_owned()));
+        }
         let mut object = decode_stored(stored, revision).map_err(ApiError::internal)?;
         Ok(match &self.output.shape {
             Shape::Object => {
                 from_hub(&*self.kind, self.version(), &mut object);
                 object
             }
-            Shape::Metadata(version) => metadata_only(object, version),
+            Shape::Metadata(version) | Shape::MetadataList(version) => metadata_only(object, version),
             Shape::Table(version) => {
                 let row = self.row(object);
                 table::table(
@@ -131,6 +134,10 @@ impl View {
             let object = decode_stored(stored, revision).map_err(ApiError::internal)?;
             return Ok(self.row(object));
         }
+        if let Shape::MetadataList(version) = &self.output.shape {
+            let object = decode_stored(stored, revision).map_err(ApiError::internal)?;
+            return Ok(metadata_only(object, version));
+        }
         let mut item = self.shaped(stored, revision)?;
         if self.output.shape == Shape::Object
             && let Some(fields) = item.as_object_mut()
@@ -142,11 +149,15 @@ impl View {
     }
 
     /// What comes before the items of a list, as JSON: everything up to the opening bracket.
-    pub fn list_head(&self, metadata: &Value) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// 406 when a list was asked for in the form of one object.
+    pub fn list_head(&self, metadata: &Value) -> ApiResult<Vec<u8>> {
         let descriptor = self.kind.descriptor();
         let (kind, api_version, name) = match &self.output.shape {
             Shape::Object => (descriptor.list_kind.to_string(), self.api_version(), "items"),
-            Shape::Metadata(version) => {
+            Shape::Metadata(_) => return Err(self.no_single_object()),
+            Shape::MetadataList(version) => {
                 ("PartialObjectMetadataList".to_owned(), format!("meta.k8s.io/{version}"), "items")
             }
             Shape::Table(version) => ("Table".to_owned(), format!("meta.k8s.io/{version}"), "rows"),
@@ -163,7 +174,16 @@ impl View {
         head.push_str(",\"");
         head.push_str(name);
         head.push_str("\":[");
-        head.into_bytes()
+        Ok(head.into_bytes())
+    }
+
+    fn no_single_object(&self) -> ApiError {
+        let descriptor = self.kind.descriptor();
+        let package = internal_package(&descriptor.group);
+        not_acceptable(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list (*{package}.{})",
+            descriptor.list_kind
+        ))
     }
 
     /// A bookmark: an object that is nothing but a revision.
@@ -177,7 +197,7 @@ impl View {
             Shape::Object => {
                 json!({"kind": &*descriptor.kind, "apiVersion": self.api_version(), "metadata": metadata})
             }
-            Shape::Metadata(version) => json!({
+            Shape::Metadata(version) | Shape::MetadataList(version) => json!({
                 "kind": "PartialObjectMetadata",
                 "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata,
@@ -193,6 +213,11 @@ impl View {
             }
         }
     }
+}
+
+/// 406 in words of its own.
+fn not_acceptable(message: String) -> ApiError {
+    ApiError::Status(Box::new(Status::failure(406, Reason::NotAcceptable, message)))
 }
 
 fn append(out: &mut Vec<u8>, value: &Value) -> ApiResult<()> {

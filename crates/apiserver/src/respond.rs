@@ -4,7 +4,7 @@
 use crate::negotiate::{Format, Output};
 use crate::render;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use nauplius_client::transport::{Body, full};
 use nauplius_meta::error::{ApiError, Status};
@@ -26,6 +26,13 @@ pub fn bytes(code: StatusCode, content_type: &'static str, body: impl Into<Bytes
 /// Plain text.
 pub fn text(code: StatusCode, body: impl Into<String>) -> Reply {
     bytes(code, "text/plain; charset=utf-8", body.into())
+}
+
+/// A refusal in plain text, as Go's servers give those that no handler was asked about.
+pub fn plain_error(code: StatusCode, message: &str) -> Reply {
+    let mut reply = text(code, format!("{message}\n"));
+    reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
 }
 
 /// Any JSON, as discovery and reviews answer.

@@ -1,7 +1,10 @@
 //! Tables: what `kubectl get` prints. Columns and cells come from the kind.
 
+use crate::error::ApiResult;
 use crate::request::Query;
 use nauplius_kinds::Kind;
+use nauplius_meta::error::ApiError;
+use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
 /// What each row carries of its object: upstream's `includeObject`.
@@ -13,11 +16,20 @@ pub(crate) enum IncludeObject {
 }
 
 impl IncludeObject {
-    pub fn of(query: &Query) -> Self {
-        match query.get("includeObject") {
-            Some("None") => Self::None,
-            Some("Object") => Self::Object,
-            _ => Self::Metadata,
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// 400 for a word that is none of upstream's.
+    pub fn of(query: &Query) -> ApiResult<Self> {
+        match query.get("includeObject").unwrap_or_default() {
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            "" | "Metadata" => Ok(Self::Metadata),
+            other => {
+                let detail = "must be 'Metadata', 'Object', 'None', or empty";
+                let error = FieldError::invalid(&Path::new("includeObject"), other, detail);
+                Err(ApiError::bad_request(format!("Unable to convert to Table as requested: {error}")))
+            }
         }
     }
 }

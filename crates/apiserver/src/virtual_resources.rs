@@ -4,6 +4,7 @@
 use crate::error::ApiResult;
 use crate::negotiate::{Offer, negotiate};
 use crate::registry::options::WriteOptions;
+use crate::registry::scope::no_such_method;
 use crate::request::{Call, RequestInfo};
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
@@ -46,10 +47,7 @@ pub(crate) async fn serve(
     let kind = kind_of(server, &call.info)?;
     let output = negotiate(&call.parts.headers, &call.query, Offer::Plain)?;
     if call.info.verb != "create" {
-        return Err(ApiError::MethodNotAllowed {
-            resource: resource.resource(),
-            action: call.info.verb.clone(),
-        });
+        return Err(no_such_method());
     }
     WriteOptions::of(&call.query, "CreateOptions")?;
     let format = body::format(&call.parts.headers)?;

@@ -19,7 +19,8 @@ pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
     words(headers, &header::CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
 }
 
-pub(crate) fn is_websocket_request(headers: &HeaderMap) -> bool {
+/// Whether a request asks for a WebSocket.
+pub fn is_websocket_request(headers: &HeaderMap) -> bool {
     is_upgrade_request(headers)
         && words(headers, &header::UPGRADE).any(|word| word.eq_ignore_ascii_case("websocket"))
 }
@@ -89,11 +90,17 @@ pub(crate) fn negotiate_websocket(
 
 /// The answer that turns the connection into a WebSocket. The request was negotiated before.
 pub(crate) fn websocket_response(headers: &HeaderMap, protocol: &'static str) -> Response<Full<Bytes>> {
+    let protocol = Some(protocol).filter(|protocol| !protocol.is_empty());
+    websocket_answer(headers, protocol.map(HeaderValue::from_static))
+}
+
+/// The same with a subprotocol that is not one of ours.
+pub(crate) fn websocket_answer(headers: &HeaderMap, protocol: Option<HeaderValue>) -> Response<Full<Bytes>> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map_or(&b""[..], HeaderValue::as_bytes);
     let mut response = switching(HeaderValue::from_static("websocket"));
     response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept_key(key));
-    if !protocol.is_empty() {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if let Some(protocol) = protocol {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     response
 }

@@ -1,8 +1,13 @@
 //! How much is done at once: requests in flight, with 429 for the one too many. Requests that are meant to last do not count.
 
 use crate::request::Call;
+use crate::respond::{self, Reply};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use nauplius_meta::error::ApiError;
+use nauplius_meta::time;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bounds of what is done at once.
@@ -50,19 +55,39 @@ impl InFlight {
         )
     }
 
-    /// A permit, or 429.
-    pub(crate) fn enter(&self, call: &Call, long: bool) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// A permit, if there is one.
+    pub(crate) fn enter(&self, call: &Call, long: bool) -> Result<OwnedSemaphorePermit, TooMany> {
         let semaphore = match call.info.verb.as_str() {
             _ if long => &self.long_running,
             "get" | "list" | "watch" | "head" | "options" => &self.reads,
             _ => &self.writes,
         };
-        Arc::clone(semaphore).try_acquire_owned().map_err(|_| ApiError::TooManyRequests {
-            retry_after_s: 1,
-            message: "Too many requests, please try again later.".to_owned(),
-            causes: Vec::new(),
-        })
+        Arc::clone(semaphore).try_acquire_owned().map_err(|_| TooMany)
     }
+}
+
+/// More is going on than may.
+pub(crate) struct TooMany;
+
+/// 429 as upstream's filter answers it: plain text, for nothing of the request was looked at.
+pub(super) fn too_many() -> Reply {
+    let message = "Too many requests, please try again later.";
+    let mut reply = respond::plain_error(StatusCode::TOO_MANY_REQUESTS, message);
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
+/// How long the client wants to wait, when it says so in `timeout`.
+///
+/// # Errors
+/// 400 for what is no duration.
+pub(super) fn patience(call: &Call) -> Result<Option<Duration>, ApiError> {
+    let Some(text) = call.query.non_empty("timeout") else { return Ok(None) };
+    let wanted = time::Duration::parse(text).map_err(|error| {
+        ApiError::bad_request(format!("invalid timeout specified in the request URL - {error}"))
+    })?;
+    let nanos = u64::try_from(wanted.0).unwrap_or(0);
+    Ok(Some(Duration::from_nanos(nanos)).filter(|patience| !patience.is_zero()))
 }
 
 /// Whether the request is meant to last: upstream's long-running check.

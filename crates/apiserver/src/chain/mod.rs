@@ -5,8 +5,8 @@ mod forbidden;
 mod impersonation;
 mod limits;
 
-pub(crate) use limits::InFlight;
 pub use limits::Limits;
+pub(crate) use limits::{InFlight, is_long_running};
 
 use crate::authn::{self, Outcome};
 use crate::negotiate::Output;
@@ -19,9 +19,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING};
 use http::request::Parts;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
-use nauplius_base::time::timeout;
+use nauplius_base::time::{monotonic, timeout};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use std::panic::AssertUnwindSafe;
@@ -51,10 +51,8 @@ pub(crate) async fn run(server: Arc<ApiServer>, request: Request<Body>) -> Reply
     let guarded = AssertUnwindSafe(work).catch_unwind().await;
     let mut reply = guarded.unwrap_or_else(|_| {
         tracing::error!(path, "a request panicked");
-        respond::error(
-            &ApiError::internal("this request caused apiserver to panic. Look in the logs for details."),
-            &Output::json(),
-        )
+        let message = "This request caused apiserver to panic. Look in the logs for details.";
+        respond::plain_error(StatusCode::INTERNAL_SERVER_ERROR, message)
     });
     reply.headers_mut().insert(AUDIT_ID.clone(), audit_id);
     reply
@@ -129,12 +127,20 @@ pub(crate) async fn authorize(server: &ApiServer, attributes: &Attributes) -> Re
 
 async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     let call = Arc::new(call);
+    let started = monotonic();
     let long = limits::is_long_running(&call);
+    let patience = match limits::patience(&call) {
+        Ok(patience) => patience.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT),
+        // What is meant to last has no deadline that could be wrong.
+        Err(_) if long => REQUEST_TIMEOUT,
+        Err(refusal) => return respond::error(&refusal, &Output::json()),
+    };
     let permit = match server.in_flight.enter(&call, long) {
         Ok(permit) => permit,
-        Err(refusal) => {
-            let reply = respond::error(&refusal, &Output::json());
-            server.metrics.answered(&server, &call, reply.status());
+        Err(limits::TooMany) => {
+            let reply = limits::too_many();
+            server.metrics.dropped(&call);
+            server.metrics.answered(&server, &call, started, &reply);
             return reply;
         }
     };
@@ -142,12 +148,12 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     let mut reply = if long {
         work.await
     } else {
-        match timeout(REQUEST_TIMEOUT, work).await {
+        match timeout(patience, work).await {
             Ok(reply) => reply,
             Err(_) => respond::error(&too_slow(), &Output::json()),
         }
     };
-    server.metrics.answered(&server, &call, reply.status());
+    server.metrics.answered(&server, &call, started, &reply);
     if long {
         reply = held(reply, permit);
     } else {

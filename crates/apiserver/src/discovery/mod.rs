@@ -156,7 +156,6 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
     for range in parse_accept(accept) {
         match range.param("v") {
             Some("v2") if wanted(&range) && range.accepts(JSON) => return Some("v2"),
-            Some("v2beta1") if wanted(&range) && range.accepts(JSON) => return Some("v2beta1"),
             _ if range.params.is_empty() && range.accepts(JSON) => return None,
             _ => {}
         }

@@ -28,6 +28,7 @@ pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
         "services" => ("service", "ServiceProxyOptions"),
         _ => ("node", "NodeProxyOptions"),
     };
+    super::check_dry_run(scope)?;
     let path = location::path(&info.trailing, &info.path);
     let options = json!({"kind": options, "apiVersion": "v1", "path": &path});
     let review = scope.review(Operation::Connect, scope.name(), false, &Value::Null);

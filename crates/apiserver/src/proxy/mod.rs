@@ -37,6 +37,7 @@ pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let subresource = scope.call.info.subresource.as_str();
     let connects = subresource != "log";
     if connects {
+        check_dry_run(scope)?;
         check_verb(scope).await?;
     }
     get::wait(scope, None).await?;
@@ -64,6 +65,14 @@ pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
         upgrade(scope, dialer, &address, &target, body).await
     } else {
         log(scope, dialer, &address, &target).await
+    }
+}
+
+/// A stream cannot be tried.
+fn check_dry_run(scope: &Scope) -> ApiResult<()> {
+    match scope.call.query.get("dryRun") {
+        Some(_) => Err(ApiError::bad_request("dryRun is not supported")),
+        None => Ok(()),
     }
 }
 

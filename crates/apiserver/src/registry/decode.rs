@@ -8,6 +8,7 @@ use crate::negotiate::Format;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::normalize::strict_error;
+use nauplius_meta::schema;
 use serde_json::Value;
 
 /// Bytes of a body that are quoted in a refusal; upstream's.
@@ -41,6 +42,9 @@ fn unrecognized(expected: &GroupVersionKind, message: &str, body: &[u8]) -> ApiE
 
 /// Upstream quotes text as it is and other bytes in hex.
 fn hex_or_text(body: &[u8], quoted: &str) -> String {
+    if body.is_empty() {
+        return "<empty>".to_owned();
+    }
     if matches!(body.first(), Some(b'{')) {
         return quoted.to_owned();
     }
@@ -56,8 +60,18 @@ fn cannot_handle(own: &GroupVersionKind, expected: &GroupVersionKind, message: &
 
 fn check_kind(decoded: &Decoded, expected: &GroupVersionKind) -> ApiResult<()> {
     let own = &decoded.gvk;
+    let registered = schema::lookup_kind(own).is_some();
+    if !registered && own != expected {
+        return Err(cannot_handle(own, expected, &not_registered(own)));
+    }
     if own.kind != expected.kind {
-        let message = format!("no kind {:?} is registered for the expected resource", own.kind);
+        let message = format!(
+            "converting ({}.{}) to ({}.{}): unknown conversion",
+            own.version,
+            own.kind,
+            internal_package(&expected.group),
+            expected.kind
+        );
         return Err(cannot_handle(own, expected, &message));
     }
     if own.group != expected.group || own.version != expected.version {
@@ -68,6 +82,19 @@ fn check_kind(decoded: &Decoded, expected: &GroupVersionKind) -> ApiResult<()> {
         )));
     }
     Ok(())
+}
+
+fn not_registered(kind: &GroupVersionKind) -> String {
+    format!(
+        "no kind {:?} is registered for version {:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
+        kind.kind,
+        kind.api_version()
+    )
+}
+
+/// The Go package of a group's own types, which upstream's messages name.
+pub(crate) fn internal_package(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) }
 }
 
 /// What unknown and duplicate fields earn.

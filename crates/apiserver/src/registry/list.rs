@@ -237,7 +237,7 @@ fn reply(scope: &Scope, mut items: Items) -> ApiResult<Reply> {
     if let Some(remaining) = items.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    let mut writer = Writer { out: view.list_head(&metadata), view, items, first: true, done: false };
+    let mut writer = Writer { out: view.list_head(&metadata)?, view, items, first: true, done: false };
     let output = writer.view.output.clone();
     if output.format != Format::Json || output.pretty {
         while !writer.done {

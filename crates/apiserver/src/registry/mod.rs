@@ -22,7 +22,7 @@ mod watch;
 pub(crate) mod write;
 
 pub(crate) use create::create_object;
-pub(crate) use decode::decode_body;
+pub(crate) use decode::{decode_body, internal_package};
 pub(crate) use scope::Scope;
 pub(crate) use served::Custom;
 pub use served::Served;
@@ -34,6 +34,7 @@ use crate::hooks::{self, Hooks};
 use crate::request::{Call, RequestInfo};
 use crate::respond::Reply;
 use crate::server::{ApiServer, Config};
+use http::Method;
 use lease::LeasePool;
 use nauplius_client::transport::Body;
 use nauplius_kinds::Kind;
@@ -146,6 +147,9 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body)
     let resource = server.registry.serving(&call.info)?;
     let scope = Scope::new(Arc::clone(server), resource, Arc::clone(call))?;
     let info = &call.info;
+    if !has_route(&call.parts.method) && info.subresource != "proxy" {
+        return Err(scope.not_allowed());
+    }
     if let Some(warning) = &scope.version().deprecation_warning {
         call.warnings.add(&**warning);
     }
@@ -164,6 +168,11 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body)
         "deletecollection" => collection::delete(&scope, body).await,
         _ => Err(scope.not_allowed()),
     }
+}
+
+/// Upstream's router knows no HEAD and OPTIONS of resources, but for proxies.
+fn has_route(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
 }
 
 /// `POST /api/v1/namespaces/{namespace}/bindings`, the older way to bind a pod.

@@ -68,8 +68,8 @@ fn field_validation(query: &Query, errors: &mut Vec<FieldError>) -> FieldValidat
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
     let values: Vec<&str> = values.collect();
-    for value in values.iter().filter(|value| **value != "All") {
-        errors.push(FieldError::not_supported(&Path::new("dryRun"), *value, &["All"]));
+    if values.iter().any(|value| *value != "All") {
+        errors.push(FieldError::not_supported(&Path::new("dryRun"), values.clone(), &["All"]));
     }
     !values.is_empty()
 }
@@ -169,7 +169,8 @@ fn propagation(object: &Value, errors: &mut Vec<FieldError>) -> Option<Propagati
         (None, Some("Foreground")) => Some(Propagation::Foreground),
         (None, None) => None,
         (None, Some(other)) => {
-            errors.push(FieldError::not_supported(&path, other, &["Background", "Foreground", "Orphan"]));
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported(&path, other, &supported));
             None
         }
     }

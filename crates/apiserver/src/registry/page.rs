@@ -58,7 +58,10 @@ impl Page {
             None => At::Newest,
             Some("0") => At::Any,
             Some(version) => {
-                let revision = parse_revision(version)?;
+                let revision = parse_revision(version).map_err(|error| {
+                    let field = "resourceVersion: ";
+                    ApiError::bad_request(format!("invalid resource version: {field}{}", error.message()))
+                })?;
                 // Without a match, a limited list means exactly that revision.
                 if exact || (!explicit && limit > 0) {
                     At::Exactly(revision)
@@ -71,13 +74,14 @@ impl Page {
     }
 
     fn from_token(token: &str, version: Option<&str>, limit: usize) -> ApiResult<Self> {
+        let (revision, start) = decode_token(token).map_err(|reason| {
+            ApiError::bad_request(format!("invalid continue token: continue key is not valid: {reason}"))
+        })?;
         if version.is_some_and(|version| version != "0") {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let (revision, start) = decode_token(token)
-            .map_err(|reason| ApiError::bad_request(format!("continue key is not valid: {reason}")))?;
         // A token from an expired list goes on at the newest revision.
         let at = if revision < 0 { At::Newest } else { At::Exactly(revision) };
         Ok(Self { at, limit, start: Some(start) })
@@ -128,7 +132,8 @@ fn decode_token(token: &str) -> Result<(i64, String), String> {
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| error.to_string())?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if token["v"] != TOKEN_VERSION {
-        return Err("server does not recognize this encoded version".to_owned());
+        let version = token["v"].as_str().unwrap_or_default();
+        return Err(format!("server does not recognize this encoded version {version}"));
     }
     let revision = token["rv"].as_i64().filter(|revision| *revision != 0);
     let revision = revision.ok_or("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")?;
@@ -136,8 +141,8 @@ fn decode_token(token: &str) -> Result<(i64, String), String> {
     if start.is_empty() {
         return Err("encoded start key empty (version meta.k8s.io/v1)".to_owned());
     }
-    let climbs = start.starts_with('/') || start.split('/').any(|part| matches!(part, "." | ".."));
-    if climbs { Err("invalid continue token".to_owned()) } else { Ok((revision, start.to_owned())) }
+    let climbs = start.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if climbs { Err(start.to_owned()) } else { Ok((revision, start.to_owned())) }
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ use super::Resource;
 use super::convert::api_version;
 use crate::admission::{Operation, Review};
 use crate::error::ApiResult;
-use crate::negotiate::{Offer, Output, negotiate};
+use crate::negotiate::{Offer, Output, Shape, negotiate};
 use crate::render::View;
 use crate::request::Call;
 use crate::server::ApiServer;
+use crate::table::IncludeObject;
 use nauplius_base::time;
 use nauplius_kinds::{Context, Version};
-use nauplius_meta::error::ApiError;
-use nauplius_meta::gvk::{GroupVersionKind, GroupVersionResource};
+use nauplius_meta::error::{ApiError, generic_server_response};
+use nauplius_meta::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -22,23 +23,25 @@ pub(crate) struct Scope {
     pub resource: Arc<Resource>,
     pub call: Arc<Call>,
     pub output: Output,
+    include_object: IncludeObject,
     version: usize,
 }
 
 impl Scope {
     pub fn new(server: Arc<ApiServer>, resource: Arc<Resource>, call: Arc<Call>) -> ApiResult<Self> {
-        let offer = match call.info.verb.as_str() {
-            "list" | "watch" => Offer::Many,
-            _ if call.info.subresource.is_empty() => Offer::One,
-            _ => Offer::Plain,
-        };
+        let whole = call.info.subresource.is_empty();
+        let offer = if whole { Offer::Objects } else { Offer::Plain };
         let output = negotiate(&call.parts.headers, &call.query, offer)?;
         let versions = &resource.kind.descriptor().versions;
         let version = versions
             .iter()
             .position(|version| version.name == call.info.version)
             .ok_or(ApiError::PathNotFound)?;
-        Ok(Self { server, resource, call, output, version })
+        let include_object = match output.shape {
+            Shape::Table(_) => IncludeObject::of(&call.query)?,
+            _ => IncludeObject::Metadata,
+        };
+        Ok(Self { server, resource, call, output, include_object, version })
     }
 
     /// The served version that the request speaks.
@@ -48,7 +51,7 @@ impl Scope {
 
     /// How objects are shown to this client.
     pub fn view(&self) -> View {
-        View::new(Arc::clone(&self.resource.kind), self.version, self.output.clone(), &self.call.query)
+        View::new(Arc::clone(&self.resource.kind), self.version, self.output.clone(), self.include_object)
     }
 
     /// The namespace of the object; empty for cluster-scoped kinds, whatever the path says.
@@ -75,16 +78,19 @@ impl Scope {
 
     /// 405.
     pub fn not_allowed(&self) -> ApiError {
-        ApiError::MethodNotAllowed {
-            resource: self.resource.group_resource.clone(),
-            action: self.call.info.verb.clone(),
-        }
+        no_such_method()
     }
 
     /// The kind in the request's version.
     pub fn gvk(&self) -> GroupVersionKind {
         let descriptor = self.resource.kind.descriptor();
         GroupVersionKind::new(descriptor.group.clone(), self.version().name.clone(), descriptor.kind.clone())
+    }
+
+    /// The resource as the path names it.
+    pub fn gvr(&self) -> GroupVersionResource {
+        let info = &self.call.info;
+        GroupVersionResource::new(info.group.as_str(), info.version.as_str(), info.resource.as_str())
     }
 
     /// `apps/v1`
@@ -113,11 +119,7 @@ impl Scope {
             operation,
             user: &self.call.user,
             kind: self.gvk(),
-            resource: GroupVersionResource::new(
-                info.group.as_str(),
-                info.version.as_str(),
-                info.resource.as_str(),
-            ),
+            resource: self.gvr(),
             subresource: &info.subresource,
             namespace: &info.namespace,
             name,
@@ -131,4 +133,9 @@ impl Scope {
     pub fn not_found(&self) -> ApiError {
         ApiError::not_found(&self.resource.group_resource, self.name())
     }
+}
+
+/// 405 as upstream's router answers it: before any resource is asked.
+pub(crate) fn no_such_method() -> ApiError {
+    generic_server_response(405, "", &GroupResource::default(), "", "", 0, false).into()
 }

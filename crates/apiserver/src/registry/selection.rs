@@ -6,6 +6,7 @@ use crate::request::Call;
 use nauplius_kinds::Descriptor;
 use nauplius_kinds::Kind;
 use nauplius_meta::error::ApiError;
+use nauplius_meta::field::quote;
 use nauplius_meta::selector::{FieldSelector, LabelSelector, Operator, Requirement};
 
 /// A filter over entries.
@@ -85,10 +86,19 @@ fn check_fields(fields: &FieldSelector, kind: &dyn Kind) -> ApiResult<()> {
         if !matches!(name, "metadata.name" | "metadata.namespace")
             && !kind.selectable_fields().contains(&name)
         {
-            return Err(ApiError::bad_request(format!("field label not supported: {name}")));
+            return Err(ApiError::bad_request(unknown_field(kind, name)));
         }
     }
     Ok(())
+}
+
+/// Kinds with fields of their own say it in other words than the rest.
+fn unknown_field(kind: &dyn Kind, name: &str) -> String {
+    if kind.selectable_fields().is_empty() {
+        let known = "only \"metadata.name\", \"metadata.namespace\"";
+        return format!("{} is not a known field selector: {known}", quote(name));
+    }
+    format!("field label not supported: {name}")
 }
 
 fn matches_labels(selector: &LabelSelector, entry: &Entry) -> bool {

@@ -38,7 +38,9 @@ pub(crate) fn answer(scope: &Scope, lens: Lens, code: StatusCode, written: &Writ
 pub(super) fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
     let (own, wanted) = (object::name(object), scope.name());
     if own.is_empty() {
-        return Err(ApiError::bad_request("name must be provided"));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )));
     }
     if own != wanted {
         return Err(ApiError::bad_request(format!(
@@ -48,7 +50,7 @@ pub(super) fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
     let (own, wanted) = (object::namespace(object), scope.namespace());
     if !own.is_empty() && !wanted.is_empty() && own != wanted {
         return Err(ApiError::bad_request(format!(
-            "the namespace of the object ({own}) does not match the namespace on the URL ({wanted})"
+            "the namespace of the object ({own}) does not match the namespace on the request ({wanted})"
         )));
     }
     Ok(())

@@ -12,33 +12,32 @@ use crate::frames::{EventType, Frames};
 use crate::request::Query;
 use crate::respond::{self, Reply};
 use bytes::Bytes;
-use futures_util::stream;
-use http::StatusCode;
-use http::header::UPGRADE;
+use futures_util::{StreamExt, stream};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use nauplius_base::id;
-use nauplius_base::task::CancellationToken;
+use nauplius_base::task::{CancellationToken, spawn};
 use nauplius_base::time::{Instant, monotonic, sleep_until};
 use nauplius_client::transport::BoxError;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
+use nauplius_streaming::{accept_messages, is_websocket_request};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The shortest watch when the client does not say; the longest is twice that, as upstream's `--min-request-timeout`.
 const MIN_TIMEOUT_S: u64 = 1_800;
 /// How often a quiet watch gets a bookmark; upstream's.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before its end a watch gets a last bookmark; upstream's.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Bytes gathered before they are handed to the connection.
 const CHUNK_BYTES: usize = 64 << 10;
 
 pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
-    if scope.call.parts.headers.contains_key(UPGRADE) {
-        return Err(ApiError::NotImplemented(
-            "watching over WebSocket is not built yet; watch without Upgrade".into(),
-        ));
-    }
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let options = Options::of(&scope.call.query)?;
     let frames = Frames::new(scope.view())?;
@@ -46,6 +45,9 @@ pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
         wait(scope, Some(version).filter(|version| !version.is_empty())).await?;
     }
     let watcher = Watcher::new(scope, selection, &options, frames);
+    if is_websocket_request(&scope.call.parts.headers) {
+        return over_websocket(scope, watcher);
+    }
     let mut reply = respond::bytes(StatusCode::OK, watcher.frames.content_type(), Bytes::new());
     let chunks = stream::unfold(watcher, |mut watcher| async move {
         let chunk = watcher.next_chunk().await?;
@@ -53,6 +55,31 @@ pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
     });
     *reply.body_mut() = StreamBody::new(chunks).boxed_unsync();
     Ok(reply)
+}
+
+/// Each event is a message: text for JSON, and binary without its length for protobuf.
+fn over_websocket(scope: &Scope, watcher: Watcher) -> ApiResult<Reply> {
+    let mut request = Request::from_parts(scope.call.parts.clone(), ());
+    let (answer, socket) = match accept_messages(&mut request) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return Ok(plain(refusal.into_response())),
+    };
+    let mut answer = plain(answer);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(watcher.frames.content_type()));
+    let messages = stream::unfold(watcher, |mut watcher| async move {
+        let chunk = watcher.next_chunk().await?;
+        Some((stream::iter(watcher.frames.messages(&chunk)), watcher))
+    });
+    spawn("watch over a WebSocket", async move {
+        if let Err(error) = socket.send_all(messages.flatten()).await {
+            tracing::debug!(%error, "a watch over a WebSocket ended");
+        }
+    });
+    Ok(answer)
+}
+
+fn plain(response: Response<Full<Bytes>>) -> Reply {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Where a watch begins and how long it lasts.
@@ -122,6 +149,15 @@ fn timeout(query: &Query) -> ApiResult<Duration> {
     Ok(Duration::from_secs(if seconds > 0 { seconds } else { MIN_TIMEOUT_S + id::below(MIN_TIMEOUT_S) }))
 }
 
+/// Once in a while, and shortly before the watch ends, so that its successor begins where it ended.
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let usual = now + BOOKMARK_INTERVAL;
+    match deadline.checked_sub(LAST_BOOKMARK) {
+        Some(last) if last > now => usual.min(last),
+        _ => usual,
+    }
+}
+
 /// One watch in progress. Its future is polled by the connection only when there is room for more.
 struct Watcher {
     resource: Arc<Resource>,
@@ -134,6 +170,8 @@ struct Watcher {
     after: i64,
     deadline: Instant,
     next_bookmark: Option<Instant>,
+    /// How many events all watches of the resource were sent.
+    sent: Arc<AtomicU64>,
 }
 
 enum Phase {
@@ -160,6 +198,7 @@ impl Watcher {
             Phase::Live
         };
         let now = monotonic();
+        let deadline = now + options.timeout;
         Self {
             resource,
             selection,
@@ -168,8 +207,9 @@ impl Watcher {
             shutdown: scope.server.shutdown_token().clone(),
             phase,
             after: options.after.unwrap_or(revision),
-            deadline: now + options.timeout,
-            next_bookmark: options.bookmarks.then(|| now + BOOKMARK_INTERVAL),
+            deadline,
+            next_bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
+            sent: scope.server.metrics.events(scope.gvr()),
         }
     }
 
@@ -223,6 +263,7 @@ impl Watcher {
                 self.fail(out, &error);
                 return;
             }
+            self.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -258,6 +299,7 @@ impl Watcher {
             (Some(_), Some(new)) => (EventType::Modified, new),
             (Some(old), None) => (EventType::Deleted, old),
         };
+        self.sent.fetch_add(1, Ordering::Relaxed);
         self.frames.entry(out, event, &entry, change.revision)
     }
 
@@ -268,7 +310,7 @@ impl Watcher {
         if matches!(self.phase, Phase::Live) && out.len() < CHUNK_BYTES {
             self.after = self.after.max(progress);
             self.frames.bookmark(out, self.after, false);
-            self.next_bookmark = Some(monotonic() + BOOKMARK_INTERVAL);
+            self.next_bookmark = Some(next_bookmark(monotonic(), self.deadline));
         }
     }
 

@@ -99,7 +99,12 @@ async fn too_much_at_once_is_refused() {
     let fixture = configured(|config| config.limits = Limits { reads: 0, writes: 1, long_running: 0 }).await;
     let refused = fixture.get(MAPS).await;
     assert_eq!(refused.headers["retry-after"], "1");
-    assert_eq!(refused.refusal(), "429 Too many requests, please try again later.");
+    assert_eq!(refused.code.as_u16(), 429);
+    assert_eq!(&refused.bytes[..], b"Too many requests, please try again later.\n");
+    assert_eq!(
+        (&refused.headers["retry-after"], &refused.headers["content-type"]),
+        (&"1".parse().unwrap(), &"text/plain; charset=utf-8".parse().unwrap())
+    );
     fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
     assert_eq!(fixture.get(&format!("{MAPS}?watch=1")).await.code.as_u16(), 429);
 }

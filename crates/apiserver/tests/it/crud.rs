@@ -85,7 +85,8 @@ async fn refusals_have_upstreams_words() {
     let wrong = json!({"apiVersion": "apps/v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
     assert_eq!(
         fixture.post(MAPS, &wrong).await.refusal(),
-        "400 the API version in the data (apps/v1) does not match the expected API version (v1)"
+        "400 ConfigMap in version \"v1\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \
+         \"apps/v1\" in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
     );
     let set = json!({"metadata": {"name": "b", "resourceVersion": "5"}});
     assert_eq!(

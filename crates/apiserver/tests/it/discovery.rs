@@ -148,9 +148,13 @@ async fn one_group_in_both_forms() {
         ],
     });
     assert_eq!(legacy, expected);
+    // What only older clients ask for is no longer served, as upstream; they take the legacy form.
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    let older = fixture.with_headers(Method::GET, "/apis", &[("accept", accept)], "").await.expect(200);
+    assert_eq!(older["kind"], "APIGroupList");
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let aggregated = fixture.with_headers(Method::GET, "/apis", &[("accept", accept)], "").await.expect(200);
-    assert_eq!(aggregated["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+    assert_eq!(aggregated["apiVersion"], "apidiscovery.k8s.io/v2");
     let policy =
         aggregated["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "policy");
     let kind = json!({"group": "policy", "version": "v1", "kind": "PodDisruptionBudget"});

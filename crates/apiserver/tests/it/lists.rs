@@ -32,7 +32,10 @@ async fn selectors_select() {
     check("fieldSelector=metadata.name!%3Dm-002&limit=2", &["m-000", "m-001"]).await;
     check("fieldSelector=metadata.namespace%3Ddefault&limit=1", &["m-000"]).await;
     let refused = fixture.get(&format!("{MAPS}?fieldSelector=spec.x%3D1")).await;
-    assert_eq!(refused.refusal(), "400 field label not supported: spec.x");
+    assert_eq!(
+        refused.refusal(),
+        "400 \"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+    );
     let all = fixture.get("/api/v1/configmaps").await.expect(200);
     assert_eq!(all["kind"], "ConfigMapList");
     assert_eq!(names(&all).len(), 6);

@@ -3,6 +3,8 @@
 
 mod connection;
 mod frame;
+mod messages;
 
 pub(crate) use connection::{Connection, Format, Open, Side};
 pub use frame::fuzz_messages;
+pub use messages::{Message, MessageSocket, accept_messages};
