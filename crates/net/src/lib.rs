@@ -5,6 +5,7 @@
 pub mod bridge;
 pub mod dns;
 mod health;
+pub mod host_ports;
 pub mod proxy;
 mod run;
 mod snapshot;

@@ -13,12 +13,13 @@ use nauplius_base::time;
 use nauplius_link::Rtnl;
 use nauplius_net::bridge::{self, PodNetwork, PodNetworkSpec, interface_prefix};
 use nauplius_net::dns::{Forwarder, Resolver, Server, ZoneSpec, upstreams};
-use nauplius_net::proxy::{Dataplane, Network, NftDataplane};
+use nauplius_net::host_ports::{HostPort, HostPorts};
+use nauplius_net::proxy::{Dataplane, Network, NftDataplane, Protocol};
 use nauplius_net::{ClusterDns, Proxy, ProxyConfig};
-use nauplius_runtime::{Addresses, NetworkError, SandboxInfo, SandboxNetwork};
+use nauplius_runtime::{Addresses, NetworkError, PortMapping, SandboxInfo, SandboxNetwork};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -76,12 +77,18 @@ pub struct SandboxBridge {
     cluster: Cluster,
     network: OnceLock<PodNetwork>,
     gateway: watch::Sender<Option<IpAddr>>,
+    ports: Mutex<()>,
 }
 
 impl SandboxBridge {
     /// Nothing is touched yet.
     pub fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), network: OnceLock::new(), gateway: watch::Sender::new(None) }
+        Self {
+            cluster: cluster.clone(),
+            network: OnceLock::new(),
+            gateway: watch::Sender::new(None),
+            ports: Mutex::new(()),
+        }
     }
 
     /// Tells the bridge's address once there is one.
@@ -104,6 +111,43 @@ impl SandboxBridge {
     }
 }
 
+fn host_ports(cluster: &Cluster, bridge: &str) -> nauplius_link::Result<HostPorts> {
+    HostPorts::open(&format!("{}-host-ports", table_of(cluster)), bridge)
+}
+
+impl SandboxBridge {
+    /// Leads the ports of the node that the pod asks for to it.
+    fn lead_ports(
+        &self,
+        network: &PodNetwork,
+        pod: IpAddr,
+        sandbox: &SandboxInfo,
+    ) -> Result<(), NetworkError> {
+        if sandbox.port_mappings.is_empty() {
+            return Ok(());
+        }
+        let ports: Vec<HostPort> = sandbox.port_mappings.iter().map(host_port).collect();
+        // Who looks what is taken must be done before the next one looks.
+        let _turn = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known =
+            host_ports(&self.cluster, network.bridge()).map_err(|error| failed(sandbox, error))?;
+        known.add(pod, &ports).map_err(|error| failed(sandbox, error))
+    }
+}
+
+fn host_port(mapping: &PortMapping) -> HostPort {
+    HostPort {
+        protocol: match mapping.protocol {
+            nauplius_runtime::Protocol::Tcp => Protocol::Tcp,
+            nauplius_runtime::Protocol::Udp => Protocol::Udp,
+            nauplius_runtime::Protocol::Sctp => Protocol::Sctp,
+        },
+        host_ip: mapping.host_ip,
+        host_port: mapping.host_port,
+        container_port: mapping.container_port,
+    }
+}
+
 fn failed(sandbox: &SandboxInfo, reason: impl std::fmt::Display) -> NetworkError {
     NetworkError { sandbox: sandbox.id.clone(), reason: reason.to_string() }
 }
@@ -114,16 +158,29 @@ impl SandboxNetwork for SandboxBridge {
             .network
             .get()
             .ok_or_else(|| failed(sandbox, "the node has no range of pod addresses yet"))?;
-        if !sandbox.port_mappings.is_empty() {
-            return Err(failed(sandbox, "host ports are not built yet"));
-        }
         let attached = network.attach(&sandbox.netns, &sandbox.id, POD_INTERFACE);
-        attached.map(|attached| Addresses(vec![attached.address])).map_err(|error| failed(sandbox, error))
+        let address = attached.map_err(|error| failed(sandbox, error))?.address;
+        if let Err(error) = self.lead_ports(network, address, sandbox) {
+            // The first error is the one that tells; what cannot be undone now goes with the next detach.
+            let _ = network.detach(&sandbox.id);
+            return Err(error);
+        }
+        Ok(Addresses(vec![address]))
     }
 
     fn detach(&self, sandbox: &SandboxInfo) -> Result<(), NetworkError> {
         match self.network.get() {
-            Some(network) => network.detach(&sandbox.id).map(drop).map_err(|error| failed(sandbox, error)),
+            Some(network) => {
+                if let Some(address) =
+                    network.address_of(&sandbox.id).filter(|_| !sandbox.port_mappings.is_empty())
+                {
+                    let _turn = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+                    let given_back = host_ports(&self.cluster, network.bridge())
+                        .and_then(|mut ports| ports.remove(address));
+                    given_back.map_err(|error| failed(sandbox, error))?;
+                }
+                network.detach(&sandbox.id).map(drop).map_err(|error| failed(sandbox, error))
+            }
             // Opened only to clean up: the whole network is deleted after this.
             None => Ok(()),
         }
@@ -236,6 +293,8 @@ async fn bind_dns(address: IpAddr) -> Server {
 pub fn remove(cluster: &Cluster) -> Result<(), Failure> {
     let removed = NftDataplane::open(&table_of(cluster), false).doing("use nftables")?.remove();
     removed.doing("remove nftables rules")?;
+    let ports = host_ports(cluster, &bridge::bridge_name(&interface_prefix(&cluster.name)));
+    ports.and_then(|mut ports| ports.delete()).doing("remove host ports")?;
     bridge::delete(&spec_of(cluster, IpNet::V4(cluster.pod_cidr))).doing("remove the pod network")?;
     // Other clusters may still have their settings there.
     let _ = std::fs::remove_dir(Path::new(SETTINGS));

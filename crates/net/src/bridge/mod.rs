@@ -9,7 +9,7 @@
 mod names;
 mod restore;
 
-pub use names::interface_prefix;
+pub use names::{bridge as bridge_name, interface_prefix};
 
 use ipnet::IpNet;
 use nauplius_link::ipam::Ipam;

@@ -23,7 +23,8 @@ fn hash(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-pub(super) fn bridge(prefix: &str) -> String {
+/// The name of the bridge whose interfaces begin with `prefix`.
+pub fn bridge(prefix: &str) -> String {
     format!("{prefix}0")
 }
 

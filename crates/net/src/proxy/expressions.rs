@@ -12,11 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 const R0: Reg = Reg::word(0);
 
 /// The mark of packets whose source is to become this node's address; upstream's bit.
-pub(super) const MASQUERADE_MARK: u32 = 0x4000;
+pub(crate) const MASQUERADE_MARK: u32 = 0x4000;
 
 /// An address family, as far as rules differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Version {
+pub(crate) struct Version {
     pub ipv6: bool,
 }
 
@@ -86,6 +86,11 @@ impl Version {
         self.in_range(self.destination(R0), range, true)
     }
 
+    /// Goes on if the destination is not in `range`.
+    pub fn outside(self, range: IpNet) -> Vec<Expr> {
+        self.in_range(self.destination(R0), range, false)
+    }
+
     /// Goes on if the loaded address is inside (or outside) a range.
     fn in_range(self, load: Expr, range: IpNet, inside: bool) -> Vec<Expr> {
         let (network, mask) = (bytes(range.network()), bytes(range.netmask()));
@@ -130,7 +135,7 @@ fn draw(count: usize) -> Expr {
 }
 
 /// Goes to one of `chains`, by chance.
-pub(super) fn goto_one_of(chains: &[String]) -> Vec<Expr> {
+pub(crate) fn goto_one_of(chains: &[String]) -> Vec<Expr> {
     let elements = chains
         .iter()
         .zip(0u32..)
@@ -141,7 +146,7 @@ pub(super) fn goto_one_of(chains: &[String]) -> Vec<Expr> {
 }
 
 /// Loads protocol and port: the key of maps of node ports.
-pub(super) fn load_node_port() -> [Expr; 2] {
+pub(crate) fn load_node_port() -> [Expr; 2] {
     [
         Expr::Meta { key: MetaKey::L4Proto, dreg: R0 },
         Expr::Payload { base: PayloadBase::Transport, offset: 2, len: 2, dreg: R0.after(1) },
@@ -149,17 +154,17 @@ pub(super) fn load_node_port() -> [Expr; 2] {
 }
 
 /// Goes where the named map says, if it knows the loaded key.
-pub(super) fn follow(map: &str) -> Expr {
+pub(crate) fn follow(map: &str) -> Expr {
     Expr::VerdictMap { set: SetRef::Named(map.to_owned()), sreg: R0 }
 }
 
 /// Goes on if the named set knows the loaded key.
-pub(super) fn known_in(set: &str) -> Expr {
+pub(crate) fn known_in(set: &str) -> Expr {
     Expr::Lookup { set: SetRef::Named(set.to_owned()), sreg: R0, dreg: None, inverted: false }
 }
 
 /// Marks the packet for masquerading and goes on.
-pub(super) fn mark() -> [Expr; 3] {
+pub(crate) fn mark() -> [Expr; 3] {
     [
         Expr::Meta { key: MetaKey::Mark, dreg: R0 },
         Expr::Bitwise {
@@ -172,12 +177,12 @@ pub(super) fn mark() -> [Expr; 3] {
     ]
 }
 
-pub(super) fn masquerade() -> Expr {
+pub(crate) fn masquerade() -> Expr {
     Expr::Masquerade { flags: nat_flag::FULLY_RANDOM }
 }
 
 /// Takes the mark off a marked packet and masquerades it.
-pub(super) fn masquerade_marked() -> Rule {
+pub(crate) fn masquerade_marked() -> Rule {
     let zero = vec![0; 4];
     Rule::new([
         Expr::Meta { key: MetaKey::Mark, dreg: R0 },
@@ -200,7 +205,7 @@ pub(super) fn masquerade_marked() -> Rule {
 }
 
 /// Goes on for the first packet of a connection.
-pub(super) fn is_new() -> [Expr; 3] {
+pub(crate) fn is_new() -> [Expr; 3] {
     [
         Expr::Ct { key: CtKey::State, dreg: R0, direction: None },
         Expr::Bitwise { sreg: R0, dreg: R0, mask: ct_state::NEW.to_ne_bytes().to_vec(), xor: vec![0; 4] },

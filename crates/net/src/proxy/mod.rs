@@ -5,7 +5,7 @@
 mod choose;
 mod compile;
 mod evaluate;
-mod expressions;
+pub(crate) mod expressions;
 mod nftables;
 mod ruleset;
 mod service;

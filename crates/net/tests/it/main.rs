@@ -3,5 +3,6 @@
 mod bridge;
 mod components;
 mod dns;
+mod host_ports;
 mod proxy;
 mod world;
