@@ -4,7 +4,7 @@ use crate::negotiate::{Offer, Output, negotiate};
 use crate::request::Call;
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
-use crate::{discovery, health, metrics, openapi, registry, version, virtual_resources};
+use crate::{component_status, discovery, health, metrics, openapi, registry, version, virtual_resources};
 use http::{Method, StatusCode};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
@@ -20,6 +20,9 @@ pub(crate) async fn dispatch(server: Arc<ApiServer>, call: Arc<Call>, body: Body
 }
 
 async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Reply {
+    if let Some(answer) = component_status::serve(server, call).await {
+        return answer.unwrap_or_else(|refusal| refused(call, &refusal));
+    }
     let answer = match virtual_resources::find(server, &call.info) {
         Some(resource) => virtual_resources::serve(resource, server, call, body).await,
         None => registry::serve(server, call, body).await,
@@ -28,11 +31,13 @@ async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Repl
         // Rights change with the answer, not a moment later. What was written is written: a cache that lags is no error.
         let _ = server.caches().catch_up().await;
     }
-    answer.unwrap_or_else(|refusal| {
-        // A client that accepts nothing of ours is told so in JSON.
-        let output = negotiate(&call.parts.headers, &call.query, Offer::Plain).unwrap_or_default();
-        respond::error(&refusal, &output)
-    })
+    answer.unwrap_or_else(|refusal| refused(call, &refusal))
+}
+
+fn refused(call: &Call, refusal: &ApiError) -> Reply {
+    // A client that accepts nothing of ours is told so in JSON.
+    let output = negotiate(&call.parts.headers, &call.query, Offer::Plain).unwrap_or_default();
+    respond::error(refusal, &output)
 }
 
 async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {

@@ -10,6 +10,7 @@ pub mod cache;
 mod chain;
 mod codec;
 mod compaction;
+mod component_status;
 pub mod discovery;
 mod dispatch;
 mod encode;

@@ -1,27 +1,46 @@
 //! The list of the kinds that are served without any definition. It knows no more of a kind than its module.
 
 use crate::kind::Kind;
+use crate::runtime_config::RuntimeConfig;
 use crate::{
-    apps, authentication, authorization, coordination, core, discovery, networking, policy, rbac, scheduling,
+    apps, authentication, authorization, autoscaling, batch, certificates, coordination, core, discovery,
+    flowcontrol, networking, nodes, policy, rbac, scheduling, storage,
 };
 use std::sync::Arc;
 
-/// The built-in kinds, in no order that matters.
+/// The built-in kinds in the versions that upstream serves by default, in no order that matters.
 pub fn builtin() -> Vec<Arc<dyn Kind>> {
+    serving(&RuntimeConfig::default())
+}
+
+/// The built-in kinds in the versions that the configuration asks for.
+pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
     vec![
+        Arc::new(core::component_status::kind()),
         Arc::new(core::config_map::kind()),
         Arc::new(core::endpoints::kind()),
         Arc::new(core::event::kind()),
         Arc::new(core::event::newer_kind()),
+        Arc::new(core::limit_range::kind()),
         Arc::new(core::namespace::kind()),
         Arc::new(core::node::kind()),
+        Arc::new(core::persistent_volume::kind()),
+        Arc::new(core::persistent_volume_claim::kind()),
         Arc::new(core::pod::kind()),
         Arc::new(core::pod_template::kind()),
+        Arc::new(core::replication_controller::kind()),
+        Arc::new(core::resource_quota::kind()),
         Arc::new(core::secret::kind()),
         Arc::new(core::service::kind()),
         Arc::new(core::service_account::kind()),
+        Arc::new(apps::controller_revision::kind()),
+        Arc::new(apps::daemon_set::kind()),
         Arc::new(apps::deployment::kind()),
         Arc::new(apps::replica_set::kind()),
+        Arc::new(apps::stateful_set::kind()),
+        Arc::new(autoscaling::horizontal_pod_autoscaler::kind()),
+        Arc::new(batch::cron_job::kind()),
+        Arc::new(batch::job::kind()),
         Arc::new(rbac::cluster_role::kind()),
         Arc::new(rbac::cluster_role_binding::kind()),
         Arc::new(rbac::role::kind()),
@@ -31,26 +50,27 @@ pub fn builtin() -> Vec<Arc<dyn Kind>> {
         Arc::new(authorization::self_subject_access_review::kind()),
         Arc::new(authorization::self_subject_rules_review::kind()),
         Arc::new(authorization::subject_access_review::kind()),
+        Arc::new(certificates::certificate_signing_request::kind()),
+        Arc::new(certificates::cluster_trust_bundle::kind(config)),
+        Arc::new(certificates::pod_certificate_request::kind(config)),
         Arc::new(coordination::lease::kind()),
         Arc::new(discovery::endpoint_slice::kind()),
+        Arc::new(flowcontrol::flow_schema::kind()),
+        Arc::new(flowcontrol::priority_level_configuration::kind()),
+        Arc::new(networking::ingress::kind()),
+        Arc::new(networking::ingress_class::kind()),
         Arc::new(networking::ip_address::kind()),
+        Arc::new(networking::network_policy::kind()),
         Arc::new(networking::service_cidr::kind()),
+        Arc::new(nodes::runtime_class::kind()),
         Arc::new(policy::pod_disruption_budget::kind()),
         Arc::new(rbac::role_binding::kind()),
         Arc::new(scheduling::priority_class::kind()),
-    ]
-}
-
-/// Kinds whose rules are here but on which no component acts yet: to serve one would promise what nobody keeps. Each moves
-/// to [`builtin`] with the component that gives it its meaning.
-pub fn prepared() -> Vec<Arc<dyn Kind>> {
-    vec![
-        Arc::new(core::limit_range::kind()),
-        Arc::new(core::persistent_volume_claim::kind()),
-        Arc::new(core::replication_controller::kind()),
-        Arc::new(core::resource_quota::kind()),
-        Arc::new(apps::controller_revision::kind()),
-        Arc::new(apps::daemon_set::kind()),
-        Arc::new(apps::stateful_set::kind()),
+        Arc::new(storage::csi_driver::kind()),
+        Arc::new(storage::csi_node::kind()),
+        Arc::new(storage::csi_storage_capacity::kind()),
+        Arc::new(storage::storage_class::kind()),
+        Arc::new(storage::volume_attachment::kind()),
+        Arc::new(storage::volume_attributes_class::kind()),
     ]
 }

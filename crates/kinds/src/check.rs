@@ -29,6 +29,32 @@ pub(crate) fn messages(messages: Vec<String>, value: &str, path: &Path, errors: 
     errors.extend(messages.into_iter().map(|message| FieldError::invalid(path, value, message)));
 }
 
+/// A value that is wrong and that the message does not repeat.
+pub(crate) fn wrong(path: &Path, detail: &str) -> FieldError {
+    FieldError { bad_value: None, ..FieldError::invalid(path, Value::Null, detail) }
+}
+
+/// A name below a domain: `example.com/path`.
+pub(crate) fn domain_prefixed_path(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    let (domain, rest) = name.split_once('/').unwrap_or((name, ""));
+    if rest.is_empty() {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.push(FieldError::invalid(path, name, detail));
+        return;
+    }
+    messages(names::dns1123_subdomain(domain), domain, path, errors);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/%-._~!$&'()*+,;=:".contains(c);
+    if !rest.chars().all(allowed) {
+        let regex = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+        let detail = names::regex_error("Invalid path", regex, &[]);
+        errors.push(FieldError::invalid(path, rest, detail));
+    }
+}
+
 /// A string that is one of `supported`; empty is missing.
 pub(crate) fn one_of(object: &Value, key: &str, supported: &[&str], path: &Path, errors: &mut Errors) {
     let value = text(object, key);

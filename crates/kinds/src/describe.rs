@@ -1,6 +1,7 @@
 //! Building the descriptor of a built-in kind in a few words. It knows how upstream derives names, and no particular kind.
 
 use crate::kind::{Descriptor, Scale, Subresource, Verbs, Version};
+use crate::runtime_config::RuntimeConfig;
 use serde_json::Value;
 
 /// The verbs of a `status` subresource and of others that are read and written in place.
@@ -11,7 +12,11 @@ pub(crate) const CREATE: &[&str] = &["create"];
 pub(crate) const CONNECT: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A descriptor in the making: a stored, namespaced kind with one version until told otherwise.
-pub(crate) struct Describe(Descriptor);
+pub(crate) struct Describe(
+    Descriptor,
+    /// Whether the version named last is served.
+    bool,
+);
 
 /// Starts a descriptor.
 pub(crate) fn describe(
@@ -20,23 +25,26 @@ pub(crate) fn describe(
     kind: &'static str,
     plural: &'static str,
 ) -> Describe {
-    Describe(Descriptor {
-        group: group.into(),
-        kind: kind.into(),
-        list_kind: format!("{kind}List").into(),
-        plural: plural.into(),
-        singular: kind.to_lowercase().into(),
-        namespaced: true,
-        short_names: Vec::new(),
-        categories: Vec::new(),
-        versions: vec![plain_version(version)],
-        hub: version.into(),
-        verbs: Verbs::STORED,
-        subresources: Vec::new(),
-        scale: None,
-        stored_as: None,
-        ttl_s: 0,
-    })
+    Describe(
+        Descriptor {
+            group: group.into(),
+            kind: kind.into(),
+            list_kind: format!("{kind}List").into(),
+            plural: plural.into(),
+            singular: kind.to_lowercase().into(),
+            namespaced: true,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            versions: vec![plain_version(version)],
+            hub: version.into(),
+            verbs: Verbs::STORED,
+            subresources: Vec::new(),
+            scale: None,
+            stored_as: None,
+            ttl_s: 0,
+        },
+        true,
+    )
 }
 
 /// A version without defaults and conversions.
@@ -45,6 +53,10 @@ pub(crate) fn plain_version(name: &'static str) -> Version {
 }
 
 impl Describe {
+    fn last(&mut self) -> Option<&mut Version> {
+        self.0.versions.last_mut().filter(|_| self.1)
+    }
+
     pub(crate) fn cluster_scoped(mut self) -> Self {
         self.0.namespaced = false;
         self
@@ -60,9 +72,22 @@ impl Describe {
         self
     }
 
+    /// A further version, served like the first.
+    pub(crate) fn version(mut self, name: &'static str) -> Self {
+        self.1 = true;
+        self.0.versions.push(plain_version(name));
+        self
+    }
+
+    /// A beta version, if it is to be served. What is said of the version named last is said of it, or else of nothing.
+    pub(crate) fn also(mut self, config: &RuntimeConfig, name: &'static str) -> Self {
+        self.1 = config.serves(&self.0.group, name, &self.0.plural);
+        if self.1 { self.version(name) } else { self }
+    }
+
     /// The defaults of the version named last.
     pub(crate) fn defaults(mut self, default: fn(&mut Value)) -> Self {
-        if let Some(version) = self.0.versions.last_mut() {
+        if let Some(version) = self.last() {
             version.default = default;
         }
         self
@@ -70,7 +95,7 @@ impl Describe {
 
     /// The warning that a use of the version named last earns.
     pub(crate) fn deprecated(mut self, warning: &'static str) -> Self {
-        if let Some(version) = self.0.versions.last_mut() {
+        if let Some(version) = self.last() {
             version.deprecation_warning = Some(warning.into());
         }
         self
@@ -111,6 +136,12 @@ impl Describe {
         self
     }
 
+    /// Objects are worked out when they are asked for.
+    pub(crate) fn read_only(mut self) -> Self {
+        self.0.verbs = Verbs::READ_ONLY;
+        self
+    }
+
     /// Objects are stored as those of another group's kind.
     pub(crate) fn stored_as(mut self, group: &'static str, plural: &'static str) -> Self {
         self.0.stored_as = Some((group.into(), plural.into()));
@@ -119,7 +150,7 @@ impl Describe {
 
     /// How the version named last becomes the hub and comes from it.
     pub(crate) fn converted(mut self, to_hub: fn(&mut Value), from_hub: fn(&mut Value)) -> Self {
-        if let Some(version) = self.0.versions.last_mut() {
+        if let Some(version) = self.last() {
             (version.to_hub, version.from_hub) = (Some(to_hub), Some(from_hub));
         }
         self

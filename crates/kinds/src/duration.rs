@@ -8,6 +8,12 @@ pub fn seconds(time: &str) -> Option<i64> {
     time.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
+/// Seconds since the epoch as an RFC 3339 time.
+pub(crate) fn moment(seconds: i64) -> String {
+    // What no calendar has is shown as the epoch.
+    nauplius_meta::time::format(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
 /// How long ago `time` was, as the AGE column shows it; `<unknown>` without a time.
 pub fn since(time: &str, now_s: i64) -> String {
     seconds(time).map_or_else(|| "<unknown>".to_owned(), |then_s| human(now_s - then_s))

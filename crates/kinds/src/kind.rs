@@ -5,7 +5,7 @@
 use nauplius_meta::field::FieldError;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A name that is static for built-in kinds and owned for custom resources.
 pub type Name = Cow<'static, str>;
@@ -24,6 +24,8 @@ impl Verbs {
     pub const STORED: Verbs = Verbs { stored: true, create_only: false };
     /// A virtual resource that only answers `create`.
     pub const CREATE_ONLY: Verbs = Verbs { stored: false, create_only: true };
+    /// A virtual resource that only answers `get` and `list`.
+    pub const READ_ONLY: Verbs = Verbs { stored: false, create_only: false };
 }
 
 /// One subresource of a kind, as discovery shows it.
@@ -135,11 +137,18 @@ pub struct Column {
 }
 
 /// What a strategy may know of the request.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'a> {
     /// `None` for the object itself, else the subresource written to.
     pub subresource: Option<&'a str>,
     /// The name of the user who asks.
     pub user: &'a str,
+    /// The user's uid, empty for most.
+    pub uid: &'a str,
+    /// The user's groups.
+    pub groups: &'a [String],
+    /// What else is known of the user.
+    pub extra: Option<&'a BTreeMap<String, Vec<String>>>,
     /// The wall clock, in seconds since the epoch.
     pub now_s: i64,
 }

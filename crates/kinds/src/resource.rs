@@ -229,6 +229,11 @@ pub(crate) fn canonicalize(object: &mut Value, key: &str) {
     });
 }
 
+/// Writes one quantity in its canonical form, if it is there.
+pub(crate) fn canonicalize_value(object: &mut Value, key: &str) {
+    with(object, key, |value| *value = quantity(value).canonical().into());
+}
+
 /// Canonical limits and requests of each container in a list.
 pub(crate) fn canonicalize_requirements(object: &mut Value) {
     with(object, "resources", |resources| {

@@ -87,6 +87,15 @@ pub(crate) fn or_unknown(text: &str) -> Value {
     if text.is_empty() { "<unknown>".into() } else { text.into() }
 }
 
+/// A truth value as upstream prints pointers to them.
+pub(crate) fn flag_text(object: &Value, key: &str) -> &'static str {
+    match object.get(key).and_then(Value::as_bool) {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "<unset>",
+    }
+}
+
 /// A field that is a number or a string, as text.
 pub(crate) fn int_or_string(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)

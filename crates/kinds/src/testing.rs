@@ -10,7 +10,7 @@ pub(crate) const NOW_S: i64 = 1_000_075;
 
 /// A request by the admin.
 pub(crate) fn context(subresource: Option<&str>) -> Context<'_> {
-    Context { subresource, user: "admin", now_s: NOW_S }
+    Context { subresource, user: "admin", now_s: NOW_S, ..Context::default() }
 }
 
 fn defaulted(kind: &dyn Kind, mut object: Value) -> Value {

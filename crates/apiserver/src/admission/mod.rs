@@ -6,6 +6,7 @@ pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod priority;
 pub mod service_account;
+pub mod unenforced;
 
 use crate::cache::Caches;
 use crate::error::ApiResult;
@@ -116,7 +117,7 @@ impl Chain {
                 Arc::clone(&priority) as Arc<dyn Mutate>,
                 Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
             ],
-            validating: vec![lifecycle, accounts, nodes, priority],
+            validating: vec![Arc::new(unenforced::Unenforced), lifecycle, accounts, nodes, priority],
         }
     }
 

@@ -10,6 +10,7 @@ use crate::server::ApiServer;
 use ensure::{Place, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nauplius_client::Client;
+use nauplius_kinds::flowcontrol;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), Boo
         let place = Place { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" };
         Wanted { place, object: class, mend: ensure::keep }
     }));
+    objects.extend(flow_control());
     objects.extend(network(server, settings));
     objects.push(Wanted {
         place: Place::core("configmaps"),
@@ -102,6 +104,16 @@ fn rbac_place(object: &Value) -> Place {
         _ => "rolebindings",
     };
     Place { group: "rbac.authorization.k8s.io", version: "v1", plural }
+}
+
+/// The mandatory and the suggested objects of priority and fairness.
+fn flow_control() -> impl Iterator<Item = Wanted> {
+    let wanted = |plural: &'static str| {
+        let place = Place { group: "flowcontrol.apiserver.k8s.io", version: "v1", plural };
+        move |object| Wanted { place, object, mend: ensure::keep }
+    };
+    let levels = flowcontrol::fixed::priority_levels().into_iter().map(wanted("prioritylevelconfigurations"));
+    levels.chain(flowcontrol::fixed::flow_schemas().into_iter().map(wanted("flowschemas")))
 }
 
 fn priority_classes() -> [Value; 2] {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 /// What a stored resource can do, in the order of discovery.
 const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const CREATE_ONLY: &[&str] = &["create"];
+const READ_ONLY: &[&str] = &["get", "list"];
 
 /// Groups in upstream's order of preference; others follow by name.
 const GROUP_ORDER: &[&str] = &[
@@ -107,6 +108,9 @@ fn preference(version: &str) -> (u8, u32, u32) {
 fn verbs(descriptor: &Descriptor) -> Vec<&'static str> {
     if descriptor.verbs.create_only {
         return CREATE_ONLY.to_vec();
+    }
+    if !descriptor.verbs.stored {
+        return READ_ONLY.to_vec();
     }
     let whole = descriptor.group.is_empty() && descriptor.plural == "namespaces";
     STORED.iter().copied().filter(|verb| !(whole && *verb == "deletecollection")).collect()

@@ -111,6 +111,9 @@ impl<'a> Paths<'a> {
         if self.descriptor.verbs.create_only {
             return self.create_only().into_iter().collect();
         }
+        if !self.descriptor.verbs.stored {
+            return self.read_only();
+        }
         let mut paths = vec![self.collection(), self.object()];
         paths.extend(self.descriptor.namespaced.then(|| self.everywhere()));
         paths.extend(self.watches());
@@ -185,6 +188,14 @@ impl<'a> Paths<'a> {
         let mut common = self.common(false);
         common.retain(|parameter| parameter.place == Place::Path || *parameter == parameters::pretty());
         Some(PathItem::new(self.collection_path(&self.root()), vec![self.create()], common))
+    }
+
+    fn read_only(&self) -> Vec<PathItem> {
+        let path = self.collection_path(&self.root());
+        let list = self.list(self.id("list", "", ""));
+        let get = self.read_write(&["get"], self.own, "", "");
+        let object = PathItem::new(format!("{path}/{{name}}"), get, self.common(true));
+        vec![PathItem::new(path, vec![list], self.common(false)), object]
     }
 
     fn list(&self, id: String) -> Operation {

@@ -15,7 +15,7 @@ mod page;
 pub(crate) mod patch;
 mod prepare;
 pub(crate) mod scope;
-mod selection;
+pub(crate) mod selection;
 pub(crate) mod served;
 pub(crate) mod update;
 mod watch;

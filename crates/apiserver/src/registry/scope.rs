@@ -103,7 +103,15 @@ impl Scope {
         // A scale changes the object itself, under the rules of the object.
         let subresource =
             Some(self.call.info.subresource.as_str()).filter(|name| !matches!(*name, "" | "scale"));
-        Context { subresource, user: &self.call.user.name, now_s: time::unix_seconds() }
+        let user = &self.call.user;
+        Context {
+            subresource,
+            user: &user.name,
+            uid: &user.uid,
+            groups: &user.groups,
+            extra: Some(&user.extra),
+            now_s: time::unix_seconds(),
+        }
     }
 
     /// What admission plugins may know.

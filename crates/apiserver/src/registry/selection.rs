@@ -7,7 +7,9 @@ use nauplius_kinds::Descriptor;
 use nauplius_kinds::Kind;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::quote;
+use nauplius_meta::object;
 use nauplius_meta::selector::{FieldSelector, LabelSelector, Operator, Requirement};
+use serde_json::Value;
 
 /// A filter over entries.
 #[derive(Debug, Clone)]
@@ -63,6 +65,16 @@ impl Selection {
     pub fn matches(&self, entry: &Entry) -> bool {
         (self.fields.is_everything() || self.fields.matches(|field| entry.field(field)))
             && (self.labels.is_everything() || matches_labels(&self.labels, entry))
+    }
+
+    /// Whether an object that is in no store is meant.
+    pub fn selects(&self, object: &Value) -> bool {
+        let field = |field: &str| match field {
+            "metadata.name" => Some(object::name(object)),
+            "metadata.namespace" => Some(object::namespace(object)),
+            _ => None,
+        };
+        self.fields.matches(field) && self.labels.matches(object::labels(object))
     }
 
     /// Whether an entry of any namespace is meant.

@@ -112,7 +112,9 @@ async fn groups_come_in_upstreams_order() {
         "storage.k8s.io",
         "scheduling.k8s.io",
         "coordination.k8s.io",
+        "node.k8s.io",
         "discovery.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
     ];
     let known: Vec<_> = order.into_iter().filter(|name| names.contains(&json!(name))).collect();
     assert_eq!(names, known);

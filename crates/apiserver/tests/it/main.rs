@@ -6,6 +6,7 @@ mod consistency;
 mod crud;
 mod discovery;
 mod encodings;
+mod every_kind;
 mod followed;
 mod hooks;
 mod identities;

@@ -1,15 +1,18 @@
 //! The kinds of the core group.
 
+pub(crate) mod component_status;
 pub(crate) mod config_map;
 pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod limit_range;
 pub(crate) mod namespace;
 pub(crate) mod node;
+pub(crate) mod persistent_volume;
 pub(crate) mod persistent_volume_claim;
+mod persistent_volume_source;
 pub(crate) mod pod;
 mod pod_cells;
-mod pod_diff;
+pub(crate) mod pod_diff;
 mod pod_status;
 pub(crate) mod pod_template;
 mod pod_update;

@@ -3,10 +3,10 @@
 use super::pod_diff::diff;
 use crate::check::{self, Errors, NOT_POSITIVE};
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind, carry};
+use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::resource::{canonicalize_requirements, check_amount, quantity};
 use crate::table::{self, string, wide};
-use crate::tree::{at, child, default, equal, get, is_unset, list, same, set, text, texts};
+use crate::tree::{at, child, default, equal, get, is_unset, list, remove, same, set, text, texts};
 use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
@@ -35,7 +35,62 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     check::name_if_set(spec, "storageClassName", names::dns1123_subdomain, path, errors);
     check::one_of_if_set(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
+    data_sources(spec, path, errors);
     check::name_if_set(spec, "volumeAttributesClassName", names::dns1123_subdomain, path, errors);
+}
+
+/// What the new storage starts with: `dataSource` and `dataSourceRef` say the same, unless that is in another namespace.
+fn data_sources(spec: &Value, path: &Path, errors: &mut Errors) {
+    for key in ["dataSource", "dataSourceRef"] {
+        if let Some(source) = get(spec, key) {
+            data_source(source, key == "dataSourceRef", &path.child(key), errors);
+        }
+    }
+    let (Some(old), Some(new)) = (get(spec, "dataSource"), get(spec, "dataSourceRef")) else { return };
+    let whole = path.child("dataSource");
+    let mut invalid = |detail: &str| {
+        errors.push(FieldError::invalid(path, whole.as_str(), detail));
+    };
+    if !text(new, "namespace").is_empty() {
+        invalid("may not be specified when dataSourceRef.namespace is specified");
+    } else if ["apiGroup", "kind", "name"].iter().any(|key| text(old, key) != text(new, key)) {
+        invalid("must match dataSourceRef");
+    }
+}
+
+fn data_source(source: &Value, is_reference: bool, path: &Path, errors: &mut Errors) {
+    check::required_text(source, "name", path, errors);
+    check::required_text(source, "kind", path, errors);
+    let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        errors.push(FieldError::invalid(path, kind, detail));
+    }
+    check::name_if_set(source, "apiGroup", names::dns1123_subdomain, path, errors);
+    if is_reference {
+        check::name_if_set(source, "namespace", names::dns1123_label, path, errors);
+    }
+}
+
+/// Shows a source of the same namespace under both names.
+fn mirror_data_sources(spec: &mut Value) {
+    let (old, new) = (get(spec, "dataSource").cloned(), get(spec, "dataSourceRef").cloned());
+    match (old, new) {
+        (Some(old), None) => set(spec, "dataSourceRef", old),
+        (None, Some(new)) if text(&new, "namespace").is_empty() => set(spec, "dataSource", new),
+        _ => {}
+    }
+}
+
+/// A source that the API server knows nothing of is dropped: only claims and snapshots were sources under the old name.
+fn drop_unknown_source(spec: &mut Value) {
+    let Some(source) = get(spec, "dataSource") else { return };
+    let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    if !known.contains(&(text(source, "apiGroup"), text(source, "kind")))
+        && get(spec, "dataSourceRef").is_none()
+    {
+        remove(spec, "dataSource");
+    }
 }
 
 /// The access modes of a claim or a volume: at least one, and one that excludes others stands alone.
@@ -76,6 +131,19 @@ impl Kind for PersistentVolumeClaim {
 
     fn initial_status(&self, _object: &Value) -> Value {
         json!({"phase": "Pending"})
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
+        let status = self.initial_status(object);
+        set(object, "status", status);
+        let spec = child(object, "spec");
+        drop_unknown_source(spec);
+        mirror_data_sources(spec);
+    }
+
+    fn prepare_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
+        carry(new, old, "status");
+        mirror_data_sources(child(new, "spec"));
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

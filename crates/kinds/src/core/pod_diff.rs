@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The differences, one a line.
-pub(super) fn diff(old: &Value, new: &Value) -> String {
+pub(crate) fn diff(old: &Value, new: &Value) -> String {
     let mut lines = Vec::new();
     walk("", old, new, &mut lines);
     lines.join("\n")

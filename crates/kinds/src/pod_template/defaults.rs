@@ -163,6 +163,20 @@ fn default_volume(volume: &mut Value) {
     }
     with(volume, "downwardAPI", default_downward_files);
     with(volume, "projected", |projected| each(projected, "sources", default_projection));
+    default_volume_source(volume);
+    with(volume, "ephemeral", |source| {
+        with(source, "volumeClaimTemplate", |template| {
+            default(child(template, "spec"), "volumeMode", "Filesystem")
+        });
+    });
+    with(volume, "image", |source| {
+        let policy = default_pull_policy(text(source, "reference"));
+        default(source, "pullPolicy", policy);
+    });
+}
+
+/// The defaults of sources that a pod and a persistent volume may have.
+pub(crate) fn default_volume_source(volume: &mut Value) {
     with(volume, "hostPath", |source| {
         if get(source, "type").is_none() {
             set(source, "type", "");
@@ -183,15 +197,6 @@ fn default_volume(volume: &mut Value) {
     with(volume, "scaleIO", |source| {
         default(source, "storageMode", "ThinProvisioned");
         default(source, "fsType", "xfs");
-    });
-    with(volume, "ephemeral", |source| {
-        with(source, "volumeClaimTemplate", |template| {
-            default(child(template, "spec"), "volumeMode", "Filesystem")
-        });
-    });
-    with(volume, "image", |source| {
-        let policy = default_pull_policy(text(source, "reference"));
-        default(source, "pullPolicy", policy);
     });
 }
 

@@ -116,34 +116,41 @@ fn details(key: &str, volume: &Value, owner: Owner<'_>, path: &Path, inner: &Pat
             let detail = "SizeLimit field must be a valid resource quantity";
             errors.push(FieldError::forbidden(&inner.child("sizeLimit"), detail));
         }
-        "hostPath" => host_path(source, inner, errors),
         "gitRepo" => check::descending_path(text(source, "directory"), &inner.child("directory"), errors),
-        "gcePersistentDisk" | "awsElasticBlockStore" => partition(source, inner, errors),
         "secret" | "configMap" => keys_to_paths(source, inner, errors),
-        "nfs" if !text(source, "path").starts_with('/') => {
-            let path = inner.child("path");
-            errors.push(FieldError::invalid(&path, text(source, "path"), "must be an absolute path"));
-        }
-        "iscsi" => iscsi(source, inner, errors),
-        "flocker" => flocker(source, inner, errors),
         "downwardAPI" => {
             check::file_mode(source, "defaultMode", inner, errors);
             downward_files(source, inner, errors);
         }
-        "fc" => fibre_channel(source, inner, errors),
-        "flexVolume" => flex(source, inner, errors),
-        "azureDisk" => azure_disk(source, inner, errors),
         "projected" => projected::validate(source, inner, errors),
         "csi" => csi(source, inner, errors),
         "ephemeral" => ephemeral(volume, owner, path, inner, errors),
         "image" => image(source, owner, inner, errors),
-        _ => {}
+        _ => check_source(key, source, inner, errors),
     }
     if ["cinder", "csi", "scaleIO"].contains(&key) {
         let field = if key == "csi" { "nodePublishSecretRef" } else { "secretRef" };
         if let Some(reference) = get(source, field) {
             check::required_text(reference, "name", &inner.child(field), errors);
         }
+    }
+}
+
+/// What is checked of a source alike in a pod and in a persistent volume.
+pub(crate) fn check_source(key: &str, source: &Value, inner: &Path, errors: &mut Errors) {
+    match key {
+        "hostPath" => host_path(source, inner, errors),
+        "gcePersistentDisk" | "awsElasticBlockStore" => partition(source, inner, errors),
+        "nfs" if !text(source, "path").starts_with('/') => {
+            let path = inner.child("path");
+            errors.push(FieldError::invalid(&path, text(source, "path"), "must be an absolute path"));
+        }
+        "iscsi" => iscsi(source, inner, errors),
+        "flocker" => flocker(source, inner, errors),
+        "fc" => fibre_channel(source, inner, errors),
+        "flexVolume" => flex(source, inner, errors),
+        "azureDisk" => azure_disk(source, inner, errors),
+        _ => {}
     }
 }
 

@@ -1,0 +1,66 @@
+//! Kinds on whose objects nothing acts yet and whose silence would be a lie about safety: who writes one is told so, or refused.
+//! This is the one place that says which; a line goes when the component that acts on its kind comes.
+
+use super::{Operation, Review, Validate};
+use crate::error::ApiResult;
+use futures_util::future::BoxFuture;
+use nauplius_meta::error::ApiError;
+use serde_json::Value;
+
+/// What a writer is told.
+enum Answer {
+    /// The object is kept, with this warning.
+    Warned(&'static str),
+    /// The object is refused, for this reason.
+    Refused(&'static str),
+}
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const NO_WEBHOOKS: Answer =
+    Answer::Refused("admission webhooks are not called yet, so a configuration of them is not kept");
+const NO_POLICIES: Answer = Answer::Refused("admission policies are not enforced yet, so they are not kept");
+
+/// Group and resource, and the answer.
+const RULES: &[(&str, &str, Answer)] = &[
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        Answer::Warned(
+            "network policies are not enforced yet: the pods that this one selects can be reached as before",
+        ),
+    ),
+    (ADMISSION, "mutatingwebhookconfigurations", NO_WEBHOOKS),
+    (ADMISSION, "validatingwebhookconfigurations", NO_WEBHOOKS),
+    (ADMISSION, "mutatingadmissionpolicies", NO_POLICIES),
+    (ADMISSION, "mutatingadmissionpolicybindings", NO_POLICIES),
+    (ADMISSION, "validatingadmissionpolicies", NO_POLICIES),
+    (ADMISSION, "validatingadmissionpolicybindings", NO_POLICIES),
+];
+
+/// The plugin.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unenforced;
+
+fn answer(review: &Review<'_>) -> ApiResult<()> {
+    let is_write = matches!(review.operation, Operation::Create | Operation::Update);
+    let rule = RULES.iter().find(|(group, resource, _)| review.is_for(group, resource));
+    match rule.filter(|_| is_write) {
+        Some((_, _, Answer::Warned(words))) => {
+            review.warnings.add(*words);
+            Ok(())
+        }
+        Some((_, _, Answer::Refused(words))) => Err(ApiError::NotImplemented((*words).to_owned())),
+        None => Ok(()),
+    }
+}
+
+impl Validate for Unenforced {
+    fn validate<'a>(
+        &'a self,
+        review: &'a Review<'a>,
+        _object: Option<&'a Value>,
+        _old: Option<&'a Value>,
+    ) -> BoxFuture<'a, ApiResult<()>> {
+        Box::pin(std::future::ready(answer(review)))
+    }
+}

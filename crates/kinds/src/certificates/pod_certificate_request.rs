@@ -1,0 +1,338 @@
+//! PodCertificateRequest: a kubelet wants a certificate for one of its pods. It is created, then issued, denied or failed, once.
+
+use super::{GROUP, signer_name};
+use crate::check::{self, Errors, messages, wrong};
+use crate::describe::describe;
+use crate::kind::{Column, Descriptor, Kind};
+use crate::pem;
+use crate::runtime_config::RuntimeConfig;
+use crate::table::{self, string};
+use crate::tree::{child, default, entries, equal, get, is_unset, list, number, text};
+use crate::{conditions, name};
+use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::names;
+use serde_json::{Value, json};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+const DAY_S: i64 = 24 * 60 * 60;
+const MIN_LIFE_S: i64 = 60 * 60;
+const MAX_LIFE_S: i64 = 91 * DAY_S;
+const MAX_UID_BYTES: usize = 128;
+const MAX_REQUEST_BYTES: usize = 10 * 1024;
+const MAX_CHAIN_BYTES: usize = 100 * 1024;
+const MARGIN_S: i64 = 10 * 60;
+const OUTCOMES: &[&str] = &["Issued", "Denied", "Failed"];
+const NOT_A_REQUEST: &str = "must be a valid PKCS#10 CSR";
+
+pub(crate) struct PodCertificateRequest(Descriptor);
+
+pub(crate) fn kind(config: &RuntimeConfig) -> PodCertificateRequest {
+    let descriptor = describe(GROUP, "v1", "PodCertificateRequest", "podcertificaterequests");
+    let descriptor = descriptor.defaults(set_defaults).also(config, "v1beta1");
+    PodCertificateRequest(descriptor.defaults(set_defaults).status().done())
+}
+
+fn set_defaults(object: &mut Value) {
+    default(child(object, "spec"), "maxExpirationSeconds", DAY_S);
+}
+
+impl Kind for PodCertificateRequest {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let (spec, path) = (&object["spec"], Path::new("spec"));
+        signer_name(spec, &path, &mut errors);
+        for (key, _) in entries(spec, "unverifiedUserAnnotations") {
+            check::label_name(&key.to_lowercase(), &path.child("unverifiedUserAnnotations"), &mut errors);
+        }
+        for (who, uid) in
+            [("podName", "podUID"), ("serviceAccountName", "serviceAccountUID"), ("nodeName", "nodeUID")]
+        {
+            let (name, id) = (text(spec, who), text(spec, uid));
+            messages(names::dns1123_subdomain(name), name, &path.child(who), &mut errors);
+            if id.is_empty() {
+                errors.push(FieldError::invalid(&path.child(uid), id, "must not be empty"));
+            }
+            if id.len() > MAX_UID_BYTES {
+                errors.push(FieldError::too_long(&path.child(uid), MAX_UID_BYTES));
+            }
+        }
+        if lifetime(spec, &path.child("maxExpirationSeconds"), &mut errors) {
+            check_key(spec, &path, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        check::immutable(new, old, "spec", &Path::root(), &mut errors);
+        errors
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = outcomes(&new["status"]);
+        if errors.is_empty() {
+            check_transition(new, old, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &["spec.signerName", "spec.podName", "spec.nodeName"]
+    }
+
+    fn selectable_field(&self, object: &Value, name: &str) -> String {
+        text(&object["spec"], name.trim_start_matches("spec.")).to_owned()
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            table::name(),
+            string("PodName", "The pod that it is for."),
+            string("ServiceAccountName", "The account of the pod."),
+            string("NodeName", "The node of the pod."),
+            string("SignerName", "Who is to sign it."),
+            string("State", "Whether it was issued."),
+        ]
+    }
+
+    fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
+        let spec = &object["spec"];
+        let state = OUTCOMES.iter().find(|outcome| conditions::is_true(&object["status"], outcome));
+        let [pod, account, node, signer] =
+            ["podName", "serviceAccountName", "nodeName", "signerName"].map(|key| text(spec, key).into());
+        vec![table::name_cell(object), pod, account, node, signer, (*state.unwrap_or(&"Pending")).into()]
+    }
+}
+
+/// Whether it says how long the certificate may be valid.
+fn lifetime(spec: &Value, path: &Path, errors: &mut Errors) -> bool {
+    let Some(seconds) = number(spec, "maxExpirationSeconds") else {
+        errors.push(FieldError::required(path, "must be set"));
+        return false;
+    };
+    let domain = text(spec, "signerName").split('/').next().unwrap_or_default();
+    let is_ours = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
+    let max = if is_ours { DAY_S } else { MAX_LIFE_S };
+    if !(MIN_LIFE_S..=max).contains(&seconds) {
+        let detail = format!("must be in the range [{MIN_LIFE_S}, {max}]");
+        errors.push(FieldError::invalid(path, seconds, detail));
+    }
+    true
+}
+
+fn check_key(spec: &Value, path: &Path, errors: &mut Errors) {
+    let set = |key: &str| !is_unset(spec, key);
+    match (set("stubPKCS10Request"), set("pkixPublicKey"), set("proofOfPossession")) {
+        (true, false, false) => {
+            stub(text(spec, "stubPKCS10Request"), &path.child("stubPKCS10Request"), errors)
+        }
+        // The older way to prove a key, which upstream keeps for kubelets of the version before.
+        (false, true, true) => {
+            let detail = "proving a key without a PKCS#10 request is not built: use stubPKCS10Request";
+            errors.push(wrong(&path.child("pkixPublicKey"), detail));
+        }
+        _ => {
+            let detail =
+                "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
+            errors.push(wrong(path, detail));
+        }
+    }
+}
+
+fn stub(encoded: &str, path: &Path, errors: &mut Errors) {
+    let der = pem::base64(encoded).unwrap_or_default();
+    if der.len() > MAX_REQUEST_BYTES {
+        errors.push(FieldError::too_long(path, MAX_REQUEST_BYTES));
+        return;
+    }
+    let Ok((_, request)) = X509CertificationRequest::from_der(&der) else {
+        errors.push(wrong(path, NOT_A_REQUEST));
+        return;
+    };
+    let key = &request.certification_request_info.subject_pki;
+    if let Some(problem) = key_problem(key) {
+        errors.push(problem.at(path));
+    } else if request.verify_signature().is_err() {
+        errors.push(wrong(path, "invalid signature"));
+    }
+}
+
+/// What is wrong with a key, with what is said of it.
+struct KeyProblem(Option<String>, &'static str);
+
+impl KeyProblem {
+    fn at(self, path: &Path) -> FieldError {
+        match self.0 {
+            Some(value) => FieldError::invalid(path, value, self.1),
+            None => wrong(path, self.1),
+        }
+    }
+}
+
+fn key_problem(key: &SubjectPublicKeyInfo<'_>) -> Option<KeyProblem> {
+    const ED25519: &str = "1.3.101.112";
+    const BITS: [usize; 2] = [3072, 4096];
+    const CURVE_BITS: [usize; 3] = [256, 384, 521];
+    if key.algorithm.algorithm.to_id_string() == ED25519 {
+        return None;
+    }
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) if BITS.contains(&rsa.key_size()) => None,
+        Ok(PublicKey::RSA(rsa)) => {
+            let shown = format!("{}-bit modulus", rsa.key_size());
+            Some(KeyProblem(Some(shown), "RSA keys must have modulus size 3072 or 4096"))
+        }
+        Ok(PublicKey::EC(point)) => {
+            // A point is one byte and two coordinates; those of P521 fill their bytes up.
+            let bits = point.key_size();
+            let is_known = CURVE_BITS.iter().any(|known| bits.abs_diff(*known) < 8);
+            let detail = "elliptic public keys must use curve P256, P384, or P521";
+            (!is_known).then(|| KeyProblem(Some(format!("curve of {bits} bits")), detail))
+        }
+        _ => {
+            let detail = "unknown public key type; supported types are Ed25519, ECDSA, and RSA";
+            Some(KeyProblem(None, detail))
+        }
+    }
+}
+
+/// At most one outcome, which is true.
+fn outcomes(status: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let path = Path::new("status").child("conditions");
+    let mut known = 0;
+    for (index, condition) in list(status, "conditions").iter().enumerate() {
+        let type_ = text(condition, "type");
+        // Upstream puts a dot before the index here.
+        let path = path.child(&format!("[{index}]"));
+        if !OUTCOMES.contains(&type_) {
+            errors.push(FieldError::not_supported(&path.child("type"), type_, OUTCOMES));
+            continue;
+        }
+        known += 1;
+        if known > 1 {
+            let detail = "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"";
+            errors.push(FieldError::invalid(&path.child("type"), type_, detail));
+        }
+        if text(condition, "status") != "True" {
+            errors.push(FieldError::not_supported(
+                &path.child("status"),
+                text(condition, "status"),
+                &["True"],
+            ));
+        }
+    }
+    conditions::validate(status, &path, &mut errors);
+    errors
+}
+
+fn check_transition(new: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::new("status");
+    let (status, before) = (&new["status"], &old["status"]);
+    let is = |status: &Value, outcome: &str| conditions::is_true(status, outcome);
+    if OUTCOMES.iter().any(|outcome| is(before, outcome)) {
+        if !equal(status, before) {
+            let detail = "immutable after PodCertificateRequest is issued, denied, or failed";
+            errors.push(wrong(&path, detail));
+        }
+    } else if is(status, "Denied") || is(status, "Failed") {
+        if !equal(status, &json!({"conditions": status["conditions"]})) {
+            let detail =
+                "non-condition status fields must be empty when denying or failing the PodCertificateRequest";
+            errors.push(wrong(&path, detail));
+        }
+    } else if is(status, "Issued") {
+        issued(new, errors);
+    } else if !equal(status, before) {
+        let detail = "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"";
+        errors.push(wrong(&path, detail));
+    }
+}
+
+/// The certificate is for the key of the request, and its times are those of the status.
+fn issued(new: &Value, errors: &mut Errors) {
+    let (spec, status, path) = (&new["spec"], &new["status"], Path::new("status"));
+    let chain_path = path.child("certificateChain");
+    let chain = text(status, "certificateChain");
+    if chain.len() > MAX_CHAIN_BYTES {
+        errors.push(FieldError::too_long(&chain_path, MAX_CHAIN_BYTES));
+        return;
+    }
+    let invalid = |detail: &str| FieldError::invalid(&chain_path, chain, detail);
+    let blocks = pem::blocks(chain);
+    let Some(leaf) = blocks.first() else {
+        errors.push(invalid("issued certificate chain must contain at least one certificate"));
+        return;
+    };
+    if blocks.iter().any(|block| block.label != "CERTIFICATE") {
+        errors.push(invalid("issued certificate chain must consist entirely of CERTIFICATE PEM blocks"));
+        return;
+    }
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&leaf.content) else {
+        errors.push(invalid("leaf certificate does not parse as valid X.509"));
+        return;
+    };
+    let request = pem::base64(text(spec, "stubPKCS10Request")).unwrap_or_default();
+    let wanted = X509CertificationRequest::from_der(&request);
+    let is_for_key = wanted.is_ok_and(|(_, request)| {
+        request.certification_request_info.subject_pki.subject_public_key
+            == certificate.public_key().subject_public_key
+    });
+    if !is_for_key {
+        errors.push(invalid("leaf certificate was not issued to the requested public key"));
+        return;
+    }
+    let validity = certificate.validity();
+    times(spec, status, (validity.not_before.timestamp(), validity.not_after.timestamp()), &path, errors);
+    if blocks[1..].iter().any(|block| x509_parser::parse_x509_certificate(&block.content).is_err()) {
+        errors.push(invalid("intermediate certificate does not parse as valid X.509"));
+    }
+}
+
+fn times(spec: &Value, status: &Value, (start, end): (i64, i64), path: &Path, errors: &mut Errors) {
+    let consistent = "must be present and consistent with the issued certificate";
+    let needed = [
+        ("notBefore", consistent),
+        ("notAfter", consistent),
+        ("beginRefreshAt", "must be present and in the range [notbefore+10min, notafter-10min]"),
+    ];
+    let missing: Vec<_> = needed.iter().filter(|(key, _)| get(status, key).is_none()).collect();
+    errors.extend(missing.iter().map(|(key, detail)| FieldError::required(&path.child(key), *detail)));
+    if !missing.is_empty() {
+        return;
+    }
+    let moment = |key: &str| crate::duration::seconds(text(status, key)).unwrap_or(0);
+    let (not_before, not_after, refresh) =
+        (moment("notBefore"), moment("notAfter"), moment("beginRefreshAt"));
+    let max = number(spec, "maxExpirationSeconds").unwrap_or(DAY_S);
+    let problem = if not_before != start {
+        Some(("notBefore", "must be set to the NotBefore time encoded in the leaf certificate".to_owned()))
+    } else if not_after != end {
+        Some(("notAfter", "must be set to the NotAfter time encoded in the leaf certificate".to_owned()))
+    } else if end - start < MIN_LIFE_S {
+        Some(("certificateChain", "leaf certificate lifetime must be >= 1 hour".to_owned()))
+    } else if end - start > max {
+        let detail = format!("leaf certificate lifetime must be <= spec.maxExpirationSeconds ({max})");
+        Some(("certificateChain", detail))
+    } else if refresh < not_before + MARGIN_S {
+        Some(("beginRefreshAt", "must be at least 10 minutes after status.notBefore".to_owned()))
+    } else if refresh > not_after - MARGIN_S {
+        Some(("beginRefreshAt", "must be at least 10 minutes before status.notAfter".to_owned()))
+    } else {
+        None
+    };
+    if let Some((key, detail)) = problem {
+        errors.push(FieldError::invalid(&path.child(key), text(status, key), detail));
+    }
+}
