@@ -8,7 +8,13 @@ use nauplius_meta::gvk::{GroupVersion, GroupVersionKind};
 use nauplius_meta::normalize::{self, Mode, StrictIssue};
 use nauplius_meta::protobuf::{self, ProtobufError};
 use nauplius_meta::{json, schema, yaml};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// What upstream says of JSON in which it does not even find a kind.
+const UNREADABLE_JSON: &str = "couldn't get version/kind; json parse error: ";
+/// The structure that upstream reads first.
+const HEAD: &str = "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+                    Kind string \"json:\\\"kind,omitempty\\\"\" }";
 
 /// An object out of a body.
 pub(crate) struct Decoded {
@@ -37,10 +43,19 @@ pub(crate) fn decode(
     if format == Format::Protobuf {
         return decode_protobuf(body, expected);
     }
-    let tree = tree(body, format).map_err(|message| DecodeError::NotAnObject { message })?;
+    let unreadable = |message: String| {
+        let prefix = if format == Format::Json { UNREADABLE_JSON } else { "" };
+        DecodeError::NotAnObject { message: format!("{prefix}{message}") }
+    };
+    let tree = tree(body, format).map_err(unreadable)?;
     let mut object = tree.value;
+    if object.is_null() {
+        // Go reads null as a structure without fields.
+        object = Value::Object(Map::new());
+    }
     if !object.is_object() {
-        let message = "json: cannot unmarshal the body into an object".to_owned();
+        let message =
+            format!("{UNREADABLE_JSON}json: cannot unmarshal {} into {HEAD}", json::kind_of(&object));
         return Err(DecodeError::NotAnObject { message });
     }
     let gvk = stated(&object, expected)?;

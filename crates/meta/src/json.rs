@@ -37,6 +37,18 @@ fn shown(character: char) -> String {
     }
 }
 
+/// What Go calls the kind of a value.
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// A tree, and the fields that stood in it more than once.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decoded {

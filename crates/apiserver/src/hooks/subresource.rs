@@ -23,7 +23,9 @@ pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
         ("pods", "eviction", "create") => eviction::evict(&scope, body).await,
         ("serviceaccounts", "token", "create") => token::create(&scope, body).await,
         ("pods" | "services" | "nodes", "proxy", _) => proxy::connect::serve(&scope, body).await,
-        ("pods", "log" | "exec" | "attach" | "portforward", _) => proxy::serve(&scope, body).await,
+        ("pods", "log", "get") | ("pods", "exec" | "attach" | "portforward", "get" | "create") => {
+            proxy::serve(&scope, body).await
+        }
         (_, "scale", "get") => scale(&scope).await,
         (_, name, verb) => {
             let in_place = name == "scale" || subresource.body.is_none();

@@ -3,8 +3,8 @@
 use super::get::parse_revision;
 use crate::error::ApiResult;
 use crate::request::Query;
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine as _};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::gvk::GroupKind;
@@ -128,8 +128,18 @@ pub(crate) fn encode_token(revision: i64, last: &str) -> String {
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
+/// As Go's decoder says it.
+fn illegal_base64(error: &DecodeError) -> String {
+    let at = match error {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => *at,
+        DecodeError::InvalidLength(length) => length.saturating_sub(1),
+        DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
+}
+
 fn decode_token(token: &str) -> Result<(i64, String), String> {
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| error.to_string())?;
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| illegal_base64(&error))?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if token["v"] != TOKEN_VERSION {
         let version = token["v"].as_str().unwrap_or_default();

@@ -42,11 +42,25 @@ pub(crate) async fn patch(scope: &Scope, body: Body) -> ApiResult<Reply> {
     options.object["kind"] = "UpdateOptions".into();
     let decoded = json::decode_strict(&bytes)
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    check_shape(form, &decoded.value)?;
     let duplicates = decoded.duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
     let mut transform = Patch { scope, lens, form, patch: decoded.value, duplicates, options: &options };
     let written =
         scope.resource.modify(scope.namespace(), scope.name(), &mut transform, options.dry_run).await?;
     answer(scope, lens, StatusCode::OK, &written)
+}
+
+/// What is no patch of its form at all, in the words of the decoder that upstream gives it to first.
+fn check_shape(form: Form, patch: &Value) -> ApiResult<()> {
+    let wanted = match form {
+        Form::Json if !patch.is_array() && !patch.is_null() => "[]handlers.jsonPatchOp",
+        Form::Merge if !patch.is_object() && !patch.is_null() => "map[string]interface {}",
+        _ => return Ok(()),
+    };
+    let kind = json::kind_of(patch);
+    Err(ApiError::bad_request(format!(
+        "error decoding patch: json: cannot unmarshal {kind} into Go value of type {wanted}"
+    )))
 }
 
 fn form(scope: &Scope) -> ApiResult<Form> {

@@ -21,6 +21,7 @@ mod patches;
 mod pod_subresources;
 mod proxying;
 mod rbac;
+mod refusals;
 mod secured;
 mod support;
 mod tokens;
