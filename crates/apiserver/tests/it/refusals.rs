@@ -159,7 +159,9 @@ fn shown(details: &Value, message: &str) -> Result<Value, String> {
         let mut short = Vec::new();
         for cause in causes {
             let text = |key: &str| cause[key].as_str().unwrap_or_default();
-            if text("field") != "" && !message.contains(&format!("{}: {}", text("field"), text("message"))) {
+            if !text("field").is_empty()
+                && !message.contains(&format!("{}: {}", text("field"), text("message")))
+            {
                 return Err(format!("a cause is not in the message: {cause}"));
             }
             short.push(Value::from(format!("{} {}", text("reason"), text("field"))));
