@@ -230,11 +230,12 @@ enum Committed {
     Unsure,
 }
 
-/// Equality but for the resourceVersion, which the commit assigns.
+/// Equality but for the resourceVersion, which the commit assigns, and for the names of kind and version, which storing gives.
 fn same(new: &Value, old: &Value) -> bool {
     let fields = |object: &Value| object.as_object().map(|map| map.len());
     fields(new) == fields(old)
         && new.as_object().into_iter().flatten().all(|(name, value)| match name.as_str() {
+            "kind" | "apiVersion" => old.get(name).is_some(),
             "metadata" => same_metadata(value, &old["metadata"]),
             name => old.get(name) == Some(value),
         })

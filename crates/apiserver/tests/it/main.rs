@@ -22,6 +22,7 @@ mod pod_subresources;
 mod proxying;
 mod rbac;
 mod refusals;
+mod round_trips;
 mod secured;
 mod support;
 mod tokens;
