@@ -7,6 +7,7 @@ use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::{GroupVersion, GroupVersionKind};
 use nauplius_meta::normalize::{self, Mode, StrictIssue};
 use nauplius_meta::protobuf::{self, ProtobufError};
+use nauplius_meta::structural::{self, Schema};
 use nauplius_meta::{json, schema, yaml};
 use serde_json::{Map, Value};
 
@@ -39,6 +40,7 @@ pub(crate) fn decode(
     body: &[u8],
     format: Format,
     expected: &GroupVersionKind,
+    schema: Option<&Schema>,
 ) -> Result<Decoded, DecodeError> {
     if format == Format::Protobuf {
         return decode_protobuf(body, expected);
@@ -61,7 +63,7 @@ pub(crate) fn decode(
     let gvk = stated(&object, expected)?;
     let mut strict: Vec<StrictIssue> = tree.duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
     if gvk == *expected {
-        strict.extend(normalise(&mut object, &gvk)?);
+        strict.extend(normalise(&mut object, &gvk, schema)?);
     }
     Ok(Decoded { object, gvk, strict })
 }
@@ -78,8 +80,18 @@ fn decode_protobuf(body: &[u8], expected: &GroupVersionKind) -> Result<Decoded, 
     Ok(Decoded { object, gvk, strict: Vec::new() })
 }
 
-/// Brings a tree into the form of its kind, when that is a built-in one. Returns the fields that were dropped.
-pub(crate) fn normalise(object: &mut Value, gvk: &GroupVersionKind) -> Result<Vec<StrictIssue>, DecodeError> {
+/// Brings a tree into the form of its kind: a built-in one, or one with a schema. Returns the fields that were dropped.
+pub(crate) fn normalise(
+    object: &mut Value,
+    gvk: &GroupVersionKind,
+    schema: Option<&Schema>,
+) -> Result<Vec<StrictIssue>, DecodeError> {
+    if let Some(schema) = schema {
+        let mut issues = structural::coerce(object, schema)
+            .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })?;
+        issues.extend(structural::prune(object, schema));
+        return Ok(issues);
+    }
     let Some(ty) = schema::lookup_kind(gvk) else { return Ok(Vec::new()) };
     normalize::normalize(object, ty, Mode::Full)
         .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })
@@ -143,7 +155,7 @@ pub(crate) fn protobuf_watch_event(event: &str, object: &Value) -> ApiResult<Vec
 
 /// Decodes a body that must be of `expected`, for resources that are not stored.
 pub(crate) fn decode_expected(body: &[u8], format: Format, expected: &GroupVersionKind) -> ApiResult<Value> {
-    let decoded = decode(body, format, expected).map_err(|error| match error {
+    let decoded = decode(body, format, expected, None).map_err(|error| match error {
         DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => {
             ApiError::bad_request(format!("the body is not a {}: {message}", expected.kind))
         }

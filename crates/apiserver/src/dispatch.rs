@@ -4,7 +4,9 @@ use crate::negotiate::{Offer, Output, negotiate};
 use crate::request::Call;
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
-use crate::{component_status, discovery, health, metrics, openapi, registry, version, virtual_resources};
+use crate::{
+    component_status, definitions, discovery, health, metrics, openapi, registry, version, virtual_resources,
+};
 use http::{Method, StatusCode};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
@@ -31,6 +33,11 @@ async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Repl
         // Rights change with the answer, not a moment later. What was written is written: a cache that lags is no error.
         let _ = server.caches().catch_up().await;
     }
+    if answer.is_ok() && changes_definitions(call) {
+        // What is defined is served with the answer. A server that is slow to do so does it a moment later.
+        let _ = server.caches().catch_up().await;
+        definitions::settle(server).await;
+    }
     answer.unwrap_or_else(|refusal| refused(call, &refusal))
 }
 
@@ -40,12 +47,23 @@ fn refused(call: &Call, refusal: &ApiError) -> Reply {
     respond::error(refusal, &output)
 }
 
+/// The server's own writes, with which it serves definitions, wait for nothing.
+fn changes_definitions(call: &Call) -> bool {
+    let info = &call.info;
+    info.group == definitions::GROUP
+        && !matches!(&*info.verb, "get" | "list" | "watch")
+        && call.user.name != definitions::USER
+}
+
 async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     if let Some(reply) = health::serve(server, &call.info.path, &call.query).await {
         return reply;
     }
     if !matches!(call.parts.method, Method::GET | Method::HEAD) {
         return respond::error(&ApiError::PathNotFound, &Output::json());
+    }
+    if call.info.path.starts_with("/api") || call.info.path.starts_with("/openapi") {
+        definitions::settle(server).await;
     }
     if let Some(reply) = discovery::serve(server, call) {
         return reply;

@@ -11,6 +11,7 @@ mod chain;
 mod codec;
 mod compaction;
 mod component_status;
+mod definitions;
 pub mod discovery;
 mod dispatch;
 mod encode;

@@ -134,6 +134,23 @@ pub enum Offer {
 /// # Errors
 /// 406 with what is served.
 pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<Output> {
+    negotiate_among(&Format::ALL, headers, query, offer)
+}
+
+/// The same without protobuf, which objects of custom resources have no form in.
+///
+/// # Errors
+/// 406 with what is served.
+pub fn negotiate_text(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<Output> {
+    negotiate_among(&[Format::Json, Format::Yaml], headers, query, offer)
+}
+
+fn negotiate_among(
+    formats: &[Format],
+    headers: &HeaderMap,
+    query: &Query,
+    offer: Offer,
+) -> ApiResult<Output> {
     let pretty = wants_pretty(headers, query);
     // An unreadable header is treated like an absent one.
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -141,7 +158,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
         return Ok(Output { pretty, ..Output::default() });
     }
     for range in parse_accept(accept) {
-        for format in Format::ALL.into_iter().filter(|format| range.accepts(format.media_type())) {
+        for format in formats.iter().copied().filter(|format| range.accepts(format.media_type())) {
             let Some(shape) = shape(&range, offer, format).filter(|_| allows(&range, offer, format)) else {
                 continue;
             };
@@ -149,7 +166,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
             return Ok(Output { format, shape, pretty });
         }
     }
-    Err(ApiError::NotAcceptable(Format::ALL.iter().map(|format| format.media_type().to_owned()).collect()))
+    Err(ApiError::NotAcceptable(formats.iter().map(|format| format.media_type().to_owned()).collect()))
 }
 
 /// Parameters other than those of [`shape`]: streams are of watches, and only some formats can be streamed.

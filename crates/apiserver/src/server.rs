@@ -8,6 +8,7 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::cache::Caches;
 use crate::chain::{self, Identity, Limits};
 use crate::compaction;
+use crate::definitions::{Definitions, Seen};
 use crate::discovery::OpenIdDocuments;
 use crate::health::Health;
 use crate::hooks::token::TokenIssuer;
@@ -109,6 +110,7 @@ pub struct ApiServer {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) openapi: Documents,
+    pub(crate) definitions: Seen,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -126,6 +128,7 @@ impl ApiServer {
             health: Health::default(),
             metrics: Metrics::default(),
             openapi: Documents::default(),
+            definitions: Seen::default(),
             shutdown: shutdown.clone(),
             config,
         });
@@ -134,6 +137,9 @@ impl ApiServer {
         group.spawn("compaction", compaction::run(store, server.config.compaction_interval, shutdown));
         caches.loaded().await;
         server.health.caches_loaded();
+        if let Some(definitions) = Definitions::start(&server).await {
+            group.spawn("definitions", definitions.run(group.token()));
+        }
         if let Some(settings) = &server.config.bootstrap {
             bootstrap::run(&server, settings).await?;
             let lease = bootstrap::lease::run(Arc::clone(&server), settings.clone(), group.token());

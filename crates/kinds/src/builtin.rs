@@ -3,8 +3,8 @@
 use crate::kind::Kind;
 use crate::runtime_config::RuntimeConfig;
 use crate::{
-    apps, authentication, authorization, autoscaling, batch, certificates, coordination, core, discovery,
-    flowcontrol, networking, nodes, policy, rbac, scheduling, storage,
+    apiextensions, apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
+    discovery, flowcontrol, networking, nodes, policy, rbac, scheduling, storage,
 };
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
         Arc::new(core::secret::kind()),
         Arc::new(core::service::kind()),
         Arc::new(core::service_account::kind()),
+        Arc::new(apiextensions::definition::kind()),
         Arc::new(apps::controller_revision::kind()),
         Arc::new(apps::daemon_set::kind()),
         Arc::new(apps::deployment::kind()),

@@ -67,6 +67,11 @@ impl Describe {
         self
     }
 
+    pub(crate) fn categories(mut self, names: &[&'static str]) -> Self {
+        self.0.categories = names.iter().map(|name| (*name).into()).collect();
+        self
+    }
+
     pub(crate) fn in_all(mut self) -> Self {
         self.0.categories.push("all".into());
         self

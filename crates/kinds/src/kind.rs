@@ -3,9 +3,11 @@
 //! accessors may rely on types.
 
 use nauplius_meta::field::FieldError;
+use nauplius_meta::structural::Schema;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A name that is static for built-in kinds and owned for custom resources.
 pub type Name = Cow<'static, str>;
@@ -191,6 +193,17 @@ pub trait Kind: Send + Sync + 'static {
         count_generation(false, new, old);
     }
 
+    /// The schema of a kind that an object defines. Built-in kinds have tables of types instead.
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        None
+    }
+
+    /// Fills the defaults of a schema; built-in kinds fill theirs for each [`Version`].
+    fn default_fields(&self, _object: &mut Value) {}
+
+    /// Brings an object that was stored under an earlier definition into the form that it has now.
+    fn refresh_stored(&self, _object: &mut Value) {}
+
     /// Field errors of an object about to be created; metadata itself is checked by the registry through
     /// [`Kind::validate_name`].
     fn validate(&self, object: &Value) -> Vec<FieldError>;
@@ -229,6 +242,11 @@ pub trait Kind: Send + Sync + 'static {
     /// Field selector names beyond `metadata.name` and `metadata.namespace`.
     fn selectable_fields(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Field selector names of a kind that an object defines; they take the place of [`Kind::selectable_fields`].
+    fn named_fields(&self) -> Option<&Arc<[Box<str>]>> {
+        None
     }
 
     /// The value of a selectable field.

@@ -2,6 +2,7 @@
 //! and the typed form that components read. It never does I/O: what needs other objects happens in the API server's hooks.
 
 pub mod api;
+pub mod apiextensions;
 mod apps;
 mod authentication;
 mod authorization;

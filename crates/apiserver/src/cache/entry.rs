@@ -4,10 +4,11 @@
 use crate::encode::{self, Layout};
 use bytes::Bytes;
 use nauplius_kinds::Kind;
-use nauplius_store::KeyValue;
+use nauplius_store::{KeyValue, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Stored bytes that are no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +30,44 @@ pub struct Entry {
     path_at: usize,
     labels: Box<[(Box<str>, Box<str>)]>,
     fields: Box<[Box<str>]>,
-    selectable: &'static [&'static str],
+    selectable: Selectable,
+}
+
+/// The names of selectable fields: fixed for built-in kinds, shared by the objects of a custom resource.
+#[derive(Debug, Clone)]
+enum Selectable {
+    Fixed(&'static [&'static str]),
+    Shared(Arc<[Box<str>]>),
+}
+
+impl Selectable {
+    fn of(kind: &dyn Kind) -> Self {
+        match kind.named_fields() {
+            Some(names) => Self::Shared(Arc::clone(names)),
+            None => Self::Fixed(kind.selectable_fields()),
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Fixed(names) => names.to_vec(),
+            Self::Shared(names) => names.iter().map(|name| &**name).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Fixed(names) => names.is_empty(),
+            Self::Shared(names) => names.is_empty(),
+        }
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        match self {
+            Self::Fixed(names) => names.iter().position(|own| *own == name),
+            Self::Shared(names) => names.iter().position(|own| **own == *name),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -48,10 +86,15 @@ impl Entry {
     ///
     /// # Errors
     /// When the bytes are no object.
-    pub fn from_stored(kind: &dyn Kind, path_at: usize, kv: KeyValue) -> Result<Self, UnreadableObject> {
+    pub fn from_stored(kind: &dyn Kind, path_at: usize, mut kv: KeyValue) -> Result<Self, UnreadableObject> {
+        if kind.schema().is_some()
+            && let Some(refreshed) = refreshed(kind, &kv)?
+        {
+            kv.value = refreshed;
+        }
         let unreadable =
             |reason: String| UnreadableObject { key: String::from_utf8_lossy(&kv.key).into_owned(), reason };
-        let selectable = kind.selectable_fields();
+        let selectable = Selectable::of(kind);
         let (labels, fields) = if selectable.is_empty() {
             let head: Head =
                 serde_json::from_slice(&kv.value).map_err(|error| unreadable(error.to_string()))?;
@@ -59,8 +102,11 @@ impl Entry {
         } else {
             let object: Value =
                 serde_json::from_slice(&kv.value).map_err(|error| unreadable(error.to_string()))?;
-            let fields =
-                selectable.iter().map(|name| kind.selectable_field(&object, name).into_boxed_str()).collect();
+            let fields = selectable
+                .names()
+                .iter()
+                .map(|name| kind.selectable_field(&object, name).into_boxed_str())
+                .collect();
             (labels_of(&object), fields)
         };
         let layout =
@@ -76,6 +122,31 @@ impl Entry {
             fields: fields.into_boxed_slice(),
             selectable,
         })
+    }
+
+    /// The same entry with its object in another version, which `kind` is of.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub(crate) fn with_object(
+        &self,
+        kind: &dyn Kind,
+        object: &Value,
+        api_version: &str,
+    ) -> Result<Self, UnreadableObject> {
+        let failed = |reason: String| UnreadableObject { key: self.path().to_owned(), reason };
+        let value = encode::encode_stored(object, &kind.descriptor().kind, api_version)
+            .map_err(|error| failed(error.to_string()))?;
+        let revision = Revision(self.revision);
+        let kv = KeyValue {
+            key: self.key.clone(),
+            value: value.into(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            lease: None,
+        };
+        Self::from_stored(kind, self.path_at, kv)
     }
 
     /// The whole store key.
@@ -128,7 +199,7 @@ impl Entry {
         match name {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),
-            other => self.selectable.iter().position(|own| *own == other).map(|index| &*self.fields[index]),
+            other => self.selectable.position(other).map(|index| &*self.fields[index]),
         }
     }
 
@@ -154,6 +225,21 @@ impl Entry {
     }
 }
 
+/// The bytes of a custom resource's object after its definition has changed, if that makes a difference.
+fn refreshed(kind: &dyn Kind, kv: &KeyValue) -> Result<Option<Bytes>, UnreadableObject> {
+    let unreadable =
+        |reason: String| UnreadableObject { key: String::from_utf8_lossy(&kv.key).into_owned(), reason };
+    let stored: Value = serde_json::from_slice(&kv.value).map_err(|error| unreadable(error.to_string()))?;
+    let mut object = stored.clone();
+    kind.refresh_stored(&mut object);
+    if object == stored {
+        return Ok(None);
+    }
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let encoded = encode::encode_stored(&object, &kind.descriptor().kind, api_version);
+    encoded.map(|bytes| Some(bytes.into())).map_err(|error| unreadable(error.to_string()))
+}
+
 fn labels_of(object: &Value) -> BTreeMap<String, String> {
     let labels = object["metadata"]["labels"].as_object();
     labels
@@ -165,7 +251,7 @@ fn labels_of(object: &Value) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 pub(crate) mod tests_support {
-    use super::Entry;
+    use super::{Entry, Selectable};
     use crate::encode::{Layout, encode_stored};
     use bytes::Bytes;
     use serde_json::json;
@@ -187,7 +273,7 @@ pub(crate) mod tests_support {
             path_at: 0,
             labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             fields: Box::default(),
-            selectable: &[],
+            selectable: Selectable::Fixed(&[]),
         })
     }
 }

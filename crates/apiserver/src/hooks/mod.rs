@@ -2,6 +2,7 @@
 //! calls hooks by resource and knows no kind; a hook knows its kind and nothing of HTTP.
 
 pub(crate) mod binding;
+mod definitions;
 mod eviction;
 mod namespaces;
 mod ports;
@@ -85,6 +86,7 @@ pub(crate) fn of(resource: &GroupResource, config: &Config) -> Arc<dyn Hooks> {
     match (resource.group.as_str(), resource.resource.as_str()) {
         ("", "services") => Arc::new(services::Services::new(config)),
         ("", "namespaces") => Arc::new(namespaces::Namespaces),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(definitions::Definitions),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => Arc::new(roles::Roles),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => Arc::new(roles::Bindings),
         (

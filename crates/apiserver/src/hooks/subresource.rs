@@ -45,6 +45,6 @@ pub(crate) async fn serve(scope: Scope, body: Body) -> ApiResult<Reply> {
 async fn scale(scope: &Scope) -> ApiResult<Reply> {
     get::wait(scope, scope.call.query.non_empty("resourceVersion")).await?;
     let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
-    let hub = entry.object().map_err(crate::error::unreadable)?;
+    let hub = scope.resource.shown_one(entry).await?.object().map_err(crate::error::unreadable)?;
     Ok(respond::value(StatusCode::OK, &Lens::Scale.show(scope, &hub)?, &scope.output))
 }

@@ -11,6 +11,7 @@ pub(crate) fn api_version(descriptor: &Descriptor, version: &str) -> String {
 /// Fills the defaults of `version` and turns the object into the hub's form.
 pub(crate) fn to_hub(kind: &dyn Kind, version: &Version, object: &mut Value) {
     (version.default)(object);
+    kind.default_fields(object);
     if let Some(convert) = version.to_hub {
         convert(object);
     }

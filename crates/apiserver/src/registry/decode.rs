@@ -4,7 +4,7 @@ use super::Scope;
 use super::options::FieldValidation;
 use crate::codec::{self, Decoded};
 use crate::error::ApiResult;
-use crate::negotiate::Format;
+use crate::negotiate::{Format, JSON, YAML};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::normalize::strict_error;
@@ -22,7 +22,11 @@ pub(crate) fn decode_body(
     expected: &GroupVersionKind,
     validation: FieldValidation,
 ) -> ApiResult<Value> {
-    let decoded = codec::decode(body, format, expected).map_err(|error| match error {
+    let schema = scope.schema_of(expected);
+    if schema.is_some() && format == Format::Protobuf {
+        return Err(ApiError::UnsupportedMediaType([JSON, YAML].map(str::to_owned).to_vec()));
+    }
+    let decoded = codec::decode(body, format, expected, schema).map_err(|error| match error {
         codec::DecodeError::NotAnObject { message } => unrecognized(expected, &message, body),
         codec::DecodeError::WrongType { kind, message } => cannot_handle(&kind, expected, &message),
     })?;

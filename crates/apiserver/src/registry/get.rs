@@ -9,6 +9,7 @@ use nauplius_meta::error::ApiError;
 pub(crate) async fn get(scope: &Scope) -> ApiResult<Reply> {
     wait(scope, scope.call.query.non_empty("resourceVersion")).await?;
     let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
+    let entry = scope.resource.shown_one(entry).await?;
     scope.view().one(StatusCode::OK, entry.stored(), entry.layout(), entry.revision())
 }
 

@@ -124,8 +124,44 @@ pub(super) async fn read(scope: &Scope, selection: &Selection, page: &Page) -> A
         At::Exactly(revision) => return exactly(scope, selection, page, revision).await,
     }
     let (snapshot, revision) = scope.resource.current();
-    let cursor = Cursor::new(&scope.resource, snapshot, selection.clone(), page.start.as_deref());
-    Ok(limited(cursor, selection, page.limit, revision))
+    from_snapshot(&scope.resource, snapshot, selection, page, revision).await
+}
+
+/// A list of a snapshot. Objects that must be converted first are converted all at once.
+async fn from_snapshot(
+    resource: &Resource,
+    snapshot: Snapshot,
+    selection: &Selection,
+    page: &Page,
+    revision: i64,
+) -> ApiResult<Items> {
+    let start = page.start.as_deref();
+    if !resource.has_form() {
+        let cursor = Cursor::new(resource, snapshot, selection.clone(), start);
+        return Ok(limited(cursor, selection, page.limit, revision));
+    }
+    let mut entries = converted(resource, snapshot, selection, start).await?;
+    if page.limit == 0 {
+        return Ok(page_of(entries, selection, 0, revision));
+    }
+    let left = entries.len().saturating_sub(page.limit);
+    entries.truncate(page.limit);
+    Ok(page_of(entries, selection, left, revision))
+}
+
+/// The selected entries of a snapshot in the resource's own version.
+pub(super) async fn converted(
+    resource: &Resource,
+    snapshot: Snapshot,
+    selection: &Selection,
+    start: Option<&str>,
+) -> ApiResult<Vec<Arc<Entry>>> {
+    // What the selectors look at may be elsewhere in the stored version.
+    let everything = selection.without_selectors();
+    let all: Vec<Arc<Entry>> = Cursor::new(resource, snapshot, everything, start).collect();
+    let mut entries = resource.shown(all).await?;
+    entries.retain(|entry| selection.matches(entry));
+    Ok(entries)
 }
 
 /// A list at a revision: from the snapshot when nothing changed since, else from the store.
@@ -134,8 +170,7 @@ async fn exactly(scope: &Scope, selection: &Selection, page: &Page, at: i64) -> 
     let resource = &scope.resource;
     let (snapshot, newest) = resource.cache.snapshot();
     if newest <= at {
-        let cursor = Cursor::new(resource, snapshot, selection.clone(), page.start.as_deref());
-        return Ok(limited(cursor, selection, page.limit, at));
+        return from_snapshot(resource, snapshot, selection, page, at).await;
     }
     from_history(resource, selection, page, at).await
 }
@@ -174,7 +209,7 @@ async fn from_history(resource: &Resource, selection: &Selection, page: &Page, a
         let (count, taken) = (usize::try_from(read.count).unwrap_or(usize::MAX), read.kvs.len());
         let last = read.kvs.last().map(|kv| [&kv.key[..], b"\0"].concat());
         for (index, kv) in read.kvs.into_iter().enumerate() {
-            let entry = historic(resource, kv)?;
+            let entry = resource.shown_one(historic(resource, kv)?).await?;
             if !selection.matches(&entry) {
                 continue;
             }
@@ -191,7 +226,9 @@ async fn from_history(resource: &Resource, selection: &Selection, page: &Page, a
 }
 
 fn historic(resource: &Resource, kv: KeyValue) -> ApiResult<Arc<Entry>> {
-    Entry::from_stored(&*resource.kind, resource.cache.prefix().len(), kv)
+    // Objects of custom resources are stored in one version of theirs, whatever version is asked for.
+    let kind = if resource.is_custom() { resource.cache.kind() } else { &resource.kind };
+    Entry::from_stored(&**kind, resource.cache.prefix().len(), kv)
         .map(Arc::new)
         .map_err(crate::error::unreadable)
 }

@@ -6,6 +6,7 @@ pub(crate) mod convert;
 mod create;
 mod decode;
 pub(crate) mod delete;
+pub(crate) mod form;
 pub(crate) mod get;
 mod lease;
 pub(crate) mod lens;
@@ -29,11 +30,13 @@ pub use served::Served;
 
 use crate::body;
 use crate::cache::{Caches, ResourceCache};
+use crate::definitions;
 use crate::error::ApiResult;
 use crate::hooks::{self, Hooks};
 use crate::request::{Call, RequestInfo};
 use crate::respond::Reply;
 use crate::server::{ApiServer, Config};
+use form::Form;
 use http::Method;
 use lease::LeasePool;
 use nauplius_client::transport::Body;
@@ -42,6 +45,7 @@ use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::{GroupKind, GroupResource};
 use nauplius_store::{LeaseId, Store};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch as latest;
 
 /// Every served resource. The snapshot is swapped when custom resources come or go.
@@ -58,8 +62,11 @@ pub(crate) struct Resource {
     pub group_resource: GroupResource,
     pub group_kind: GroupKind,
     /// Defined by an object, not built in.
-    #[allow(dead_code, reason = "the owner of custom resources comes with the next change")]
     custom: bool,
+    /// Set for a version of a custom resource that differs from the stored one.
+    form: Option<Form>,
+    /// Its definition is being deleted: nothing new is made.
+    ending: AtomicBool,
     store: Arc<dyn Store>,
     /// What stored bytes say they are.
     hub_kind: String,
@@ -73,7 +80,7 @@ impl Registry {
         let resources = config.kinds.iter().filter_map(|kind| {
             let descriptor = kind.descriptor();
             let cache = config.caches.resource(&descriptor.group, &descriptor.plural)?;
-            Some(Arc::new(Resource::new(config, kind, cache, false)))
+            Some(Arc::new(Resource::new(config, kind, cache)))
         });
         let served = Served::new(config.kinds.clone(), resources);
         Self { served: latest::Sender::new(Arc::new(served)) }
@@ -89,7 +96,6 @@ impl Registry {
         self.served.borrow().resource(group, plural).cloned()
     }
 
-    #[allow(dead_code, reason = "the owner of custom resources comes with the next change")]
     /// From now on these are the custom resources. Called by their one owner.
     pub(crate) fn set_custom<'a>(&self, custom: impl IntoIterator<Item = &'a Custom>) {
         let served = self.served().with_custom(custom);
@@ -104,12 +110,7 @@ impl Registry {
 
 impl Resource {
     /// A resource whose objects are in `cache`.
-    pub(crate) fn new(
-        config: &Config,
-        kind: &Arc<dyn Kind>,
-        cache: Arc<ResourceCache>,
-        custom: bool,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, kind: &Arc<dyn Kind>, cache: Arc<ResourceCache>) -> Self {
         let descriptor = kind.descriptor();
         let group_resource = GroupResource::new(descriptor.group.clone(), descriptor.plural.clone());
         let stored = cache.kind().descriptor();
@@ -123,13 +124,42 @@ impl Resource {
             caches: Arc::clone(&config.caches),
             store: Arc::clone(&config.store),
             group_resource,
-            custom,
+            custom: false,
+            form: None,
+            ending: AtomicBool::new(false),
             cache,
         }
     }
 
+    /// A version of a custom resource.
+    pub(crate) fn custom(
+        config: &Config,
+        kind: &Arc<dyn Kind>,
+        cache: Arc<ResourceCache>,
+        form: Option<Form>,
+    ) -> Self {
+        Self { custom: true, form, ..Self::new(config, kind, cache) }
+    }
+
+    /// From now on nothing is created any more.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Refuses creations while the definition is being deleted.
+    fn check_not_ending(&self) -> ApiResult<()> {
+        if !self.ending.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let message = "create not allowed while custom resource definition is terminating";
+        let refused =
+            ApiError::MethodNotAllowed { resource: self.group_resource.clone(), action: "create".to_owned() };
+        let mut status = refused.to_status();
+        message.clone_into(&mut status.message);
+        Err(ApiError::Status(Box::new(status)))
+    }
+
     /// Whether an object defines it.
-    #[allow(dead_code, reason = "the owner of custom resources comes with the next change")]
     pub(crate) fn is_custom(&self) -> bool {
         self.custom
     }
@@ -144,7 +174,14 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body)
     if call.info.verb == "create" && call.info.group.is_empty() && call.info.resource == "bindings" {
         return bindings(server, call, body).await;
     }
-    let resource = server.registry.serving(&call.info)?;
+    let resource = match server.registry.serving(&call.info) {
+        Ok(resource) => resource,
+        Err(_) => {
+            // It may have been defined a moment before.
+            definitions::settle(server).await;
+            server.registry.serving(&call.info)?
+        }
+    };
     let scope = Scope::new(Arc::clone(server), resource, Arc::clone(call))?;
     let info = &call.info;
     if !has_route(&call.parts.method) && info.subresource != "proxy" {
@@ -161,7 +198,10 @@ pub(crate) async fn serve(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body)
         "get" => get::get(&scope).await,
         "list" => list::list(&scope).await,
         "watch" => watch::watch(&scope).await,
-        "create" if info.name.is_empty() => create::create(&scope, body).await,
+        "create" if info.name.is_empty() => {
+            scope.resource.check_not_ending()?;
+            create::create(&scope, body).await
+        }
         "update" if !info.name.is_empty() => update::update(&scope, body).await,
         "patch" if !info.name.is_empty() => patch::patch(&scope, body).await,
         "delete" => delete::delete(&scope, body).await,

@@ -64,7 +64,8 @@ fn check_shape(form: Form, patch: &Value) -> ApiResult<()> {
 }
 
 fn form(scope: &Scope) -> ApiResult<Form> {
-    let built_in = schema::lookup_kind(&Lens::of(scope).gvk(scope)).is_some();
+    let gvk = Lens::of(scope).gvk(scope);
+    let built_in = scope.schema_of(&gvk).is_none() && schema::lookup_kind(&gvk).is_some();
     match body::media_type(&scope.call.parts.headers).as_deref() {
         Some(JSON_PATCH) => Ok(Form::Json),
         Some(MERGE_PATCH) => Ok(Form::Merge),
@@ -132,7 +133,9 @@ impl Patch<'_> {
             let error = FieldError::invalid(&Path::new("patch"), text.as_str(), message);
             ApiError::invalid(&GroupKind::new("", ""), "", vec![error])
         };
-        let found = codec::normalise(shown, &self.lens.gvk(self.scope)).map_err(|error| match error {
+        let gvk = self.lens.gvk(self.scope);
+        let schema = self.scope.schema_of(&gvk);
+        let found = codec::normalise(shown, &gvk, schema).map_err(|error| match error {
             DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => invalid(message),
         })?;
         let issues: Vec<StrictIssue> = self.duplicates.iter().cloned().chain(found).collect();

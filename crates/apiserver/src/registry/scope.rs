@@ -4,7 +4,7 @@ use super::Resource;
 use super::convert::api_version;
 use crate::admission::{Operation, Review};
 use crate::error::ApiResult;
-use crate::negotiate::{Offer, Output, Shape, negotiate};
+use crate::negotiate::{Format, Offer, Output, Shape, negotiate, negotiate_text};
 use crate::render::View;
 use crate::request::Call;
 use crate::server::ApiServer;
@@ -13,6 +13,7 @@ use nauplius_base::time;
 use nauplius_kinds::{Context, Version};
 use nauplius_meta::error::{ApiError, generic_server_response};
 use nauplius_meta::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
+use nauplius_meta::structural::Schema;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ impl Scope {
         let whole = call.info.subresource.is_empty();
         let offer = if whole { Offer::Objects } else { Offer::Plain };
         let output = negotiate(&call.parts.headers, &call.query, offer)?;
+        let output = plain_text_only(&call, &resource, offer, output)?;
         let versions = &resource.kind.descriptor().versions;
         let version = versions
             .iter()
@@ -93,6 +95,12 @@ impl Scope {
         GroupVersionResource::new(info.group.as_str(), info.version.as_str(), info.resource.as_str())
     }
 
+    /// The schema of a body of that kind, if it is one of the custom resource itself.
+    pub fn schema_of(&self, gvk: &GroupVersionKind) -> Option<&Schema> {
+        let schema = self.resource.kind.schema()?;
+        (*gvk == self.gvk()).then_some(&**schema)
+    }
+
     /// `apps/v1`
     pub fn api_version(&self) -> String {
         api_version(self.resource.kind.descriptor(), &self.version().name)
@@ -146,4 +154,13 @@ impl Scope {
 /// 405 as upstream's router answers it: before any resource is asked.
 pub(crate) fn no_such_method() -> ApiError {
     generic_server_response(405, "", &GroupResource::default(), "", "", 0, false).into()
+}
+
+/// Objects of custom resources have no protobuf form; what is made of them, such as their metadata alone, has.
+fn plain_text_only(call: &Call, resource: &Resource, offer: Offer, output: Output) -> ApiResult<Output> {
+    if resource.kind.schema().is_none() || output.format != Format::Protobuf || output.shape != Shape::Object
+    {
+        return Ok(output);
+    }
+    negotiate_text(&call.parts.headers, &call.query, offer)
 }

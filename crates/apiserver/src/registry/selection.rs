@@ -51,6 +51,12 @@ impl Selection {
         Ok(Self { namespace: scope(kind.descriptor(), namespace), labels, fields })
     }
 
+    /// The same namespace, but any labels and fields.
+    pub fn without_selectors(&self) -> Self {
+        let name = self.single_name().map(|name| FieldSelector::equal("metadata.name", name));
+        Self { labels: LabelSelector::everything(), fields: name.unwrap_or_default(), ..self.clone() }
+    }
+
     /// The one name that can match, if the selectors require one.
     pub fn single_name(&self) -> Option<&str> {
         self.fields.requires_exact("metadata.name")
@@ -95,9 +101,11 @@ fn strip(message: &str) -> &str {
 fn check_fields(fields: &FieldSelector, kind: &dyn Kind) -> ApiResult<()> {
     for requirement in fields.requirements() {
         let name = requirement.field.as_str();
-        if !matches!(name, "metadata.name" | "metadata.namespace")
-            && !kind.selectable_fields().contains(&name)
-        {
+        let is_known = match kind.named_fields() {
+            Some(fields) => fields.iter().any(|field| **field == *name),
+            None => kind.selectable_fields().contains(&name),
+        };
+        if !matches!(name, "metadata.name" | "metadata.namespace") && !is_known {
             return Err(ApiError::bad_request(unknown_field(kind, name)));
         }
     }
@@ -106,7 +114,7 @@ fn check_fields(fields: &FieldSelector, kind: &dyn Kind) -> ApiResult<()> {
 
 /// Kinds with fields of their own say it in other words than the rest.
 fn unknown_field(kind: &dyn Kind, name: &str) -> String {
-    if kind.selectable_fields().is_empty() {
+    if kind.schema().is_none() && kind.selectable_fields().is_empty() {
         let known = "only \"metadata.name\", \"metadata.namespace\"";
         return format!("{} is not a known field selector: {known}", quote(name));
     }

@@ -26,7 +26,6 @@ impl Served {
     }
 
     /// The same built-in kinds with other custom ones.
-    #[allow(dead_code, reason = "the owner of custom resources comes with the next change")]
     pub(super) fn with_custom<'a>(&self, custom: impl IntoIterator<Item = &'a Custom>) -> Self {
         let mut kinds = self.kinds.clone();
         kinds.truncate(self.builtin);
@@ -56,6 +55,11 @@ impl Served {
         &self.kinds[..self.builtin]
     }
 
+    /// How many versions of custom resources are served.
+    pub(crate) fn custom_count(&self) -> usize {
+        self.resources.values().flatten().filter(|resource| resource.is_custom()).count()
+    }
+
     /// Moves with every change.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -74,7 +78,6 @@ impl Served {
 }
 
 /// One custom resource in the versions that are served.
-#[allow(dead_code, reason = "the owner of custom resources comes with the next change")]
 #[derive(Clone)]
 pub(crate) struct Custom {
     /// Whether discovery shows it.

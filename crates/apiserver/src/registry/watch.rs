@@ -2,11 +2,11 @@
 //! client that falls behind the ring is told 410 and closed.
 
 use super::get::{parse_revision, wait};
-use super::list::Cursor;
+use super::list::{Cursor, converted};
 use super::page::refuse;
 use super::selection::Selection;
 use super::{Resource, Scope};
-use crate::cache::{Change, Entry, Subscription};
+use crate::cache::{Change, Entry, Subscription, TooOld};
 use crate::error::{ApiResult, too_old};
 use crate::frames::{EventType, Frames};
 use crate::request::Query;
@@ -24,6 +24,7 @@ use nauplius_client::transport::BoxError;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_streaming::{accept_messages, is_websocket_request};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
     if let Some(version) = options.wait_for.as_deref() {
         wait(scope, Some(version).filter(|version| !version.is_empty())).await?;
     }
-    let watcher = Watcher::new(scope, selection, &options, frames);
+    let watcher = Watcher::new(scope, selection, &options, frames).await?;
     if is_websocket_request(&scope.call.parts.headers) {
         return over_websocket(scope, watcher);
     }
@@ -172,10 +173,13 @@ struct Watcher {
     next_bookmark: Option<Instant>,
     /// How many events all watches of the resource were sent.
     sent: Arc<AtomicU64>,
+    /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
+    converted: HashMap<usize, Arc<Entry>>,
+    prepared: Vec<Arc<Change>>,
 }
 
 enum Phase {
-    Initial { cursor: Box<Cursor>, end_bookmark: bool },
+    Initial { entries: Box<dyn Iterator<Item = Arc<Entry>> + Send>, end_bookmark: bool },
     Live,
     Ended,
 }
@@ -187,19 +191,22 @@ enum Wake {
 }
 
 impl Watcher {
-    fn new(scope: &Scope, selection: Selection, options: &Options, frames: Frames) -> Self {
+    async fn new(scope: &Scope, selection: Selection, options: &Options, frames: Frames) -> ApiResult<Self> {
         let resource = Arc::clone(&scope.resource);
         let subscription = resource.cache.subscribe();
         let (snapshot, revision) = resource.current();
-        let phase = if options.initial_events {
-            let cursor = Box::new(Cursor::new(&resource, snapshot, selection.clone(), None));
-            Phase::Initial { cursor, end_bookmark: options.end_bookmark }
-        } else {
+        let phase = if !options.initial_events {
             Phase::Live
+        } else if resource.has_form() {
+            let entries = converted(&resource, snapshot, &selection, None).await?;
+            Phase::Initial { entries: Box::new(entries.into_iter()), end_bookmark: options.end_bookmark }
+        } else {
+            let cursor = Cursor::new(&resource, snapshot, selection.clone(), None);
+            Phase::Initial { entries: Box::new(cursor), end_bookmark: options.end_bookmark }
         };
         let now = monotonic();
         let deadline = now + options.timeout;
-        Self {
+        Ok(Self {
             resource,
             selection,
             frames,
@@ -210,7 +217,9 @@ impl Watcher {
             deadline,
             next_bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
             sent: scope.server.metrics.events(scope.gvr()),
-        }
+            converted: HashMap::new(),
+            prepared: Vec::new(),
+        })
     }
 
     /// The next bytes; `None` when the watch has ended.
@@ -220,7 +229,10 @@ impl Watcher {
             match &mut self.phase {
                 Phase::Ended => return None,
                 Phase::Initial { .. } => self.initial(&mut out),
-                Phase::Live => self.live(&mut out),
+                Phase::Live => match self.convert().await {
+                    Ok(()) => self.live(&mut out),
+                    Err(error) => self.fail(&mut out, &error),
+                },
             }
             if !out.is_empty() {
                 return Some(out.into());
@@ -250,9 +262,9 @@ impl Watcher {
     }
 
     fn initial(&mut self, out: &mut Vec<u8>) {
-        let Phase::Initial { cursor, end_bookmark } = &mut self.phase else { return };
+        let Phase::Initial { entries, end_bookmark } = &mut self.phase else { return };
         while out.len() < CHUNK_BYTES {
-            let Some(entry) = cursor.next() else {
+            let Some(entry) = entries.next() else {
                 if *end_bookmark {
                     self.frames.bookmark(out, self.after, true);
                 }
@@ -267,14 +279,42 @@ impl Watcher {
         }
     }
 
+    /// Has the next changes in the resource's own version before they are written.
+    async fn convert(&mut self) -> ApiResult<()> {
+        self.converted.clear();
+        if !self.resource.has_form() {
+            return Ok(());
+        }
+        let changes = self.resource.cache.changes_after(self.after).map_err(too_old)?;
+        let entries: Vec<Arc<Entry>> =
+            changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().cloned().collect();
+        let keys: Vec<usize> = entries.iter().map(|entry| Arc::as_ptr(entry) as usize).collect();
+        let shown = self.resource.shown(entries).await?;
+        self.converted = keys.into_iter().zip(shown).collect();
+        self.prepared = changes;
+        Ok(())
+    }
+
+    fn next_changes(&mut self) -> Result<Vec<Arc<Change>>, TooOld> {
+        if self.resource.has_form() {
+            return Ok(std::mem::take(&mut self.prepared));
+        }
+        self.resource.cache.changes_after(self.after)
+    }
+
+    /// Whether there are changes that were not sent; a watch that is too old finds out when it goes on.
+    fn is_behind(&self) -> bool {
+        self.resource.cache.changes_after(self.after).map_or(true, |changes| !changes.is_empty())
+    }
+
     fn live(&mut self, out: &mut Vec<u8>) {
         while out.len() < CHUNK_BYTES {
-            let changes = match self.resource.cache.changes_after(self.after) {
+            let changes = match self.next_changes() {
                 Ok(changes) => changes,
                 Err(error) => return self.fail(out, &too_old(error)),
             };
             let Some(last) = changes.last() else {
-                if self.resource.cache.is_closed() {
+                if self.resource.cache.is_closed() && !self.is_behind() {
                     self.phase = Phase::Ended;
                 }
                 return;
@@ -290,8 +330,13 @@ impl Watcher {
 
     /// What a change means to this watcher: objects enter and leave its selection.
     fn change(&mut self, out: &mut Vec<u8>, change: &Change) -> ApiResult<()> {
-        let selected =
-            |entry: &Option<Arc<Entry>>| entry.as_ref().filter(|entry| self.selection.covers(entry)).cloned();
+        let shown = |entry: &Arc<Entry>| {
+            let converted = self.converted.get(&(Arc::as_ptr(entry) as usize));
+            Arc::clone(converted.unwrap_or(entry))
+        };
+        let selected = |entry: &Option<Arc<Entry>>| {
+            entry.as_ref().map(shown).filter(|entry| self.selection.covers(entry))
+        };
         let (old, new) = (selected(&change.old), selected(&change.new));
         let (event, entry) = match (old, new) {
             (None, None) => return Ok(()),
@@ -307,6 +352,9 @@ impl Watcher {
     fn bookmark(&mut self, out: &mut Vec<u8>) {
         let progress = self.resource.caches.revision();
         self.live(out);
+        if self.resource.has_form() && self.is_behind() {
+            return;
+        }
         if matches!(self.phase, Phase::Live) && out.len() < CHUNK_BYTES {
             self.after = self.after.max(progress);
             self.frames.bookmark(out, self.after, false);

@@ -3,13 +3,14 @@
 
 use super::Resource;
 use crate::cache::Entry;
-use crate::encode::{Layout, decode_stored, encode_stored};
+use crate::encode::{Layout, decode_stored};
 use crate::error::{ApiResult, from_store, too_large, unreadable};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use nauplius_meta::error::ApiError;
 use nauplius_store::{Compare, KeyValue, Op, RangeRequest, Revision, Txn, TxnOutcome};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// How often a write starts over because others were faster.
 const MAX_ATTEMPTS: usize = 64;
@@ -24,7 +25,7 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
-    fn from_kv(kv: &KeyValue) -> ApiResult<Self> {
+    async fn from_kv(resource: &Resource, kv: &KeyValue) -> ApiResult<Self> {
         let revision = kv.mod_revision.0;
         let object = decode_stored(&kv.value, revision).map_err(|reason| {
             unreadable(crate::cache::UnreadableObject {
@@ -32,10 +33,16 @@ impl Existing {
                 reason,
             })
         })?;
-        Ok(Self { object, revision, stored: kv.value.clone() })
+        if !resource.is_custom() {
+            return Ok(Self { object, revision, stored: kv.value.clone() });
+        }
+        let object = resource.read(object).await?;
+        let stored = resource.encode_shown(&object)?;
+        Ok(Self { object, revision, stored })
     }
 
-    fn from_entry(entry: &Entry) -> ApiResult<Self> {
+    async fn from_entry(resource: &Resource, entry: Arc<Entry>) -> ApiResult<Self> {
+        let entry = resource.shown_one(entry).await?;
         let object = entry.object().map_err(unreadable)?;
         Ok(Self { object, revision: entry.revision(), stored: entry.stored().clone() })
     }
@@ -96,22 +103,22 @@ impl Resource {
         also: Also,
         dry_run: bool,
     ) -> ApiResult<Result<Written, Taken>> {
-        let stored = self.encode(object)?;
+        let (stored, shown) = self.encode(object).await?;
         if dry_run {
             self.caches.catch_up().await.map_err(crate::error::stale)?;
             return match self.cache.get_key(key) {
                 Some(entry) => Ok(Err(Taken::Key(entry.object().map_err(unreadable)?))),
-                None => Ok(Ok(Written::new(stored, 0, false)?)),
+                None => Ok(Ok(Written::new(shown, 0, false)?)),
             };
         }
         let lease = self.lease().await?;
-        let mut txn = Txn { compare: vec![absent(key)], ops: vec![put(key, stored.clone(), lease)] };
+        let mut txn = Txn { compare: vec![absent(key)], ops: vec![put(key, stored, lease)] };
         txn.compare.extend(also.compare);
         txn.ops.extend(also.ops);
         match self.store.txn(txn).await.map_err(from_store)? {
-            TxnOutcome::Committed { revision, .. } => Ok(Ok(Written::new(stored, revision.0, false)?)),
+            TxnOutcome::Committed { revision, .. } => Ok(Ok(Written::new(shown, revision.0, false)?)),
             TxnOutcome::Conflict { revision, current } => match current.first().and_then(Option::as_ref) {
-                Some(kv) => Ok(Err(Taken::Key(Existing::from_kv(kv)?.object))),
+                Some(kv) => Ok(Err(Taken::Key(Existing::from_kv(self, kv).await?.object))),
                 None => {
                     self.caches.reach(revision.0).await.map_err(too_large)?;
                     Ok(Err(Taken::Allocation))
@@ -130,7 +137,7 @@ impl Resource {
     ) -> ApiResult<Written> {
         let key = self.cache.key(namespace, name);
         let (mut existing, mut fresh) = match self.cache.get(namespace, name) {
-            Some(entry) => (Existing::from_entry(&entry)?, false),
+            Some(entry) => (Existing::from_entry(self, entry).await?, false),
             None => (self.newest(&key, name).await?, true),
         };
         for _ in 0..MAX_ATTEMPTS {
@@ -162,7 +169,7 @@ impl Resource {
     async fn newest(&self, key: &str, name: &str) -> ApiResult<Existing> {
         let found = self.store.range(RangeRequest::key(key.as_bytes().to_vec())).await.map_err(from_store)?;
         match found.kvs.first() {
-            Some(kv) => Existing::from_kv(kv),
+            Some(kv) => Existing::from_kv(self, kv).await,
             None => Err(ApiError::not_found(&self.group_resource, name)),
         }
     }
@@ -182,12 +189,13 @@ impl Resource {
                 if also.ops.is_empty() && same(&object, &existing.object) {
                     return if fresh { kept() } else { Ok(Committed::Unsure) };
                 }
-                let stored = self.encode(&object)?;
+                let (stored, shown) = self.encode(&object).await?;
                 let lease = if dry_run { None } else { self.lease().await? };
-                (put(key, stored.clone(), lease), also, stored, false)
+                (put(key, stored, lease), also, shown, false)
             }
             Step::Remove(object, also) => {
-                (Op::Delete { key: key.as_bytes().to_vec().into() }, also, self.encode(&object)?, true)
+                let shown = self.encode_shown(&object)?;
+                (Op::Delete { key: key.as_bytes().to_vec().into() }, also, shown, true)
             }
         };
         if dry_run {
@@ -201,18 +209,16 @@ impl Resource {
                 Written::new(answer, revision.0, removed).map(Committed::Done)
             }
             TxnOutcome::Conflict { revision, current } => {
-                let newest = current.first().and_then(Option::as_ref).map(Existing::from_kv).transpose()?;
+                let newest = match current.first().and_then(Option::as_ref) {
+                    Some(kv) => Some(Existing::from_kv(self, kv).await?),
+                    None => None,
+                };
                 if newest.as_ref().is_some_and(|newest| newest.revision == existing.revision) {
                     self.caches.reach(revision.0).await.map_err(too_large)?;
                 }
                 Ok(Committed::Changed(newest))
             }
         }
-    }
-
-    fn encode(&self, object: &Value) -> ApiResult<Bytes> {
-        let encoded = encode_stored(object, &self.hub_kind, &self.hub_api_version);
-        encoded.map(Bytes::from).map_err(|error| ApiError::internal(error.to_string()))
     }
 }
 

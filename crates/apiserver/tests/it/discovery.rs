@@ -110,6 +110,7 @@ async fn groups_come_in_upstreams_order() {
         "policy",
         "rbac.authorization.k8s.io",
         "storage.k8s.io",
+        "apiextensions.k8s.io",
         "scheduling.k8s.io",
         "coordination.k8s.io",
         "node.k8s.io",

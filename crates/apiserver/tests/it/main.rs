@@ -4,6 +4,7 @@ mod admission;
 mod bootstrap;
 mod consistency;
 mod crud;
+mod custom_resources;
 mod discovery;
 mod encodings;
 mod every_kind;

@@ -15,7 +15,7 @@ pub use coerce::coerce;
 pub use defaults::{fill, prune_nulls};
 pub use lists::validate_lists;
 pub use pattern::{Pattern, PatternError};
-pub use prune::prune;
+pub use prune::{prune, prune_value};
 pub use validate::{has_wrong_shape, validate, validate_update};
 
 /// Which JSON types a value may have.

@@ -8,12 +8,17 @@ const OBJECT_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Prunes a whole object, whose kind, apiVersion and metadata stay. Returns what was dropped, by path.
 pub fn prune(object: &mut Value, schema: &Schema) -> Vec<StrictIssue> {
+    run(object, schema, true)
+}
+
+/// Prunes a value that may be a part of an object.
+pub fn prune_value(value: &mut Value, schema: &Schema) -> Vec<StrictIssue> {
+    run(value, schema, schema.is_embedded())
+}
+
+fn run(value: &mut Value, schema: &Schema, is_object: bool) -> Vec<StrictIssue> {
     let mut pruner = Pruner { dropped: Vec::new() };
-    if schema.preserves_unknown() {
-        pruner.keep(object, schema, true, &Place::Root);
-    } else {
-        pruner.value(object, Some(schema), true, &Place::Root);
-    }
+    pruner.value(value, Some(schema), is_object, &Place::Root);
     pruner.dropped.sort();
     pruner.dropped.truncate(MAX_ISSUES);
     pruner.dropped.into_iter().map(StrictIssue::UnknownField).collect()

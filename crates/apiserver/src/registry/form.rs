@@ -1,0 +1,143 @@
+//! A version of a custom resource that is not the one its objects are stored in: entries of the cache are shown, and objects read and
+//! written, in the resource's own version. How objects are converted is the converter's business; for every other resource nothing
+//! here happens.
+
+use super::Resource;
+use crate::cache::{Entry, UnreadableObject};
+use crate::encode::encode_stored;
+use crate::error::{ApiResult, unreadable};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use nauplius_meta::error::ApiError;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Entries that are kept in their converted form, so that every watcher gets the same one.
+const MAX_KEPT: usize = 2_048;
+
+/// Turns objects of a kind into another version.
+pub(crate) trait Convert: Send + Sync + 'static {
+    /// Each object in the version of `api_version`, in the same order.
+    fn convert<'a>(
+        &'a self,
+        objects: Vec<Value>,
+        api_version: &'a str,
+    ) -> BoxFuture<'a, ApiResult<Vec<Value>>>;
+}
+
+/// The resource's own version, in contrast to the stored one.
+pub(crate) struct Form {
+    converter: Arc<dyn Convert>,
+    /// `stable.example.com/v2`
+    own: String,
+    stored: String,
+    /// What bytes in the own version begin with.
+    head: Vec<u8>,
+    kept: Mutex<HashMap<(Bytes, i64), Arc<Entry>>>,
+}
+
+impl Form {
+    /// For a version of `kind`; both versions are `group/version`.
+    pub fn new(converter: Arc<dyn Convert>, kind: &str, own: String, stored: String) -> Self {
+        let head = crate::encode::head(kind, &own);
+        Self { converter, own, stored, head, kept: Mutex::default() }
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        entry.stored().starts_with(&self.head)
+    }
+
+    fn kept(&self, entry: &Entry) -> Option<Arc<Entry>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&(entry.key().clone(), entry.revision())).cloned()
+    }
+
+    fn keep(&self, entries: &[Arc<Entry>]) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() + entries.len() > MAX_KEPT {
+            kept.clear();
+        }
+        kept.extend(entries.iter().map(|entry| ((entry.key().clone(), entry.revision()), Arc::clone(entry))));
+    }
+
+    async fn one(&self, object: Value, api_version: &str) -> ApiResult<Value> {
+        let mut converted = self.converter.convert(vec![object], api_version).await?;
+        converted.pop().ok_or_else(|| ApiError::internal("a conversion gave nothing"))
+    }
+}
+
+impl Resource {
+    /// Entries in the resource's own version.
+    pub(crate) async fn shown(&self, entries: Vec<Arc<Entry>>) -> ApiResult<Vec<Arc<Entry>>> {
+        let Some(form) = &self.form else { return Ok(entries) };
+        let mut shown: Vec<Option<Arc<Entry>>> = entries
+            .iter()
+            .map(|entry| if form.is_own(entry) { Some(Arc::clone(entry)) } else { form.kept(entry) })
+            .collect();
+        let open: Vec<usize> = (0..entries.len()).filter(|index| shown[*index].is_none()).collect();
+        if !open.is_empty() {
+            let objects: Result<Vec<Value>, UnreadableObject> =
+                open.iter().map(|index| entries[*index].object()).collect();
+            let converted = form.converter.convert(objects.map_err(unreadable)?, &form.own).await?;
+            let mut made = Vec::with_capacity(open.len());
+            for (index, object) in open.into_iter().zip(converted) {
+                let entry =
+                    entries[index].with_object(&*self.kind, &object, &form.own).map_err(unreadable)?;
+                let entry = Arc::new(entry);
+                made.push(Arc::clone(&entry));
+                shown[index] = Some(entry);
+            }
+            form.keep(&made);
+        }
+        let all: Option<Vec<Arc<Entry>>> = shown.into_iter().collect();
+        all.ok_or_else(|| ApiError::internal("a conversion gave too few objects"))
+    }
+
+    /// One entry in the resource's own version.
+    pub(crate) async fn shown_one(&self, entry: Arc<Entry>) -> ApiResult<Arc<Entry>> {
+        if self.form.is_none() {
+            return Ok(entry);
+        }
+        let mut shown = self.shown(vec![entry]).await?;
+        shown.pop().ok_or_else(|| ApiError::internal("a conversion gave nothing"))
+    }
+
+    /// Whether entries must go through [`Self::shown`].
+    pub(crate) fn has_form(&self) -> bool {
+        self.form.is_some()
+    }
+
+    /// A stored object in the resource's own version, brought up to date with its definition.
+    pub(super) async fn read(&self, mut object: Value) -> ApiResult<Value> {
+        if !self.custom {
+            return Ok(object);
+        }
+        self.cache.kind().refresh_stored(&mut object);
+        match &self.form {
+            Some(form) if object["apiVersion"] != form.own.as_str() => form.one(object, &form.own).await,
+            _ => Ok(object),
+        }
+    }
+
+    /// The bytes to store of an object in the resource's own version, and those to show.
+    pub(super) async fn encode(&self, object: &Value) -> ApiResult<(Bytes, Bytes)> {
+        let shown = self.encode_shown(object)?;
+        let Some(form) = self.form.as_ref().filter(|form| form.own != form.stored) else {
+            return Ok((shown.clone(), shown));
+        };
+        let stored = form.one(object.clone(), &form.stored).await?;
+        Ok((encode_as(&stored, &self.hub_kind, &form.stored)?, shown))
+    }
+
+    /// The bytes of an object in the resource's own version.
+    pub(super) fn encode_shown(&self, object: &Value) -> ApiResult<Bytes> {
+        let api_version = self.form.as_ref().map_or(&self.hub_api_version, |form| &form.own);
+        encode_as(object, &self.hub_kind, api_version)
+    }
+}
+
+fn encode_as(object: &Value, kind: &str, api_version: &str) -> ApiResult<Bytes> {
+    let encoded = encode_stored(object, kind, api_version);
+    encoded.map(Bytes::from).map_err(|error| ApiError::internal(error.to_string()))
+}
