@@ -29,6 +29,12 @@ pub fn from_store(error: StoreError) -> ApiError {
             tracing::warn!(reason, "the store is unavailable");
             ApiError::ServiceUnavailable("the cluster's store is unavailable".to_owned())
         }
+        StoreError::TimedOut { operation } => {
+            tracing::warn!(operation, "the store did not answer in time");
+            let message =
+                "Timeout: the cluster's store did not answer in time; a write may or may not have happened";
+            ApiError::Status(Box::new(Status::failure(504, Reason::Timeout, message)))
+        }
         other => {
             // Details such as paths and keys stay in our log.
             tracing::error!(error = %other, "the store failed");

@@ -78,6 +78,12 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The store did not answer in time; whether a write took effect is not known.
+    #[error("the store did not answer in time ({operation})")]
+    TimedOut {
+        /// What was being done.
+        operation: &'static str,
+    },
     /// What is on the disk is not what was written.
     #[error("the store is corrupt: {detail}")]
     Corrupt {

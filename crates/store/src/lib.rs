@@ -2,14 +2,18 @@
 //! engine below it.
 //!
 //! Nothing here knows what a Pod is: keys and values are bytes. The seam is [`Store`]; behind it stand
-//! [`embedded::EmbeddedStore`] and, for tests, the `model` oracle.
+//! [`embedded::EmbeddedStore`], [`etcd::EtcdStore`] and, for tests, the `model` oracle.
 
 mod clock;
 pub mod embedded;
 mod error;
+pub mod etcd;
+#[cfg(any(test, feature = "model"))]
+pub mod etcd_process;
 mod keys;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+mod txn;
 mod types;
 mod watch;
 

@@ -88,6 +88,14 @@ impl ModelStore {
         }
     }
 
+    /// Raises the revision, as if something had been written that nobody here can see.
+    pub fn skip_to(&self, revision: Revision) {
+        let mut state = self.lock();
+        state.revision = state.revision.max(revision);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

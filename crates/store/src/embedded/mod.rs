@@ -26,15 +26,14 @@ pub use check::CheckReport;
 pub use options::Options;
 
 use crate::{
-    KeyRange, LeaseId, MAX_KEY_BYTES, MAX_TXN_OPS, RangeRequest, RangeResponse, Revision, Store, StoreError,
-    StoreResult, Txn, TxnOutcome, WatchRequest, WatchStream,
+    KeyRange, LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, StoreResult, Txn,
+    TxnOutcome, WatchRequest, WatchStream,
 };
 use directory::Directory;
 use feed::Feed;
 use futures_core::future::BoxFuture;
 use queue::{Command, Queue};
 use readers::Readers;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -120,25 +119,6 @@ impl EmbeddedStore {
         self.0.queue.push(command(reply)).await?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
-
-    fn admit(&self, txn: &Txn) -> StoreResult<()> {
-        let size = txn.ops.iter().map(crate::Op::size).sum();
-        if size > self.0.options.txn_bytes {
-            return Err(StoreError::TooLarge { size, limit: self.0.options.txn_bytes });
-        }
-        let longest = txn.ops.iter().map(|op| op.key().len()).max().unwrap_or_default();
-        if longest > MAX_KEY_BYTES {
-            return Err(StoreError::TooLarge { size: longest, limit: MAX_KEY_BYTES });
-        }
-        if txn.ops.len() > MAX_TXN_OPS {
-            return Err(StoreError::TooManyOps { count: txn.ops.len(), limit: MAX_TXN_OPS });
-        }
-        let mut keys = HashSet::new();
-        match txn.ops.iter().find(|op| txn.ops.len() > 1 && !keys.insert(op.key())) {
-            Some(op) => Err(StoreError::DuplicateKey { key: op.key().clone() }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Store for EmbeddedStore {
@@ -148,7 +128,7 @@ impl Store for EmbeddedStore {
 
     fn txn(&self, txn: Txn) -> BoxFuture<'_, StoreResult<TxnOutcome>> {
         Box::pin(async move {
-            self.admit(&txn)?;
+            crate::txn::check(&txn, self.0.options.txn_bytes)?;
             self.send(|reply| Command::Txn(txn, reply)).await
         })
     }

@@ -1,13 +1,11 @@
 //! The embedded store alone: restarts, live watches, leases, compaction and its own clean-up.
 
+use crate::suite::events;
 use bytes::Bytes;
-use nauplius_base::{task, time};
 use nauplius_store::embedded::{EmbeddedStore, Options};
 use nauplius_store::{
-    Compare, Event, ManualClock, Op, RangeRequest, Revision, Store, StoreError, Txn, TxnOutcome,
-    WatchMessage, WatchRequest, WatchStream,
+    Event, ManualClock, Op, RangeRequest, Revision, Store, StoreError, Txn, TxnOutcome, WatchRequest,
 };
-use std::time::Duration;
 
 pub fn put(key: &str, value: impl Into<Bytes>) -> Op {
     Op::Put { key: key.to_owned().into(), value: value.into(), lease: None }
@@ -18,18 +16,6 @@ pub async fn commit(store: &EmbeddedStore, ops: Vec<Op>) -> Revision {
         TxnOutcome::Committed { revision, .. } => revision,
         conflict @ TxnOutcome::Conflict { .. } => panic!("{conflict:?}"),
     }
-}
-
-async fn events(watch: &mut WatchStream, count: usize) -> Vec<Event> {
-    let mut seen = Vec::new();
-    while seen.len() < count {
-        let message =
-            time::timeout(Duration::from_secs(20), watch.next()).await.expect("an event in time").unwrap();
-        if let WatchMessage::Events { events, .. } = message {
-            seen.extend(events);
-        }
-    }
-    seen
 }
 
 async fn get(store: &EmbeddedStore, key: &str) -> Option<Bytes> {
@@ -76,137 +62,12 @@ async fn the_files_live_in_the_vfs_that_was_named() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_refused() {
+async fn a_transaction_over_the_limit_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let options = Options { txn_bytes: 100, ..Options::default() };
     let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
-    let txn = |ops| store.txn(Txn { compare: vec![], ops });
-    assert_eq!(txn(vec![put("a", vec![0; 100])]).await, Err(StoreError::TooLarge { size: 101, limit: 100 }));
-    let twice = vec![put("a", "1"), Op::Delete { key: "a".into() }];
-    assert_eq!(txn(twice).await, Err(StoreError::DuplicateKey { key: "a".into() }));
-    let future = RangeRequest { at: Some(Revision(9)), ..RangeRequest::key("a") };
-    let refused = StoreError::FutureRevision { requested: Revision(9), current: Revision(1) };
-    assert_eq!(store.range(future).await, Err(refused));
-    store.close().await.unwrap();
-}
-
-/// Clients that increment counters with compares, while a watcher from the start and one from now on look on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_writers_and_watchers_see_one_order() {
-    const CLIENTS: usize = 16;
-    const WRITES: usize = 100;
-    let scratch = tempfile::tempdir().unwrap();
-    let options = Options { ring_bytes: 20_000, ..Options::default() };
-    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
-    let mut live = store.watch(WatchRequest::prefix("counter/", None)).await.unwrap();
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| {
-            let store = store.clone();
-            task::spawn("client", async move {
-                for _ in 0..WRITES {
-                    increment(&store, &format!("counter/{}", client % 3)).await;
-                }
-            })
-        })
-        .collect();
-    let seen = events(&mut live, CLIENTS * WRITES).await;
-    for client in clients {
-        client.await.unwrap();
-    }
-    let revisions: Vec<i64> = seen.iter().map(|event| event.revision().0).collect();
-    assert_eq!(revisions, (2..2 + (CLIENTS * WRITES) as i64).collect::<Vec<_>>());
-    for event in &seen {
-        let Event::Put { kv, previous } = event else { panic!("{event:?}") };
-        let before = previous.as_ref().map_or(0, |kv| number(&kv.value));
-        assert_eq!(number(&kv.value), before + 1, "a lost update");
-        assert_eq!(kv.version, before + 1);
-    }
-    let mut replayed = store.watch(WatchRequest::prefix("counter/", Some(Revision(2)))).await.unwrap();
-    assert_eq!(events(&mut replayed, seen.len()).await, seen);
-    assert!(store.check().await.unwrap().is_ok());
-    store.close().await.unwrap();
-    assert_eq!(live.next().await, Err(StoreError::Closed));
-}
-
-fn number(value: &[u8]) -> i64 {
-    std::str::from_utf8(value).unwrap().parse().unwrap()
-}
-
-async fn increment(store: &EmbeddedStore, key: &str) {
-    let key = Bytes::from(key.to_owned());
-    let mut current = store.range(RangeRequest::key(key.clone())).await.unwrap().kvs.pop();
-    loop {
-        let mod_revision = current.as_ref().map_or(Revision::ZERO, |kv| kv.mod_revision);
-        let value = (current.as_ref().map_or(0, |kv| number(&kv.value)) + 1).to_string().into();
-        let txn = Txn {
-            compare: vec![Compare { key: key.clone(), mod_revision }],
-            ops: vec![Op::Put { key: key.clone(), value, lease: None }],
-        };
-        match store.txn(txn).await.unwrap() {
-            TxnOutcome::Committed { .. } => return,
-            TxnOutcome::Conflict { current: mut compared, .. } => current = compared.remove(0),
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_watch_that_is_cancelled_loses_nothing() {
-    let scratch = tempfile::tempdir().unwrap();
-    let options = Options { ring_bytes: 500, ..Options::default() };
-    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
-    for number in 0..50 {
-        commit(&store, vec![put("a", number.to_string())]).await;
-    }
-    let mut watch = store.watch(WatchRequest::prefix("", Some(Revision(2)))).await.unwrap();
-    let mut seen = 0;
-    while seen < 50 {
-        tokio::select! {
-            biased;
-            () = tokio::task::yield_now() => {}
-            message = watch.next() => {
-                let WatchMessage::Events { events, .. } = message.unwrap() else { continue };
-                for event in events {
-                    seen += 1;
-                    assert_eq!(event.revision(), Revision(seen + 1));
-                }
-            }
-        }
-    }
-    store.close().await.unwrap();
-}
-
-/// Several pages of the log, with revisions that are larger than what is left of a page.
-#[tokio::test]
-async fn a_replay_delivers_whole_revisions() {
-    const KEYS: usize = 300;
-    let scratch = tempfile::tempdir().unwrap();
-    let options = Options { ring_bytes: 500, ..Options::default() };
-    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
-    for _ in 0..5 {
-        commit(&store, (0..KEYS).map(|key| put(&format!("{key:03}"), "x")).collect()).await;
-    }
-    let mut watch = store.watch(WatchRequest::prefix("", Some(Revision(2)))).await.unwrap();
-    let mut next = Revision(2);
-    while next <= Revision(6) {
-        let WatchMessage::Events { events, revision } = watch.next().await.unwrap() else { continue };
-        assert_eq!(events.len(), KEYS * (revision.0 - next.0 + 1) as usize, "{next} to {revision}");
-        assert!(events.is_sorted_by_key(|event| (event.revision(), event.key().clone())));
-        next = revision.next();
-    }
-    store.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn progress_is_told_while_a_reader_waits() {
-    let scratch = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
-    let mut watch = store.watch(WatchRequest::prefix("idle/", None)).await.unwrap();
-    let progress = watch.progress();
-    let waiting = task::spawn("reader", async move { watch.next().await });
-    let revision = commit(&store, vec![put("busy/a", "1")]).await;
-    progress.request();
-    let message = time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
-    assert_eq!(message, Ok(WatchMessage::Progress { revision }));
+    let refused = store.txn(Txn { compare: vec![], ops: vec![put("a", vec![0; 100])] }).await;
+    assert_eq!(refused, Err(StoreError::TooLarge { size: 101, limit: 100 }));
     store.close().await.unwrap();
 }
 
@@ -240,18 +101,6 @@ async fn leases_outlive_a_restart_and_end_by_themselves() {
     assert_eq!(late, Err(StoreError::LeaseNotFound(lease)));
     assert_eq!(store.range(RangeRequest::prefix("")).await.unwrap().count, 2);
     assert!(store.check().await.unwrap().is_ok());
-    store.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_lease_ends_on_the_system_clock() {
-    let scratch = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap();
-    let lease = store.lease_grant(50).await.unwrap();
-    let mut watch = store.watch(WatchRequest::prefix("", None)).await.unwrap();
-    commit(&store, vec![Op::Put { key: "a".into(), value: "x".into(), lease: Some(lease) }]).await;
-    let seen = events(&mut watch, 2).await;
-    assert!(matches!(seen[1], Event::Delete { .. }));
     store.close().await.unwrap();
 }
 
