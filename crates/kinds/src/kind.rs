@@ -198,6 +198,11 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
 
+    /// The same schema as it was written, with descriptions, for OpenAPI.
+    fn schema_json(&self) -> Option<&str> {
+        None
+    }
+
     /// Fills the defaults of a schema; built-in kinds fill theirs for each [`Version`].
     fn default_fields(&self, _object: &mut Value) {}
 

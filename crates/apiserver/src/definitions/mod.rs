@@ -21,6 +21,7 @@ use nauplius_meta::object;
 use plan::Taken;
 use serde_json::Value;
 use serving::Serving;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -75,8 +76,32 @@ pub(crate) struct Definitions {
 /// One definition, as it was seen last or written since.
 struct Definition {
     revision: i64,
+    /// Without its schemas, which are large: what was made of them is in `facts`.
     object: Value,
+    facts: Facts,
     serving: Option<Serving>,
+}
+
+/// What is kept of the schemas of a definition.
+#[derive(Clone, PartialEq, Eq)]
+struct Facts {
+    /// Tells one spec from another.
+    digest: [u8; 32],
+    /// What keeps its schemas from being structural.
+    violations: Option<String>,
+}
+
+impl Facts {
+    /// Takes the schemas out of a definition.
+    fn take(definition: &mut Value) -> Self {
+        let digest = Sha256::digest(definition["spec"].to_string()).into();
+        let violations = plan::violations(definition);
+        let versions = definition["spec"]["versions"].as_array_mut();
+        for version in versions.into_iter().flatten().filter_map(Value::as_object_mut) {
+            version.remove("schema");
+        }
+        Self { digest, violations }
+    }
 }
 
 impl Definition {
@@ -179,11 +204,12 @@ impl Definitions {
         self.server.definitions.0.send_replace(revision);
     }
 
-    fn note(&mut self, name: &str, revision: i64, object: Value) {
+    fn note(&mut self, name: &str, revision: i64, mut object: Value) {
+        let facts = Facts::take(&mut object);
         match self.known.get_mut(name) {
-            Some(known) => (known.revision, known.object) = (revision, object),
+            Some(known) => (known.revision, known.object, known.facts) = (revision, object, facts),
             None => {
-                let definition = Definition { revision, object, serving: None };
+                let definition = Definition { revision, object, facts, serving: None };
                 self.known.insert(name.to_owned(), definition);
             }
         }
@@ -223,7 +249,8 @@ impl Definitions {
         if definition.is_ending() {
             return self.end(name).await;
         }
-        if let Some(new) = plan::status(&definition.object, &self.taken(definition.group()), time::now()) {
+        let (taken, violations) = (self.taken(definition.group()), definition.facts.violations.as_deref());
+        if let Some(new) = plan::status(&definition.object, &taken, violations, time::now()) {
             self.write_status(name, new).await?;
             let group = self.known.get(name).map(|own| own.group().to_owned()).unwrap_or_default();
             // They may have waited for a name that was given up.
@@ -258,11 +285,18 @@ impl Definitions {
         let Some(definition) = self.known.get_mut(name) else { return };
         let accepted = is_condition_true(&definition.object, "NamesAccepted")
             || is_condition_true(&definition.object, "Established");
-        let is_current = definition.serving.as_ref().is_some_and(|serving| serving.is_of(&definition.object));
+        let names = &definition.object["status"]["acceptedNames"];
+        let is_current =
+            definition.serving.as_ref().is_some_and(|serving| serving.is_of(&definition.facts.digest, names));
         if !accepted || is_current {
             return;
         }
-        match Serving::start(&self.server, &definition.object).await {
+        // Its schemas are in the cache. A newer form than the one that was seen comes again.
+        let Some(whole) = self.cache.get("", name).and_then(|entry| entry.object().ok()) else { return };
+        if Sha256::digest(whole["spec"].to_string())[..] != definition.facts.digest {
+            return;
+        }
+        match Serving::start(&self.server, &whole, names, definition.facts.digest).await {
             Ok(serving) => definition.serving = Some(serving),
             Err(error) => {
                 tracing::warn!(definition = name, %error, "a resource cannot be served yet");
@@ -273,6 +307,7 @@ impl Definitions {
 
     async fn write_status(&mut self, name: &str, new: Value) -> Result<(), ClientError> {
         let path = format!("/apis/{GROUP}/v1/{PLURAL}/{}/status", nauplius_client::api::escape(name));
+        // A status is all that this changes; the rest of the stored object stays.
         let body = new.to_string().into_bytes();
         let answer = self.client.request(Method::PUT, &path, Some("application/json"), Some(body)).await?;
         let written: Value =
@@ -282,7 +317,9 @@ impl Definitions {
         if let Some(known) = self.known.get_mut(name)
             && revision > known.revision
         {
-            (known.revision, known.object) = (revision, written);
+            let mut written = written;
+            let facts = Facts::take(&mut written);
+            (known.revision, known.object, known.facts) = (revision, written, facts);
         }
         Ok(())
     }

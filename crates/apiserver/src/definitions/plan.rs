@@ -34,11 +34,16 @@ fn texts<'a>(names: &'a Value, key: &str) -> Vec<&'a str> {
 
 /// The status of a definition as it should be now: names, then conditions of the kind's approval and structure. `None` when it is
 /// that already.
-pub(crate) fn status(definition: &Value, taken: &Taken, now: Timestamp) -> Option<Value> {
+pub(crate) fn status(
+    definition: &Value,
+    taken: &Taken,
+    violations: Option<&str>,
+    now: Timestamp,
+) -> Option<Value> {
     let mut new = definition.clone();
     names(&mut new, taken, now);
     policy(&mut new, now);
-    structure(&mut new, now);
+    structure(&mut new, violations, now);
     (new["status"] != definition["status"]).then_some(new)
 }
 
@@ -158,9 +163,9 @@ fn policy(definition: &mut Value, now: Timestamp) {
     }
 }
 
-/// Definitions are refused unless they are structural; what was stored by others may be anything.
-fn structure(definition: &mut Value, now: Timestamp) {
-    const TYPE: &str = "NonStructuralSchema";
+/// What keeps the schemas of a definition from being structural, in words. Definitions are refused unless they are structural; what
+/// was stored by others may be anything.
+pub(crate) fn violations(definition: &Value) -> Option<String> {
     let mut errors = Vec::new();
     for (index, version) in object::get_array(definition, &["spec", "versions"]).iter().enumerate() {
         let path = Path::new("spec").child("versions").index(index).child("schema").child("openAPIV3Schema");
@@ -169,13 +174,18 @@ fn structure(definition: &mut Value, now: Timestamp) {
             errors.extend(structural::errors(schema, &path));
         }
     }
-    if errors.is_empty() {
+    (!errors.is_empty()).then(|| aggregate(&errors))
+}
+
+fn structure(definition: &mut Value, violations: Option<&str>, now: Timestamp) {
+    const TYPE: &str = "NonStructuralSchema";
+    let Some(violations) = violations else {
         if condition(definition, TYPE).is_some() {
             conditions::remove(definition, TYPE);
         }
         return;
-    }
-    let message = aggregate(&errors).into();
+    };
+    let message = violations.to_owned().into();
     let wanted = Condition { ty: TYPE, status: "True", reason: "Violations", message };
     if !wanted.is_in(definition) {
         conditions::set(definition, &wanted, now);
@@ -206,6 +216,11 @@ mod tests {
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_000).unwrap()
+    }
+
+    /// The status as the plan has it.
+    fn status(definition: &Value, taken: &Taken, now: Timestamp) -> Option<Value> {
+        super::status(definition, taken, violations(definition).as_deref(), now)
     }
 
     fn conditions_of(definition: &Value) -> Vec<String> {

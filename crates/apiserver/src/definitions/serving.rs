@@ -28,7 +28,7 @@ pub(super) enum NotServed {
 /// What is served of one definition.
 pub(super) struct Serving {
     /// What it was made from.
-    spec: Value,
+    digest: [u8; 32],
     names: Value,
     pub cache: Arc<ResourceCache>,
     pub versions: Vec<Arc<Resource>>,
@@ -36,8 +36,13 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Loads the objects of a definition and makes its resources; nobody sees them yet.
-    pub(super) async fn start(server: &Arc<ApiServer>, definition: &Value) -> Result<Self, NotServed> {
-        let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
+    pub(super) async fn start(
+        server: &Arc<ApiServer>,
+        definition: &Value,
+        names: &Value,
+        digest: [u8; 32],
+    ) -> Result<Self, NotServed> {
+        let spec = &definition["spec"];
         let stored = storage_version(definition).ok_or(NotServed::NoStorageVersion)?;
         let kind = |version: &str| CustomResource::new(definition, names, version).map(Arc::new);
         let stored_kind = kind(stored).ok_or(NotServed::NoStorageVersion)?;
@@ -62,12 +67,12 @@ impl Serving {
             let own: Arc<dyn Kind> = own;
             versions.push(Arc::new(Resource::custom(&server.config, &own, Arc::clone(&cache), form)));
         }
-        Ok(Self { spec: spec.clone(), names: names.clone(), cache, versions })
+        Ok(Self { digest, names: names.clone(), cache, versions })
     }
 
     /// Whether it is what the definition says now.
-    pub(super) fn is_of(&self, definition: &Value) -> bool {
-        self.spec == definition["spec"] && self.names == definition["status"]["acceptedNames"]
+    pub(super) fn is_of(&self, digest: &[u8; 32], names: &Value) -> bool {
+        self.digest == *digest && self.names == *names
     }
 
     /// Tells one serving from another.

@@ -1,6 +1,7 @@
 //! The definitions of a document: what they are called, which of them its operations reach, and what those that are no structures look
 //! like. It knows the tables of types and no path.
 
+use super::custom::Custom;
 use nauplius_meta::schema::{Kind, TypeRef};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -24,10 +25,11 @@ impl Dialect {
 }
 
 /// Something that a document defines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Definition {
     Type(TypeRef),
     Special(Special),
+    Custom(Custom),
 }
 
 /// Definitions that are no structures of the tables.
@@ -120,10 +122,11 @@ fn version_info(dialect: Dialect) -> Value {
 
 impl Definition {
     /// `io.k8s.api.core.v1.Pod`
-    pub(super) fn name(self) -> String {
+    pub(super) fn name(&self) -> String {
         let ty = match self {
             Self::Type(ty) => ty,
             Self::Special(special) => return special.name().to_owned(),
+            Self::Custom(custom) => return custom.name(),
         };
         let (folder, version) = ty.package().split_once('/').unwrap_or((ty.package(), ""));
         let start = match folder {
@@ -166,11 +169,13 @@ pub(super) fn reachable(roots: impl IntoIterator<Item = Definition>) -> BTreeMap
     let mut found = BTreeMap::new();
     let mut open: Vec<Definition> = roots.into_iter().collect();
     while let Some(definition) = open.pop() {
-        if found.insert(definition.name(), definition).is_some() {
+        if found.insert(definition.name(), definition.clone()).is_some() {
             continue;
         }
-        if let Definition::Type(ty) = definition {
-            open.extend(ty.json_fields().filter_map(|field| target(field.kind())));
+        match definition {
+            Definition::Type(ty) => open.extend(ty.json_fields().filter_map(|field| target(field.kind()))),
+            Definition::Custom(custom) => open.extend(custom.targets()),
+            Definition::Special(_) => {}
         }
     }
     found

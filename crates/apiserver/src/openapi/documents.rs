@@ -1,7 +1,7 @@
 //! The documents that were made so far. Each is made when it is first asked for, piece by piece, and kept compressed; the index needs only the
 //! hash of each, so it keeps no bytes. It knows nothing of requests.
 
-use super::parts;
+use super::parts::{self, Part};
 use super::{v2, v3};
 use crate::registry::Served;
 use bytes::Bytes;
@@ -50,18 +50,50 @@ impl Document {
     }
 }
 
-/// The documents of one server. Those that describe what is no longer served make way when another one is made.
+/// The documents of one server. Each is good as long as what it describes is served; those of other parts stay when custom resources
+/// come and go.
 #[derive(Default)]
 pub(crate) struct Documents {
-    made: Mutex<HashMap<Key, (u64, Arc<Document>)>>,
+    made: Mutex<HashMap<Key, (Stamp, Arc<Document>)>>,
+    /// The hashes of parts by their names, for the index.
+    hashes: Mutex<HashMap<String, (Stamp, String)>>,
+}
+
+/// What a document was made from: everything that is served, or the kinds of one part.
+enum Stamp {
+    Whole(u64),
+    Part(Vec<Arc<dyn Kind>>),
+}
+
+impl Stamp {
+    fn of(key: &Key, served: &Served) -> Self {
+        match key {
+            Key::V3(name) => Self::of_part(parts::named(name).as_ref(), served),
+            _ => Self::Whole(served.generation()),
+        }
+    }
+
+    fn of_part(part: Option<&Part>, served: &Served) -> Self {
+        Self::Part(part.map(|part| part.kinds(served.kinds()).cloned().collect()).unwrap_or_default())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Whole(own), Self::Whole(other)) => own == other,
+            (Self::Part(own), Self::Part(other)) => {
+                own.len() == other.len() && own.iter().zip(other).all(|(own, other)| Arc::ptr_eq(own, other))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Documents {
-    /// The document, if it was asked for before.
+    /// The document, if it was asked for before and is still good.
     pub(super) fn known(&self, key: &Key, served: &Served) -> Option<Arc<Document>> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let (generation, document) = made.get(key)?;
-        (*generation == served.generation()).then(|| Arc::clone(document))
+        let (stamp, document) = made.get(key)?;
+        stamp.is(&Stamp::of(key, served)).then(|| Arc::clone(document))
     }
 
     /// Makes the document; `None` when there is no such part. Two that ask at once both make it, which is cheaper than waiting.
@@ -72,30 +104,46 @@ impl Documents {
         match &key {
             Key::V2Json => v2::write_json(kinds, &descriptions, &mut packing)?,
             Key::V2Protobuf => v2::write_protobuf(kinds, &descriptions, &mut packing)?,
-            Key::Index => packing.write_all(index(kinds, &descriptions)?.to_string().as_bytes())?,
+            Key::Index => packing.write_all(self.index(served, &descriptions)?.to_string().as_bytes())?,
             Key::V3(name) => {
                 let Some(part) = parts::all(kinds).into_iter().find(|part| part.name() == *name) else {
+                    self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                     return Ok(None);
                 };
                 v3::write(&part, kinds, &descriptions, &mut packing)?;
             }
         }
         let document = Arc::new(packing.finish()?);
-        let made = (served.generation(), Arc::clone(&document));
+        let made = (Stamp::of(&key, served), Arc::clone(&document));
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
         Ok(Some(document))
     }
-}
 
-/// `/openapi/v3`: where each part's document is, with its hash, so that clients keep it for good.
-fn index(kinds: &[Arc<dyn Kind>], descriptions: &Descriptions) -> io::Result<Value> {
-    let mut paths = Map::new();
-    for part in parts::all(kinds) {
-        let mut hashing = Hashing::default();
-        v3::write(&part, kinds, descriptions, &mut hashing)?;
-        paths.insert(part.name(), json!({ "serverRelativeURL": url(&part.name(), &hashing.finish()) }));
+    /// `/openapi/v3`: where each part's document is, with its hash, so that clients keep it for good.
+    fn index(&self, served: &Served, descriptions: &Descriptions) -> io::Result<Value> {
+        let mut paths = Map::new();
+        let mut fresh = HashMap::new();
+        for part in parts::all(served.kinds()) {
+            let (name, stamp) = (part.name(), Stamp::of_part(Some(&part), served));
+            let hash = match self.hash_of(&name, &stamp) {
+                Some(hash) => hash,
+                None => {
+                    let mut hashing = Hashing::default();
+                    v3::write(&part, served.kinds(), descriptions, &mut hashing)?;
+                    hashing.finish()
+                }
+            };
+            paths.insert(name.clone(), json!({ "serverRelativeURL": url(&name, &hash) }));
+            fresh.insert(name, (stamp, hash));
+        }
+        *self.hashes.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(json!({ "paths": paths }))
     }
-    Ok(json!({ "paths": paths }))
+
+    fn hash_of(&self, name: &str, stamp: &Stamp) -> Option<String> {
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.get(name).filter(|(own, _)| own.is(stamp)).map(|(_, hash)| hash.clone())
+    }
 }
 
 /// Where a part's document is.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 const LENGTH_DELIMITED: u32 = 2;
 const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
 
 /// A message in the making.
 #[derive(Default)]
@@ -50,6 +51,22 @@ impl Message {
         if object[key] == true {
             self.varint(u64::from(field << 3 | VARINT));
             self.0.push(1);
+        }
+    }
+
+    /// A count, if it is not zero.
+    fn count(&mut self, field: u32, object: &Value, key: &str) {
+        if let Some(count) = object[key].as_u64().filter(|count| *count > 0) {
+            self.varint(u64::from(field << 3 | VARINT));
+            self.varint(count);
+        }
+    }
+
+    /// A double, if it is not zero.
+    fn number(&mut self, field: u32, object: &Value, key: &str) {
+        if let Some(number) = object[key].as_f64().filter(|number| *number != 0.0) {
+            self.varint(u64::from(field << 3 | FIXED64));
+            self.0.extend_from_slice(&number.to_le_bytes());
         }
     }
 
@@ -179,13 +196,36 @@ pub(super) fn schema(of: &Value) -> Message {
     let mut message = Message::default();
     message.text(1, of, "$ref");
     message.text(2, of, "format");
+    message.text(3, of, "title");
     message.text(4, of, "description");
+    if let Some(default) = of.get("default") {
+        message.message(5, any(default));
+    }
+    for (field, key) in [(6, "multipleOf"), (7, "maximum"), (9, "minimum")] {
+        message.number(field, of, key);
+    }
+    message.flag(8, of, "exclusiveMaximum");
+    message.flag(10, of, "exclusiveMinimum");
+    for (field, key) in [(11, "maxLength"), (12, "minLength"), (14, "maxItems"), (15, "minItems")] {
+        message.count(field, of, key);
+    }
+    message.text(13, of, "pattern");
+    message.flag(16, of, "uniqueItems");
+    message.count(17, of, "maxProperties");
+    message.count(18, of, "minProperties");
     message.texts(19, of, "required");
     for value in of["enum"].as_array().into_iter().flatten() {
         message.message(20, any(value));
     }
-    if let Some(values) = of.get("additionalProperties") {
-        message.message(21, around(1, schema(values)));
+    match of.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => {
+            let mut item = Message::default();
+            item.varint(u64::from(2_u32 << 3 | VARINT));
+            item.varint(u64::from(*allowed));
+            message.message(21, item);
+        }
+        Some(values) => message.message(21, around(1, schema(values))),
+        None => {}
     }
     if of["type"].is_string() {
         let mut types = Message::default();

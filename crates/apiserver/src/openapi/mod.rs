@@ -1,6 +1,7 @@
 //! OpenAPI: the shapes of everything that is served, in version 2 (one document) and 3 (one a group and version). It derives from the kinds'
 //! descriptors and the tables of types; descriptions come from upstream's prose.
 
+mod custom;
 mod definitions;
 mod documents;
 mod enums;
@@ -156,9 +157,9 @@ fn header(value: String) -> HeaderValue {
 /// What the operations on these paths take and answer.
 fn definitions_of(paths: &[PathItem]) -> impl Iterator<Item = Definition> {
     paths.iter().flat_map(|item| &item.operations).flat_map(|operation| {
-        let body = operation.body.map(|body| body.definition);
-        let answers = operation.responses.iter().filter_map(|response| match response.content {
-            Content::Object(definition) => Some(definition),
+        let body = operation.body.as_ref().map(|body| body.definition.clone());
+        let answers = operation.responses.iter().filter_map(|response| match &response.content {
+            Content::Object(definition) => Some(definition.clone()),
             Content::None | Content::Text => None,
         });
         body.into_iter().chain(answers)

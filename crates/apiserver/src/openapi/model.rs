@@ -32,7 +32,7 @@ pub(super) struct Operation {
 }
 
 /// What a request carries.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Body {
     pub(super) definition: Definition,
     pub(super) required: bool,
@@ -46,7 +46,7 @@ pub(super) struct Response {
 }
 
 /// The shape of an answer.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Content {
     None,
     Text,

@@ -39,6 +39,22 @@ pub(super) fn served(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
     versions.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// The part of that name, as far as it is one of a group and version.
+pub(super) fn named(name: &str) -> Option<Part> {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        ["api", version] => Some(Part::Resources(String::new(), version.to_owned())),
+        ["apis", group, version] => Some(Part::Resources(group.to_owned(), version.to_owned())),
+        _ => None,
+    }
+}
+
+/// Those of the built-in kinds among them: requests such as DeleteOptions say that they belong to each of these.
+pub(super) fn built_in(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
+    let built_in: Vec<_> = kinds.iter().filter(|kind| kind.schema().is_none()).cloned().collect();
+    served(&built_in)
+}
+
 /// Every part that these kinds make.
 pub(super) fn all(kinds: &[Arc<dyn Kind>]) -> BTreeSet<Part> {
     let fixed =
@@ -66,13 +82,26 @@ impl Part {
         }
     }
 
+    /// The kinds that it is about.
+    pub(super) fn kinds<'k>(&self, kinds: &'k [Arc<dyn Kind>]) -> impl Iterator<Item = &'k Arc<dyn Kind>> {
+        let own = match self {
+            Self::Resources(group, version) => Some((group.clone(), version.clone())),
+            _ => None,
+        };
+        kinds.iter().filter(move |kind| {
+            let descriptor = kind.descriptor();
+            let is_own = |(group, version): &(String, String)| {
+                descriptor.group == *group && descriptor.version(version).is_some()
+            };
+            own.as_ref().is_some_and(is_own)
+        })
+    }
+
     /// Its paths, in order.
     pub(super) fn paths(&self, kinds: &[Arc<dyn Kind>]) -> Vec<PathItem> {
         let mut paths = vec![self.front()];
         if let Self::Resources(group, version) = self {
-            let descriptors = kinds.iter().map(|kind| kind.descriptor());
-            let own = descriptors.filter(|own| own.group == *group && own.version(version).is_some());
-            paths.extend(own.flat_map(|descriptor| paths::of_kind(descriptor, version)));
+            paths.extend(self.kinds(kinds).flat_map(|kind| paths::of_kind(kind, version)));
             paths.extend(group.is_empty().then(paths::bindings).flatten());
         }
         paths.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,12 +1,14 @@
 //! Which paths and operations a kind's descriptor makes. It knows the verbs of the registry, not how a document is written.
 
+use super::custom::Custom;
 use super::definitions::{Definition, Special};
 use super::model::{Body, Content, Operation, Parameter, PathItem, Place, Response};
 use super::parameters;
 use crate::negotiate::{JSON, PROTOBUF, YAML};
-use nauplius_kinds::{Descriptor, Subresource};
+use nauplius_kinds::{Descriptor, Kind, Subresource};
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::schema::{lookup_kind, lookup_type};
+use std::sync::Arc;
 
 pub(super) const OBJECTS: &[&str] = &[JSON, YAML, PROTOBUF];
 const STREAMS: &[&str] = &[
@@ -16,6 +18,9 @@ const STREAMS: &[&str] = &[
     "application/json;stream=watch",
     "application/vnd.kubernetes.protobuf;stream=watch",
 ];
+/// What custom resources come in.
+const TEXTS: &[&str] = &[JSON, YAML];
+const CUSTOM_PATCHES: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
 const LOGS: &[&str] = &["text/plain", JSON, YAML, PROTOBUF];
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
@@ -32,8 +37,8 @@ pub(super) const OK: Codes = &[("200", "OK")];
 type Codes = &'static [(&'static str, &'static str)];
 
 /// The paths of one kind in one of its versions; none for a kind whose type is not in the tables.
-pub(super) fn of_kind(descriptor: &Descriptor, version: &str) -> Vec<PathItem> {
-    Paths::new(descriptor, version).map(|paths| paths.all()).unwrap_or_default()
+pub(super) fn of_kind(kind: &Arc<dyn Kind>, version: &str) -> Vec<PathItem> {
+    Paths::new(kind, version).map(|paths| paths.all()).unwrap_or_default()
 }
 
 /// `POST .../bindings`: the core group's resource without objects.
@@ -67,7 +72,11 @@ pub(super) fn capital(word: &str) -> String {
 }
 
 pub(super) fn responses(codes: Codes, content: Content) -> Vec<Response> {
-    let answer = |(code, description): &(&'static str, &'static str)| Response { code, description, content };
+    let answer = |(code, description): &(&'static str, &'static str)| Response {
+        code,
+        description,
+        content: content.clone(),
+    };
     let unauthorized = Response { code: "401", description: "Unauthorized", content: Content::None };
     codes.iter().map(answer).chain([unauthorized]).collect()
 }
@@ -83,7 +92,7 @@ fn create(gvk: &GroupVersionKind) -> Option<Operation> {
         tag: String::new(),
         gvk: Some(gvk.clone()),
         parameters: Vec::new(),
-        body: Some(Body { definition, required: true }),
+        body: Some(Body { definition: definition.clone(), required: true }),
         consumes: ANY,
         produces: OBJECTS,
         responses: responses(CREATED, Content::Object(definition)),
@@ -97,14 +106,29 @@ struct Paths<'a> {
     /// The kind's own type, and its list's for kinds that are stored.
     own: Definition,
     list: Option<Definition>,
+    /// Defined by an object: it has no protobuf form and no strategic merge.
+    custom: bool,
 }
 
 impl<'a> Paths<'a> {
-    fn new(descriptor: &'a Descriptor, version: &'a str) -> Option<Self> {
+    fn new(kind: &'a Arc<dyn Kind>, version: &'a str) -> Option<Self> {
+        let descriptor = kind.descriptor();
         let gvk = GroupVersionKind::new(&*descriptor.group, version, &*descriptor.kind);
+        if kind.schema().is_some() {
+            let (own, list) =
+                (Definition::Custom(Custom::object(kind)), Definition::Custom(Custom::list(kind)));
+            return Some(Self { descriptor, version, gvk, own, list: Some(list), custom: true });
+        }
         let own = Definition::Type(lookup_kind(&gvk)?);
         let list = GroupVersionKind::new(&*descriptor.group, version, &*descriptor.list_kind);
-        Some(Self { descriptor, version, gvk, own, list: lookup_kind(&list).map(Definition::Type) })
+        Some(Self {
+            descriptor,
+            version,
+            gvk,
+            own,
+            list: lookup_kind(&list).map(Definition::Type),
+            custom: false,
+        })
     }
 
     fn all(&self) -> Vec<PathItem> {
@@ -116,7 +140,9 @@ impl<'a> Paths<'a> {
         }
         let mut paths = vec![self.collection(), self.object()];
         paths.extend(self.descriptor.namespaced.then(|| self.everywhere()));
-        paths.extend(self.watches());
+        if !self.custom {
+            paths.extend(self.watches());
+        }
         paths.extend(
             self.descriptor.subresources.iter().flat_map(|subresource| self.subresource(subresource)),
         );
@@ -167,9 +193,9 @@ impl<'a> Paths<'a> {
             gvk: Some(self.gvk.clone()),
             parameters: Vec::new(),
             body: None,
-            consumes: ANY,
-            produces: OBJECTS,
-            responses: responses(OK, Content::Object(self.own)),
+            consumes: if self.custom { TEXTS } else { ANY },
+            produces: if self.custom { TEXTS } else { OBJECTS },
+            responses: responses(OK, Content::Object(self.own.clone())),
         }
     }
 
@@ -178,8 +204,8 @@ impl<'a> Paths<'a> {
             id: self.id("create", "", ""),
             description: format!("create a {}", self.descriptor.kind),
             parameters: parameters::write(),
-            body: Some(Body { definition: self.own, required: true }),
-            responses: responses(CREATED, Content::Object(self.own)),
+            body: Some(Body { definition: self.own.clone(), required: true }),
+            responses: responses(CREATED, Content::Object(self.own.clone())),
             ..self.operation("post", "post")
         }
     }
@@ -193,7 +219,7 @@ impl<'a> Paths<'a> {
     fn read_only(&self) -> Vec<PathItem> {
         let path = self.collection_path(&self.root());
         let list = self.list(self.id("list", "", ""));
-        let get = self.read_write(&["get"], self.own, "", "");
+        let get = self.read_write(&["get"], &self.own, "", "");
         let object = PathItem::new(format!("{path}/{{name}}"), get, self.common(true));
         vec![PathItem::new(path, vec![list], self.common(false)), object]
     }
@@ -203,8 +229,8 @@ impl<'a> Paths<'a> {
             id,
             description: format!("list or watch objects of kind {}", self.descriptor.kind),
             parameters: parameters::list(),
-            produces: STREAMS,
-            responses: responses(OK, self.list.map_or(Content::None, Content::Object)),
+            produces: if self.custom { TEXTS } else { STREAMS },
+            responses: responses(OK, self.list.clone().map_or(Content::None, Content::Object)),
             ..self.operation("get", "list")
         }
     }
@@ -239,14 +265,14 @@ impl<'a> Paths<'a> {
             description: format!("delete a {}", self.descriptor.kind),
             ..self.delete("delete", DELETED)
         };
-        let mut operations = self.read_write(&["get", "patch", "update"], self.own, "", "");
+        let mut operations = self.read_write(&["get", "patch", "update"], &self.own, "", "");
         operations.push(delete);
         let path = format!("{}/{{name}}", self.collection_path(&self.root()));
         PathItem::new(path, operations, self.common(true))
     }
 
     /// The operations that read and write one object of the definition in place.
-    fn read_write(&self, verbs: &[&str], definition: Definition, of: &str, end: &str) -> Vec<Operation> {
+    fn read_write(&self, verbs: &[&str], definition: &Definition, of: &str, end: &str) -> Vec<Operation> {
         let verb = |verb: &str| self.id(verb, "", end);
         let kind = &self.descriptor.kind;
         let mut operations = Vec::new();
@@ -254,7 +280,7 @@ impl<'a> Paths<'a> {
             operations.push(Operation {
                 id: verb("read"),
                 description: format!("read {of}the specified {kind}"),
-                responses: responses(OK, Content::Object(definition)),
+                responses: responses(OK, Content::Object(definition.clone())),
                 ..self.operation("get", "get")
             });
         }
@@ -263,8 +289,8 @@ impl<'a> Paths<'a> {
                 id: verb("replace"),
                 description: format!("replace {of}the specified {kind}"),
                 parameters: parameters::write(),
-                body: Some(Body { definition, required: true }),
-                responses: responses(UPDATED, Content::Object(definition)),
+                body: Some(Body { definition: definition.clone(), required: true }),
+                responses: responses(UPDATED, Content::Object(definition.clone())),
                 ..self.operation("put", "put")
             });
         }
@@ -274,8 +300,8 @@ impl<'a> Paths<'a> {
                 description: format!("partially update {of}the specified {kind}"),
                 parameters: parameters::patch(),
                 body: Some(Body { definition: Definition::Special(Special::Patch), required: true }),
-                consumes: PATCHES,
-                responses: responses(UPDATED, Content::Object(definition)),
+                consumes: if self.custom { CUSTOM_PATCHES } else { PATCHES },
+                responses: responses(UPDATED, Content::Object(definition.clone())),
                 ..self.operation("patch", "patch")
             });
         }
@@ -405,9 +431,10 @@ impl<'a> Paths<'a> {
 
     /// `status`, `scale`, `finalize`, ...
     fn in_place(&self, subresource: &Subresource, body: Option<&GroupVersionKind>) -> Vec<Operation> {
-        let definition = body.and_then(lookup_kind).map_or(self.own, Definition::Type);
+        let definition = body.and_then(lookup_kind).map_or_else(|| self.own.clone(), Definition::Type);
         let of = format!("{} of ", subresource.name);
-        let mut operations = self.read_write(subresource.verbs, definition, &of, &capital(&subresource.name));
+        let mut operations =
+            self.read_write(subresource.verbs, &definition, &of, &capital(&subresource.name));
         if let Some(gvk) = body {
             operations.iter_mut().for_each(|operation| operation.gvk = Some(gvk.clone()));
         }

@@ -39,6 +39,7 @@ impl Schemas<'_> {
                 schema
             }
             Definition::Type(ty) => self.structure(ty, description),
+            Definition::Custom(custom) => custom.schema(self.dialect, self.descriptions),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn write_json(
     }
     pieces.end()?;
     write!(out, ",\"definitions\":")?;
-    let served = parts::served(kinds);
+    let served = parts::built_in(kinds);
     let schemas = Schemas { dialect: Dialect::V2, descriptions, served: &served };
     let mut pieces = Pieces::begin(out)?;
     for (name, definition) in reachable(definitions_of(&paths)) {
@@ -64,7 +64,7 @@ pub(super) fn write_protobuf(
         section.message(2, gnostic::named(&item.path, value));
     }
     document.message(8, section);
-    let served = parts::served(kinds);
+    let served = parts::built_in(kinds);
     let schemas = Schemas { dialect: Dialect::V2, descriptions, served: &served };
     let mut section = Message::default();
     for (name, definition) in reachable(definitions_of(&paths)) {
@@ -124,7 +124,7 @@ impl Shared {
             .iter()
             .map(|body| {
                 let mut value =
-                    json!({"in": "body", "name": "body", "schema": Dialect::V2.reference(body.definition)});
+                    json!({"in": "body", "name": "body", "schema": Dialect::V2.reference(body.definition.clone())});
                 if body.required {
                     value["required"] = true.into();
                 }
@@ -177,10 +177,10 @@ fn parameter(parameter: &Parameter) -> Value {
 fn responses(operation: &Operation) -> Value {
     let responses = operation.responses.iter().map(|response| {
         let mut value = json!({"description": response.description});
-        match response.content {
+        match &response.content {
             Content::None => {}
             Content::Text => value["schema"] = json!({"type": "string"}),
-            Content::Object(definition) => value["schema"] = Dialect::V2.reference(definition),
+            Content::Object(definition) => value["schema"] = Dialect::V2.reference(definition.clone()),
         }
         (response.code.to_owned(), value)
     });

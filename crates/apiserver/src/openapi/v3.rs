@@ -20,7 +20,7 @@ pub(super) fn write(
     descriptions: &Descriptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let served = parts::served(kinds);
+    let served = parts::built_in(kinds);
     let schemas = Schemas { dialect: Dialect::V3, descriptions, served: &served };
     let paths = part.paths(kinds);
     let info = json!({"title": TITLE, "version": GIT_VERSION});
@@ -60,8 +60,9 @@ fn operation(operation: &Operation) -> Value {
     if !operation.parameters.is_empty() {
         value["parameters"] = operation.parameters.iter().map(parameter).collect();
     }
-    if let Some(body) = operation.body {
-        value["requestBody"] = json!({ "content": content(operation.consumes, &object(body.definition)) });
+    if let Some(body) = &operation.body {
+        let schema = object(body.definition.clone());
+        value["requestBody"] = json!({ "content": content(operation.consumes, &schema) });
         if body.required {
             value["requestBody"]["required"] = true.into();
         }
@@ -88,11 +89,11 @@ fn content(media_types: &[&str], schema: &Value) -> Value {
 fn responses(operation: &Operation) -> Value {
     let responses = operation.responses.iter().map(|response| {
         let mut value = json!({"description": response.description});
-        match response.content {
+        match &response.content {
             Content::None => {}
             Content::Text => value["content"] = content(operation.produces, &json!({"type": "string"})),
             Content::Object(definition) => {
-                value["content"] = content(operation.produces, &object(definition))
+                value["content"] = content(operation.produces, &object(definition.clone()))
             }
         }
         (response.code.to_owned(), value)

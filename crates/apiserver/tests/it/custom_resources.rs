@@ -455,3 +455,82 @@ async fn cluster_scoped_resources_have_no_namespace() {
     fixture.get(&format!("{tabs}/a")).await.expect(200);
     assert_eq!(fixture.get("/apis/stable.example.com/v1/namespaces/n/crontabs").await.code.as_u16(), 404);
 }
+
+#[tokio::test]
+async fn definitions_are_published_in_openapi() {
+    let fixture = defined().await;
+    let index = fixture.get("/openapi/v3").await.expect(200);
+    let url = |index: &Value| {
+        index["paths"]["apis/stable.example.com/v1"]["serverRelativeURL"].as_str().map(str::to_owned)
+    };
+    let first = url(&index).unwrap();
+    let document = fixture.get(&first).await.expect(200);
+    let schemas = &document["components"]["schemas"];
+    let tab = &schemas["com.example.stable.v1.CronTab"];
+    assert_eq!(
+        tab["properties"]["spec"]["properties"]["cron"],
+        json!({"type": "string", "pattern": "^[0-9* ]+$"})
+    );
+    assert_eq!(tab["properties"]["spec"]["properties"]["replicas"]["default"], 1);
+    assert_eq!(
+        tab["properties"]["metadata"]["allOf"],
+        json!([{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}])
+    );
+    let gvk = json!([{"group": "stable.example.com", "version": "v1", "kind": "CronTab"}]);
+    assert_eq!(tab["x-kubernetes-group-version-kind"], gvk);
+    assert_eq!(
+        schemas["com.example.stable.v1.CronTabList"]["properties"]["items"]["items"]["$ref"],
+        "#/components/schemas/com.example.stable.v1.CronTab"
+    );
+    assert!(schemas["io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry"].is_object());
+    let post = &document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs"]["post"];
+    assert_eq!(post["operationId"], "createStableExampleComV1NamespacedCronTab");
+    let patch = &document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}/status"]
+        ["patch"];
+    assert!(patch["requestBody"]["content"]["application/merge-patch+json"].is_object());
+    assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_null());
+
+    let old = fixture.get("/openapi/v2").await.expect(200);
+    let tab = &old["definitions"]["com.example.stable.v1.CronTab"];
+    assert_eq!(
+        tab["properties"]["metadata"]["$ref"],
+        "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    );
+    // Old clients would take what may be anything for something.
+    assert_eq!(
+        tab["properties"]["spec"]["properties"]["free"],
+        json!({"x-kubernetes-preserve-unknown-fields": true})
+    );
+    let protobuf = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let gnostic = fixture.with_headers(Method::GET, "/openapi/v2", &protobuf, "").await;
+    let name = b"com.example.stable.v1.CronTabList";
+    assert!(gnostic.bytes.windows(name.len()).any(|window| window == name));
+
+    // Another definition changes what is its own.
+    let core = |index: &Value| index["paths"]["api/v1"]["serverRelativeURL"].clone();
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    let mut definition = fixture.get(&path).await.json();
+    let properties = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        ["properties"];
+    properties["port"] = json!({"x-kubernetes-int-or-string": true, "description": "A port."});
+    fixture.put(&path, &definition).await.expect(200);
+    let later = fixture.get("/openapi/v3").await.expect(200);
+    assert_ne!(url(&later), Some(first));
+    assert_eq!(core(&later), core(&index));
+    let document = fixture.get(&url(&later).unwrap()).await.expect(200);
+    let port = &document["components"]["schemas"]["com.example.stable.v1.CronTab"]["properties"]["spec"]["properties"]
+        ["port"];
+    assert_eq!(port["anyOf"], json!([{"type": "integer"}, {"type": "string"}]));
+    fixture.delete(&path).await.expect(200);
+    let wait = async {
+        while fixture.get(&path).await.code.as_u16() != 404 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap();
+    assert_eq!(url(&fixture.get("/openapi/v3").await.expect(200)), None);
+    assert!(
+        fixture.get("/openapi/v2").await.expect(200)["definitions"]["com.example.stable.v1.CronTab"]
+            .is_null()
+    );
+}

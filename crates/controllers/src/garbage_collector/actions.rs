@@ -11,7 +11,7 @@ fn write(graph: &Graph, thing: &Thing, method: Method, content_type: &'static st
     let batchable = method == Method::DELETE;
     Action::Write(Box::new(Write {
         method,
-        path: graph.resources[thing.resource].path(&thing.namespace, Some(&thing.name)),
+        path: graph.resources.get(thing.resource).path(&thing.namespace, Some(&thing.name)),
         content_type,
         body: body.to_string().into_bytes(),
         // Uids and revisions guard every write, so that none has to be seen before the next look.
@@ -55,7 +55,7 @@ pub(super) fn drop_finalizer(graph: &Graph, thing: &Thing, finalizer: &str) -> A
 
 /// Tells that an owner cannot be one.
 pub(super) fn invalid_namespace(graph: &Graph, thing: &Thing, owner: &Owner) -> Action {
-    let resource = &graph.resources[thing.resource];
+    let resource = graph.resources.get(thing.resource);
     let about = ObjectRef {
         api_version: resource.api_version(),
         kind: resource.kind.clone(),

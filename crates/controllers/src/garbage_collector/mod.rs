@@ -71,7 +71,7 @@ fn enqueue(state: &State, change: Change<'_>, queue: &Queue<Key>) {
 impl GarbageCollector {
     fn standing(&self, state: &State, thing: &Thing, owner: &Owner) -> Standing {
         let resource = self.graph.resources.find(&owner.api_version, &owner.kind);
-        let is_namespaced = resource.is_some_and(|index| self.graph.resources[index].namespaced);
+        let is_namespaced = resource.is_some_and(|index| self.graph.resources.get(index).namespaced);
         if thing.namespace.is_empty() && is_namespaced {
             return Standing::Impossible;
         }
@@ -90,7 +90,7 @@ impl GarbageCollector {
             tracing::debug!(kind = %owner.kind, "an owner's kind is not known, so that it counts as there");
             return Ok(Standing::Solid);
         };
-        let path = self.graph.resources[index].path(&thing.namespace, Some(&owner.name));
+        let path = self.graph.resources.get(index).path(&thing.namespace, Some(&owner.name));
         match client.request(http::Method::GET, &path, None, None).await {
             Ok(body) => {
                 let known = Seen::decode(&body)?.thing(index);

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// A watch is renewed after 5 to 10 minutes, as client-go does.
 const WATCH_MIN_S: u64 = 300;
+/// How long a resource that is no longer served is still followed.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 
@@ -25,6 +27,32 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// Nobody waits for its first list.
+    pub fn unawaited(self) -> Self {
+        Self { is_synced: true, ..self }
+    }
+
+    /// Follows until the end of everything or of the resource. What happened to its objects before that end may come a little later.
+    pub async fn run_until(
+        self,
+        shutdown: CancellationToken,
+        end: CancellationToken,
+    ) -> Result<(), Infallible> {
+        let (graph, resource) = (Arc::clone(&self.graph), self.resource);
+        let ended = async {
+            end.cancelled().await;
+            time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            stopped = self.run(shutdown) => return stopped,
+            () = ended => {}
+        }
+        if !graph.resources.is_served(resource) {
+            graph.forget(resource);
+        }
+        Ok(())
+    }
+
     pub fn new(graph: Arc<Graph>, client: Client, resource: usize) -> Self {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(30)).with_jitter(0.5);
         Self { graph, client, resource, backoff, is_synced: false }
@@ -46,8 +74,8 @@ impl Follower {
                 Ok(()) => self.backoff.reset(),
                 Err(error) if error.is_expired() => stand = None,
                 Err(error) => {
-                    let resource = &self.graph.resource(self.resource).plural;
-                    tracing::debug!(resource, %error, "cannot follow a resource, retrying");
+                    let resource = self.graph.resource(self.resource);
+                    tracing::debug!(resource = %resource.plural, %error, "cannot follow a resource, retrying");
                     time::sleep(self.backoff.next_delay()).await;
                 }
             }

@@ -1,6 +1,7 @@
 //! What exists and who owns it: uid, place and owners of every object of every resource that can be watched. Garbage collection
 //! and the end of namespaces read it. It keeps no spec and no status, and never acts.
 
+pub(crate) mod definitions;
 mod follow;
 pub(crate) mod resources;
 mod seen;
@@ -159,7 +160,7 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub fn new(resources: Resources) -> Arc<Self> {
-        let watched = resources.watched().count();
+        let watched = resources.watched().len();
         Arc::new(Self {
             resources,
             state: Mutex::default(),
@@ -183,6 +184,7 @@ impl Graph {
             let follower = Follower::new(Arc::clone(self), client.clone(), index);
             group.spawn(format!("garbage collector: {}", resource.plural), follower.run(group.token()));
         }
+        definitions::follow(self, client, group);
     }
 
     /// Waits until every resource was listed.
@@ -193,8 +195,8 @@ impl Graph {
         }
     }
 
-    fn resource(&self, index: usize) -> &Resource {
-        &self.resources[index]
+    fn resource(&self, index: usize) -> Arc<Resource> {
+        self.resources.get(index)
     }
 
     fn upsert(&self, thing: Thing) {
@@ -223,6 +225,19 @@ impl Graph {
         };
         gone.iter().for_each(|uid| self.remove(uid));
         things.into_iter().for_each(|thing| self.upsert(thing));
+    }
+
+    /// Everything of a resource that is no longer served. Nothing says that the objects are gone, so that their dependents stay.
+    fn forget(&self, resource: usize) {
+        let mut state = self.state();
+        let own = state.things.values().filter(|thing| thing.resource == resource);
+        let uids: Vec<Uid> = own.map(|thing| Arc::clone(&thing.uid)).collect();
+        for uid in uids {
+            if let Some(old) = state.things.remove(&uid) {
+                state.unlink(&old);
+                self.tell(&state, Change { old: Some(&old), new: None });
+            }
+        }
     }
 
     fn first_list_is_through(&self) {

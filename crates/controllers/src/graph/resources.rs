@@ -2,14 +2,13 @@
 
 use nauplius_client::api::escape;
 use nauplius_kinds::{Kind, builtin};
-use std::ops::Index;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Objects that live an hour and own nothing: nobody follows them.
 const EVENTS: &str = "events";
 
 /// One resource in its preferred version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resource {
     pub group: String,
     pub version: String,
@@ -64,38 +63,73 @@ impl Resource {
     }
 }
 
-/// All resources.
+/// All resources. Custom ones come and go; an index once given means the same resource for ever.
+#[derive(Debug)]
+pub(crate) struct Resources(RwLock<Vec<Known>>);
+
 #[derive(Debug, Clone)]
-pub(crate) struct Resources(Vec<Resource>);
+struct Known {
+    resource: Arc<Resource>,
+    is_gone: bool,
+}
 
 impl Resources {
     /// The built-in ones.
     pub fn builtin() -> Self {
-        Self(builtin().iter().filter_map(Resource::of).collect())
+        let known = |resource| Known { resource: Arc::new(resource), is_gone: false };
+        Self(RwLock::new(builtin().iter().filter_map(Resource::of).map(known).collect()))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Resource)> {
-        self.0.iter().enumerate()
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Known>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The resource of an index.
+    pub fn get(&self, index: usize) -> Arc<Resource> {
+        Arc::clone(&self.read()[index].resource)
+    }
+
+    /// Those that are served.
+    pub fn all(&self) -> Vec<(usize, Arc<Resource>)> {
+        let known = self.read();
+        let served = known.iter().enumerate().filter(|(_, known)| !known.is_gone);
+        served.map(|(index, known)| (index, Arc::clone(&known.resource))).collect()
     }
 
     /// Those that the graph follows.
-    pub fn watched(&self) -> impl Iterator<Item = (usize, &Resource)> {
-        self.iter().filter(|(_, resource)| !resource.is_events())
+    pub fn watched(&self) -> Vec<(usize, Arc<Resource>)> {
+        let mut all = self.all();
+        all.retain(|(_, resource)| !resource.is_events());
+        all
     }
 
     /// The resource that an owner reference means, whatever version it names.
     pub fn find(&self, api_version: &str, kind: &str) -> Option<usize> {
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        self.iter()
-            .find(|(_, resource)| resource.group == group && resource.kind == kind)
-            .map(|(index, _)| index)
+        let known = self.read();
+        known
+            .iter()
+            .position(|known| !known.is_gone && known.resource.group == group && known.resource.kind == kind)
     }
-}
 
-impl Index<usize> for Resources {
-    type Output = Resource;
+    /// Whether it is still served.
+    pub fn is_served(&self, index: usize) -> bool {
+        self.read().get(index).is_some_and(|known| !known.is_gone)
+    }
 
-    fn index(&self, index: usize) -> &Resource {
-        &self.0[index]
+    /// Adds a resource, or finds the index that it had before.
+    pub fn add(&self, resource: Resource) -> usize {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = known.iter().position(|known| *known.resource == resource) {
+            known[index].is_gone = false;
+            return index;
+        }
+        known.push(Known { resource: Arc::new(resource), is_gone: false });
+        known.len() - 1
+    }
+
+    /// The resource is no longer served.
+    pub fn remove(&self, index: usize) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)[index].is_gone = true;
     }
 }

@@ -84,7 +84,7 @@ fn put(
 
 fn remaining(graph: &Graph, view: &View) -> Option<String> {
     let one = |(index, left): (&usize, &super::Left)| {
-        let resource = &graph.resources[*index];
+        let resource = graph.resources.get(*index);
         format!("{}.{} has {} resource instances", resource.plural, resource.group, left.count)
     };
     let mut all: Vec<_> = view.left.iter().map(one).collect();

@@ -3,8 +3,8 @@
 mod conditions;
 
 use crate::context::{Context, enqueue};
-use crate::graph::Graph;
 use crate::graph::resources::Resource;
+use crate::graph::{Graph, definitions};
 use http::Method;
 use nauplius_base::time::Timestamp;
 use nauplius_client::{Client, ClientError};
@@ -86,9 +86,21 @@ impl Namespaces {
     /// What the graph may not have seen yet: it was made while the namespace was still active.
     async fn listed(&self, client: &Client, namespace: &str) -> Result<BTreeMap<usize, Left>, ClientError> {
         let mut all = BTreeMap::new();
-        for (index, resource) in self.graph.resources.watched().filter(|(_, resource)| resource.namespaced) {
+        for resource in definitions::listed(client).await? {
+            // What was defined a moment ago may hold something, too.
+            if self.graph.resources.find(&resource.api_version(), &resource.kind).is_none() {
+                self.graph.resources.add(resource);
+            }
+        }
+        let watched = self.graph.resources.watched().into_iter();
+        for (index, resource) in watched.filter(|(_, resource)| resource.namespaced) {
             let url = resource.path(namespace, None) + "?limit=1";
-            let body = client.request(Method::GET, &url, None, None).await?;
+            let body = match client.request(Method::GET, &url, None, None).await {
+                Ok(body) => body,
+                // It went with its definition.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error),
+            };
             let malformed = |error: serde_json::Error| ClientError::Body(error.to_string());
             let count = split_list(&body).map_err(malformed)?.items.len();
             if count > 0 {
@@ -138,16 +150,16 @@ fn plan(graph: &Graph, view: &View, now: Timestamp) -> Plan {
     let namespace = &view.namespace;
     if view.left.is_empty() {
         // Nothing can be made any more, so that events, which nobody follows, are the last to go.
-        let events = graph.resources.iter().find(|(_, resource)| resource.is_events());
-        plan.actions.extend(events.map(|(_, resource)| delete_all(resource, namespace.name())));
+        let events = graph.resources.all().into_iter().find(|(_, resource)| resource.is_events());
+        plan.actions.extend(events.map(|(_, resource)| delete_all(&resource, namespace.name())));
         plan.act(finalize(namespace));
         return plan;
     }
-    let has_pods = view.left.keys().any(|index| graph.resources[*index].is_pods());
+    let has_pods = view.left.keys().any(|index| graph.resources.get(*index).is_pods());
     for (index, left) in &view.left {
-        let resource = &graph.resources[*index];
+        let resource = graph.resources.get(*index);
         if left.undeleted > 0 && (resource.is_pods() || !has_pods) {
-            plan.act(delete_all(resource, namespace.name()));
+            plan.act(delete_all(&resource, namespace.name()));
         }
     }
     plan.actions.extend(conditions::update(graph, view, None, now));

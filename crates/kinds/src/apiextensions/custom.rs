@@ -25,6 +25,7 @@ const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeleti
 pub struct CustomResource {
     descriptor: Descriptor,
     schema: Arc<Schema>,
+    schema_json: Box<str>,
     columns: Vec<(Column, Option<JsonPath>)>,
     selectable: Arc<[Box<str>]>,
     selectors: Vec<JsonPath>,
@@ -45,6 +46,7 @@ impl CustomResource {
         Some(Self {
             descriptor: describe(spec, names, version),
             schema: Arc::new(Schema::read(json)),
+            schema_json: json.to_string().into(),
             columns: columns(version),
             selectable: selectors.iter().map(|path| path.trim_start_matches('.').into()).collect(),
             selectors: selectors.into_iter().filter_map(|path| JsonPath::parse(path).ok()).collect(),
@@ -147,6 +149,10 @@ impl Kind for CustomResource {
 
     fn schema(&self) -> Option<&Arc<Schema>> {
         Some(&self.schema)
+    }
+
+    fn schema_json(&self) -> Option<&str> {
+        Some(&self.schema_json)
     }
 
     fn default_fields(&self, object: &mut Value) {
