@@ -124,6 +124,25 @@ pub fn merge(path: &Path, entry: &Entry) -> Result<(), KubeconfigError> {
     write(path, &config)
 }
 
+/// Puts renewed credentials in place of those that the file has for `entry`; says whether it had any. Nothing else changes.
+///
+/// # Errors
+/// When the file is there but is no kubeconfig, or cannot be written.
+pub fn refresh(path: &Path, entry: &Entry) -> Result<bool, KubeconfigError> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let _lock = Lock::take(path)?;
+    let mut config = read(path)?;
+    let users = config.get("users").and_then(Value::as_array);
+    if !users.is_some_and(|users| users.iter().any(|user| user["name"] == entry.name.as_str())) {
+        return Ok(false);
+    }
+    set_named(&mut config, "clusters", &entry.name, "cluster", cluster_of(entry));
+    set_named(&mut config, "users", &entry.name, "user", user_of(entry));
+    write(path, &config).map(|()| true)
+}
+
 /// Takes the entries called `name` out; the file stays, unless nothing is left in it. Where `name` was current, the context that
 /// was current before it is again.
 ///
@@ -419,6 +438,22 @@ mod tests {
             assert_eq!(remove(&path, "ours").unwrap(), Current::Untouched);
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn renewed_credentials_go_where_the_old_ones_are() {
+        let path = with_contexts("other", &["other"]);
+        let renewed = Entry { client_certificate: "new".to_owned(), ..entry("ours") };
+        assert!(!refresh(&path, &renewed).unwrap());
+        merge(&path, &entry("ours")).unwrap();
+        let mut config = read(&path).unwrap();
+        config.insert("current-context".to_owned(), Value::from("other"));
+        write(&path, &config).unwrap();
+        assert!(refresh(&path, &renewed).unwrap());
+        assert_eq!(load(&path, Some("ours")).unwrap(), renewed);
+        assert_eq!(read(&path).unwrap()["current-context"], "other");
+        assert!(!refresh(Path::new("/nowhere/config"), &renewed).unwrap());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a kubelet is told by whoever wires it. Plain data.
 
 use nauplius_kinds::api::core::Taint;
-use nauplius_pki::TlsParts;
+use rustls::server::ResolvesServerCert;
 use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything that a kubelet needs to know and cannot find out.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Where pods' cgroups are: `/nauplius/<cluster>/kubepods`.
     pub cgroup_root: String,
-    /// The server's certificate.
-    pub serving: TlsParts,
+    /// Gives the server's certificate: whoever wires this renews it.
+    pub serving: Arc<dyn ResolvesServerCert>,
     /// Clients whose certificates these sign are who the certificate says.
     pub client_ca: Vec<CertificateDer<'static>>,
     /// How many pods may run.

@@ -42,6 +42,16 @@ pub struct NewClusterArgs {
     /// The node's name [default: the host's name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Who signs service account tokens, as an address below which outsiders find the OpenID documents; given again, tokens of
+    /// these are accepted, too [default: https://kubernetes.default.svc.cluster.local].
+    #[arg(long, value_name = "URL")]
+    pub service_account_issuer: Vec<String>,
+    /// Where the OpenID document says that the tokens' keys are [default: the API server's own address].
+    #[arg(long, value_name = "URL")]
+    pub service_account_jwks_uri: Option<String>,
+    /// How long certificates live; they are renewed with a third of it left [default: a year].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(30..))]
+    pub certificate_lifetime_s: Option<u64>,
 }
 
 /// The commands.

@@ -7,10 +7,12 @@ use crate::lock::Lock;
 use crate::machine;
 use ipnet::Ipv4Net;
 use nauplius_meta::names;
+use nauplius_pki::LeafRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where clusters live unless they are told otherwise, and where the machine's list of them is.
 const ROOT: &str = "/var/lib/nauplius";
@@ -18,6 +20,8 @@ const LIST: &str = "clusters.json";
 const LOCK: &str = ".lock";
 /// Where sockets and locks are: gone with a reboot, as they should be.
 const RUN: &str = "/run/nauplius";
+/// Who signs service account tokens unless told otherwise: the name of the API server inside the cluster.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const FIRST_PORT: u16 = 6443;
 const FIRST_KUBELET_PORT: u16 = 10250;
 /// Links carry the name and a suffix within the kernel's 15 characters.
@@ -43,9 +47,34 @@ pub struct Cluster {
     pub node_name: String,
     /// The node's address, where one was given; else it is looked up at each start.
     pub node_ip: Option<Ipv4Addr>,
+    /// Who signs service account tokens: the first; the others' are accepted, too. Empty: [`ISSUER`].
+    #[serde(default)]
+    pub service_account_issuers: Vec<String>,
+    /// Where outsiders find the keys of these tokens; else at the API server's own address.
+    #[serde(default)]
+    pub jwks_uri: Option<String>,
+    /// How long certificates live, where it is not a year.
+    #[serde(default)]
+    pub certificate_lifetime_s: Option<u64>,
 }
 
 impl Cluster {
+    /// Who signs service account tokens, first, and whose are accepted, too.
+    pub fn issuers(&self) -> Vec<String> {
+        match self.service_account_issuers.as_slice() {
+            [] => vec![ISSUER.to_owned()],
+            given => given.to_vec(),
+        }
+    }
+
+    /// The request with this cluster's lifetime.
+    pub fn with_lifetime(&self, request: LeafRequest) -> LeafRequest {
+        match self.certificate_lifetime_s {
+            Some(seconds) => LeafRequest { lifetime: Duration::from_secs(seconds), ..request },
+            None => request,
+        }
+    }
+
     /// The first address of the service range: the `kubernetes` service.
     pub fn api_service_ip(&self) -> Ipv4Addr {
         nth(&self.service_cidr, 1)
@@ -204,6 +233,9 @@ impl MachineList {
             pod_cidr,
             node_name: node_name(new)?,
             node_ip: new.node_ip.map(|given| self.check_node_ip(given)).transpose()?,
+            service_account_issuers: checked_issuers(new)?,
+            jwks_uri: new.service_account_jwks_uri.clone().map(checked_jwks_uri).transpose()?,
+            certificate_lifetime_s: new.certificate_lifetime_s,
         })
     }
 
@@ -313,6 +345,30 @@ fn check_size(what: &str, range: Ipv4Net, largest: u8, smallest: u8) -> Result<(
     Err(Failure::new(format!("{what} is between /{largest} and /{smallest}, and {range} is not")))
 }
 
+/// Upstream's rules: the documents are found below the issuer, so it must be an address.
+fn checked_issuers(new: &NewClusterArgs) -> Result<Vec<String>, Failure> {
+    let issuers = &new.service_account_issuer;
+    match issuers.iter().find(|issuer| !is_https(issuer) || issuer.contains(['?', '#'])) {
+        Some(bad) => Err(Failure::new(format!(
+            "--service-account-issuer {bad:?} must be an address like https://tokens.example.com, without ? and #"
+        ))),
+        None => Ok(issuers.clone()),
+    }
+}
+
+fn checked_jwks_uri(uri: String) -> Result<String, Failure> {
+    if is_https(&uri) {
+        return Ok(uri);
+    }
+    Err(Failure::new(format!("--service-account-jwks-uri {uri:?} requires https scheme")))
+}
+
+fn is_https(text: &str) -> bool {
+    let parsed: Result<http::Uri, _> = text.parse();
+    parsed
+        .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()))
+}
+
 fn node_name(new: &NewClusterArgs) -> Result<String, Failure> {
     let Some(given) = &new.node_name else { return host_name() };
     match names::dns1123_subdomain(given).first() {
@@ -366,6 +422,12 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     }
     if new.node_name.as_ref().is_some_and(|wanted| *wanted != known.node_name) {
         return contradiction("node name", &known.node_name);
+    }
+    if !new.service_account_issuer.is_empty() && new.service_account_issuer != known.service_account_issuers {
+        return contradiction("service account issuer", &known.issuers().join(", "));
+    }
+    if new.service_account_jwks_uri.is_some() && new.service_account_jwks_uri != known.jwks_uri {
+        return contradiction("JWKS address", &known.jwks_uri.as_deref().unwrap_or("of the API server"));
     }
     match (new.node_ip, known.node_ip) {
         (Some(wanted), Some(has)) if wanted != has => contradiction("node address", &has),
@@ -528,6 +590,14 @@ mod tests {
                 "has the address 192.0.2.2 of this machine",
             ),
             (NewClusterArgs { pod_cidr: net("10.128.0.0/16"), ..new() }, "overlaps 10.128.0.0/12"),
+            (
+                NewClusterArgs { service_account_issuer: vec!["tokens".to_owned()], ..new() },
+                "--service-account-issuer \"tokens\" must be an address like https://",
+            ),
+            (
+                NewClusterArgs { service_account_jwks_uri: Some("http://a/b".to_owned()), ..new() },
+                "--service-account-jwks-uri \"http://a/b\" requires https scheme",
+            ),
             (
                 NewClusterArgs { node_name: Some("Upper_Case".to_owned()), ..new() },
                 "--node-name \"Upper_Case\" cannot name a node: a lowercase RFC 1123 subdomain must consist of",

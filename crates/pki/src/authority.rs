@@ -14,7 +14,7 @@ const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a leaf lives unless asked otherwise: one year.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Certificates begin a little in the past, for peers whose clocks are behind.
-const CLOCK_SKEW_SECONDS: i64 = 300;
+pub(crate) const CLOCK_SKEW_SECONDS: i64 = 300;
 
 /// `SEQUENCE { ecdsa-with-SHA256 }`.
 pub(crate) const ECDSA_SHA256: &[u8] =

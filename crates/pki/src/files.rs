@@ -1,6 +1,7 @@
 //! Certificates and keys on disk: written whole or not at all, keys for the owner only, and made again when they no longer
 //! fit. It decides by what the files say, and never deletes an authority.
 
+use crate::authority::CLOCK_SKEW_SECONDS;
 use crate::{Authority, Issued, LeafRequest, PeerCertificate, PkiError, PrivateKey, TlsParts};
 use nauplius_base::time::unix_seconds;
 use std::fs::{File, OpenOptions};
@@ -151,10 +152,22 @@ pub fn renewal_reason(
     if !same {
         return Some(RenewalReason::Different);
     }
-    let (life, left) = (details.not_after - details.not_before, details.not_after - now);
-    // One that ends with its authority cannot be made to live longer.
-    let can_grow = details.not_after < authority.not_after();
-    (left < life / 3 && can_grow).then_some(RenewalReason::Expiring)
+    renewal_due(&details, authority).filter(|due| *due < now).map(|_| RenewalReason::Expiring)
+}
+
+/// When the certificate is to be made again, in seconds since the epoch: with a third of its life left. `None` for one that ends
+/// with its authority: it cannot be made to live longer.
+fn renewal_due(details: &PeerCertificate, authority: &Authority) -> Option<i64> {
+    let life = details.not_after - details.not_before - CLOCK_SKEW_SECONDS;
+    (details.not_after < authority.not_after()).then(|| details.not_after - life.max(0) / 3)
+}
+
+/// When `issued` is to be made again by [`CertificateFiles::load_or_issue`], in seconds since the epoch; `None` for never.
+///
+/// # Errors
+/// [`PkiError::MalformedCertificate`] when it cannot be read.
+pub fn renewal_time(issued: &Issued, authority: &Authority) -> Result<Option<i64>, PkiError> {
+    Ok(renewal_due(&issued.details()?, authority))
 }
 
 fn readable(issued: &Issued) -> Result<(PeerCertificate, Vec<u8>), PkiError> {

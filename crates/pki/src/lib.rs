@@ -19,7 +19,9 @@ mod token;
 
 pub use authority::{Authority, Issued, LeafRequest, Usages};
 pub use discovery::{jwks, openid_configuration};
-pub use files::{CertificateFiles, FileError, RenewalReason, renewal_reason, write_private, write_public};
+pub use files::{
+    CertificateFiles, FileError, RenewalReason, renewal_reason, renewal_time, write_private, write_public,
+};
 pub use key::{PrivateKey, PublicKey};
 pub use peer::PeerCertificate;
 pub use request::CertificateRequest;

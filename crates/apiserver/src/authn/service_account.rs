@@ -44,6 +44,15 @@ impl ServiceAccountTokens {
         Self { issuer: issuer.to_owned(), audiences, signer, verifier, caches }
     }
 
+    /// Tokens of these issuers are accepted, too, when they are signed with the key: those that signed before.
+    #[must_use]
+    pub fn accepting(mut self, issuers: &[String]) -> Self {
+        let mut accepted = vec![self.issuer.clone()];
+        accepted.extend(issuers.iter().filter(|issuer| **issuer != self.issuer).cloned());
+        self.verifier = TokenVerifier::new(vec![*self.signer.public()], accepted);
+        self
+    }
+
     /// The key that proves tokens, for `/openid/v1/jwks`.
     pub fn public_key(&self) -> &PublicKey {
         self.signer.public()

@@ -48,8 +48,7 @@ fn tls(config: &Config) -> Result<ServerConfig, KubeletError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| said(&error))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(config.serving.chain.clone(), config.serving.key.clone_key())
-        .map_err(|error| said(&error))?;
+        .with_cert_resolver(Arc::clone(&config.serving));
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
 }

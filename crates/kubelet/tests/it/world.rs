@@ -5,7 +5,8 @@ use crate::runtime::Fake;
 use nauplius_base::task::Group;
 use nauplius_client::Client;
 use nauplius_kubelet::{Config, Kubelet};
-use nauplius_pki::{Authority, LeafRequest, TlsParts};
+use nauplius_pki::{Authority, Issued, LeafRequest, TlsParts};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,6 +112,13 @@ impl World {
     }
 }
 
+/// A certificate that stays as it is.
+fn serving(issued: &Issued) -> Arc<SingleCertAndKey> {
+    let parts = TlsParts::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    Arc::new(CertifiedKey::from_der(parts.chain, parts.key, &provider).unwrap().into())
+}
+
 async fn start(
     directory: &tempfile::TempDir,
     cgroup: &str,
@@ -130,7 +138,7 @@ async fn start(
         cluster_dns: vec!["10.96.0.10".parse().unwrap()],
         cluster_domain: "cluster.local".to_owned(),
         cgroup_root: cgroup.to_owned(),
-        serving: TlsParts::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap(),
+        serving: serving(&issued),
         client_ca: TlsParts::certificates(&authority.certificate_pem()).unwrap(),
         max_pods: 3,
         version: "v1.37.0".to_owned(),

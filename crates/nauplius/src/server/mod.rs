@@ -9,6 +9,7 @@ mod network;
 mod node;
 mod plane;
 mod query;
+mod renewal;
 
 pub use leftovers::{
     clear, pods, remove_everything, server_of, stop_leftovers, try_lock, wait_until_stopped,
@@ -180,6 +181,7 @@ async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) ->
     let networks = network::start(site, &plane, &node, group)?;
     addons::start(site, &plane, &node, group);
     let health = Arc::new(health::Health::new(Arc::clone(site), plane, components, node.clone(), networks));
+    renewal::start(site, group);
     control::start(site, Arc::clone(&health), node.clone(), stop.clone(), group)?;
     health.wait_until_it_works(site.reporter).await?;
     Ok(Running { node, store })

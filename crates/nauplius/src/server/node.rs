@@ -16,6 +16,7 @@ use nauplius_images::{ImageStore, Registries};
 use nauplius_kubelet::Kubelet;
 use nauplius_pki::TlsParts;
 use nauplius_runtime::{Runtime, RuntimeOptions, SandboxNetwork};
+use rustls::server::ResolvesServerCert;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -94,8 +95,6 @@ pub async fn start(site: &Arc<Site>, plane: &Plane, group: &Group) -> Result<Nod
 
 fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
     let (cluster, credentials) = (&site.cluster, &site.credentials);
-    let serving =
-        TlsParts { chain: credentials.kubelet.chain.clone(), key: credentials.kubelet.key.clone_key() };
     Ok(nauplius_kubelet::Config {
         node_name: cluster.node_name.clone(),
         node_ip: IpAddr::V4(site.node_ip),
@@ -105,7 +104,7 @@ fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
         cluster_dns: vec![IpAddr::V4(cluster.dns_service_ip())],
         cluster_domain: "cluster.local".to_owned(),
         cgroup_root: format!("{}/kubepods", cgroup_root(cluster)),
-        serving,
+        serving: Arc::clone(&credentials.kubelet) as Arc<dyn ResolvesServerCert>,
         client_ca: TlsParts::certificates(&credentials.authority.certificate_pem()).doing("read the CA")?,
         max_pods: PODS_MAX,
         version: KUBERNETES_VERSION.to_owned(),

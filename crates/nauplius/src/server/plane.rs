@@ -1,7 +1,6 @@
 //! The control plane: the store, the API server with its doors, the scheduler and the controllers.
 
 use super::Site;
-use crate::credentials::KUBELET_CLIENT_USER;
 use crate::failure::{Doing, Failure};
 use crate::identity::Identities;
 use crate::machine;
@@ -23,13 +22,10 @@ use nauplius_pki::PrivateKey;
 use nauplius_scheduler::SchedulerHealth;
 use nauplius_store::embedded::{EmbeddedStore, Options};
 use nauplius_store::{Store, StoreError};
-use rustls::sign::CertifiedKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// Who signs service account tokens, and for whom they are meant: the name of the API server inside the cluster.
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const NODE_PREFIX: u8 = 24;
 
 /// The store, to be closed last.
@@ -79,8 +75,10 @@ pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Resu
     let kinds = nauplius_kinds::builtin();
     let caches = Caches::new(Arc::clone(&store), &kinds);
     let key = PrivateKey::from_pem(&site.credentials.token_key.to_pem()).doing("read the token key")?;
-    let tokens =
-        Arc::new(ServiceAccountTokens::new(ISSUER, vec![ISSUER.to_owned()], key, Arc::clone(&caches)));
+    let issuers = site.cluster.issuers();
+    let tokens = Arc::new(
+        ServiceAccountTokens::new(&issuers[0], issuers.clone(), key, Arc::clone(&caches)).accepting(&issuers),
+    );
     let loopback = Loopback::new();
     let authorizer = authorizer(&caches, &loopback);
     let mut config = Config::new(store, kinds, authorizer);
@@ -88,7 +86,11 @@ pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Resu
     config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
     config.virtual_resources = reviews::all(&tokens);
     config.token_issuer = Some(Arc::clone(&tokens) as Arc<dyn TokenIssuer>);
-    let keys = format!("{ISSUER}/openid/v1/jwks");
+    let keys = site
+        .cluster
+        .jwks_uri
+        .clone()
+        .unwrap_or_else(|| format!("https://{}:{}/openid/v1/jwks", site.node_ip, site.cluster.port));
     config.openid = Some(OpenIdDocuments::new(tokens.issuer(), &keys, &[*tokens.public_key()]));
     config.caches = caches;
     let range = site.cluster.service_cidr;
@@ -98,7 +100,8 @@ pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Resu
     config.bootstrap = Some(bootstrap_settings(site, loopback));
     let listener = listen(site).await?;
     let server = ApiServer::start(config, group).await.doing("start the API server")?;
-    let tls = serve::tls_config(Arc::new(Fixed(serving_key(site)?)), site.credentials.roots()?);
+    let tls =
+        serve::tls_config(Arc::clone(&site.credentials.api_server) as Arc<_>, site.credentials.roots()?);
     let tls = tls.doing("prepare TLS")?;
     group.spawn("listener", serve::serve(Arc::clone(&server), listener, tls));
     Ok(Arc::new(Plane { identities: Identities::new(Arc::clone(&server)), server }))
@@ -130,29 +133,11 @@ async fn listen(site: &Site) -> Result<TcpListener, Failure> {
     bound.map_err(|error| machine::cannot_listen(port, &error))
 }
 
-/// Always the same certificate; renewing it live replaces this resolver.
-#[derive(Debug)]
-struct Fixed(Arc<CertifiedKey>);
-
-impl rustls::server::ResolvesServerCert for Fixed {
-    fn resolve(&self, _hello: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-}
-
-fn serving_key(site: &Site) -> Result<Arc<CertifiedKey>, Failure> {
-    let parts = &site.credentials.api_server;
-    let key =
-        rustls::crypto::ring::sign::any_supported_type(&parts.key).doing("read the API server's key")?;
-    Ok(Arc::new(CertifiedKey::new(parts.chain.clone(), key)))
-}
-
+/// Shows kubelets the certificate of [`crate::credentials::KUBELET_CLIENT_USER`].
 fn kubelet_client(site: &Site) -> Result<rustls::ClientConfig, Failure> {
-    let parts = &site.credentials.kubelet_client;
-    rustls::ClientConfig::builder()
-        .with_root_certificates(site.credentials.roots()?)
-        .with_client_auth_cert(parts.chain.clone(), parts.key.clone_key())
-        .doing(&format!("use the certificate of {KUBELET_CLIENT_USER}"))
+    let roots = site.credentials.roots()?;
+    let own = Arc::clone(&site.credentials.kubelet_client);
+    Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_client_cert_resolver(own))
 }
 
 /// The control plane's other half.

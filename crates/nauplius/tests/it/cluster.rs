@@ -10,6 +10,9 @@ pub const NAUPLIUS: &str = env!("CARGO_BIN_EXE_nauplius");
 /// How long anything may take on a machine that builds and tests at the same time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Warnings about the machine, which no cluster can help.
+const MACHINE_LACKS: &[&str] = &[];
+
 /// One cluster.
 pub struct Cluster {
     /// Its name.
@@ -68,6 +71,15 @@ impl Cluster {
         let log = std::fs::read_to_string(self.data_dir().join("server.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// A cluster that is well has nothing to warn of; what the machine lacks is told once, at the start.
+    pub fn log_is_calm(&self) {
+        let log = std::fs::read_to_string(self.data_dir().join("server.log")).unwrap();
+        let loud = |line: &&str| [" WARN ", " ERROR "].iter().any(|level| line.contains(level));
+        let known = |line: &&str| MACHINE_LACKS.iter().any(|known| line.contains(known));
+        let loud: Vec<&str> = log.lines().filter(loud).filter(|line| !known(line)).collect();
+        assert!(loud.is_empty(), "the log of a healthy cluster warns:\n{}", loud.join("\n"));
     }
 
     /// Where its state is.

@@ -13,11 +13,17 @@ pub struct Kubectl<'a> {
 
 /// The kubectl of this version, or else a note that the test is skipped without it.
 pub fn find<'a>(test: &str, version: &str, cluster: &'a Cluster) -> Option<Kubectl<'a>> {
+    let found = installed(version, cluster);
+    if found.is_none() {
+        println!("SKIP {test}: kubectl.{version} is not on this machine");
+    }
+    found
+}
+
+/// The kubectl of this version, if the machine has it.
+pub fn installed<'a>(version: &str, cluster: &'a Cluster) -> Option<Kubectl<'a>> {
     let name = format!("kubectl.{version}");
-    let Some(program) = locate(&name) else {
-        println!("SKIP {test}: {name} is not on this machine");
-        return None;
-    };
+    let program = locate(&name)?;
     let home = cluster.scratch.path().join(&name);
     std::fs::create_dir_all(&home).unwrap();
     Some(Kubectl { program, cluster, home })

@@ -1,7 +1,9 @@
 //! The whole binary, as a person and their tools use it, and the rules of the house.
 
+mod certificates;
 mod cluster;
 mod commands;
+mod debian;
 mod endurance;
 mod house;
 mod kube_rs;
@@ -10,5 +12,7 @@ mod normal;
 mod python;
 mod refusals;
 mod survival;
+mod terminal;
+mod three_tier;
 mod traces;
 mod transcript;

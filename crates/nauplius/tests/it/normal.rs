@@ -5,6 +5,19 @@ use regex::Regex;
 /// Patterns in order, with what stands for them.
 const PATTERNS: &[(&str, &str)] = &[
     (r"\x1b\[[0-9;]*m", ""),
+    (r"(Client Version|Kustomize Version): \S+", "$1: CLIENT"),
+    (
+        r"WARNING: version difference between client \([^)]*\)",
+        "WARNING: version difference between client (CLIENT)",
+    ),
+    (r"/tmp/(LIVE|MERGED)-\d+", "/tmp/$1"),
+    (r"kubectl[.\d]*-edit-\d+", "kubectl-edit-N"),
+    // Of a node: what the machine has.
+    (r"(?m)^  hugepages-.*\n", ""),
+    (r"(?m)^(  System UUID:).*$", "$1  UUID"),
+    (r"(?m)^(  (?:cpu|memory|ephemeral-storage|pods):) +\d\S*$", "$1  N"),
+    (r"(?m)^(  (?:cpu|memory|ephemeral-storage)) +\d\S* \(\d+%\) +\d\S* \(\d+%\)$", "$1  N (N%)  N (N%)"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "TIME"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
     (r"nauplius://[0-9a-f]{64}", "nauplius://ID"),
     (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
@@ -25,7 +38,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"\b\d+m\b ", "AGE "),
     (r"<invalid>", "AGE"),
     (r"\(x\d+ over AGE\)", "(xN over AGE)"),
-    (r"resourceVersion: \x22\d+\x22", "resourceVersion: N"),
+    (r"resourceVersion(\x22?): \x22\d+\x22", "resourceVersion$1: N"),
     (r"[ \t]{2,}", "  "),
     (r"(?m)[ \t]+$", ""),
 ];
@@ -38,14 +51,19 @@ pub struct Own {
     pub address: String,
     /// The API server's port.
     pub port: String,
+    /// What the node says of the machine, and what stands for it.
+    pub machine: Vec<(String, &'static str)>,
 }
 
 /// Replaces what differs.
 pub fn normal(text: &str, own: &Own) -> String {
-    let Own { node, address, port } = own;
+    let Own { node, address, port, machine } = own;
     let mut text = text.replace(address, "NODE_IP");
+    for (fact, name) in machine.iter().filter(|(fact, _)| !fact.is_empty()) {
+        text = text.replace(fact, name);
+    }
     for (pattern, with) in [
-        (format!(r"(?m)(^|[ /]){}([ \n]|$)", regex::escape(node)), "${1}NODE${2}"),
+        (format!(r"(?m)(^|[ /=]){}([ \n/]|$)", regex::escape(node)), "${1}NODE${2}"),
         (format!(r" {port} +NODE_IP"), " PORT  NODE_IP"),
         (format!(r"NODE_IP:{port}"), "NODE_IP:PORT"),
     ] {
@@ -60,6 +78,11 @@ pub fn normal(text: &str, own: &Own) -> String {
 #[test]
 fn ages_and_names_are_taken_out() {
     let text = "hello-5d9c7bcb4f-x2xkl   1/1     Running   0          12s   10.244.0.7   vm     <none>\n";
-    let own = Own { node: "vm".to_owned(), address: "192.0.2.2".to_owned(), port: "6443".to_owned() };
+    let own = Own {
+        node: "vm".to_owned(),
+        address: "192.0.2.2".to_owned(),
+        port: "6443".to_owned(),
+        machine: vec![("6.1.0".to_owned(), "KERNEL")],
+    };
     assert_eq!(normal(text, &own), "hello-HASH-RAND  1/1  Running  0  AGE  POD_IP  NODE  <none>\n");
 }

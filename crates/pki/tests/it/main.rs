@@ -3,7 +3,7 @@
 use nauplius_base::time::unix_seconds;
 use nauplius_pki::{
     Authority, CertificateFiles, CertificateRequest, LeafRequest, PeerCertificate, PkiError, PrivateKey,
-    RenewalReason, TlsParts, Usages, renewal_reason,
+    RenewalReason, TlsParts, Usages, renewal_reason, renewal_time,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
@@ -138,6 +138,14 @@ fn files_are_private_and_renewed_when_they_no_longer_fit() {
     std::fs::write(&leaf.key, "rubbish").unwrap();
     assert_eq!(leaf.load_or_issue(&stranger, &wanted).unwrap().1, Some(RenewalReason::Unreadable));
     let late = unix_seconds() + 300 * 24 * 3600;
+    let due = renewal_time(&first, &authority).unwrap().unwrap();
+    assert_eq!(renewal_reason(&first, &authority, &server(), due), None);
+    assert_eq!(renewal_reason(&first, &authority, &server(), due + 1), Some(RenewalReason::Expiring));
+    let short = LeafRequest { lifetime: Duration::from_secs(30), ..server() };
+    let due = renewal_time(&authority.issue(&short).unwrap(), &authority).unwrap().unwrap();
+    assert!((15..=25).contains(&(due - unix_seconds())), "{due}");
+    let endless = LeafRequest { lifetime: Duration::from_secs(100 * 365 * 24 * 3600), ..server() };
+    assert_eq!(renewal_time(&authority.issue(&endless).unwrap(), &authority).unwrap(), None);
     assert_eq!(renewal_reason(&first, &authority, &server(), late), Some(RenewalReason::Expiring));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
 }
