@@ -3,8 +3,9 @@
 use crate::kind::Kind;
 use crate::runtime_config::RuntimeConfig;
 use crate::{
-    apiextensions, apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
-    discovery, flowcontrol, networking, nodes, policy, rbac, scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apps, authentication, authorization, autoscaling,
+    batch, certificates, coordination, core, discovery, flowcontrol, networking, nodes, policy, rbac,
+    resources, scheduling, storage, storagemigration,
 };
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ pub fn builtin() -> Vec<Arc<dyn Kind>> {
 
 /// The built-in kinds in the versions that the configuration asks for.
 pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
-    vec![
+    let mut kinds: Vec<Arc<dyn Kind>> = vec![
         Arc::new(core::component_status::kind()),
         Arc::new(core::config_map::kind()),
         Arc::new(core::endpoints::kind()),
@@ -73,5 +74,20 @@ pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
         Arc::new(storage::storage_class::kind()),
         Arc::new(storage::volume_attachment::kind()),
         Arc::new(storage::volume_attributes_class::kind()),
-    ]
+        Arc::new(admissionregistration::mutating_admission_policy::kind(config)),
+        Arc::new(admissionregistration::mutating_admission_policy_binding::kind(config)),
+        Arc::new(admissionregistration::mutating_webhook_configuration::kind()),
+        Arc::new(admissionregistration::validating_admission_policy::kind()),
+        Arc::new(admissionregistration::validating_admission_policy_binding::kind()),
+        Arc::new(admissionregistration::validating_webhook_configuration::kind()),
+        Arc::new(apiregistration::api_service::kind()),
+        Arc::new(resources::device_class::kind(config)),
+        Arc::new(resources::device_taint_rule::kind(config)),
+        Arc::new(resources::resource_claim::kind(config)),
+        Arc::new(resources::resource_claim_template::kind(config)),
+        Arc::new(resources::resource_slice::kind(config)),
+        Arc::new(storagemigration::storage_version_migration::kind(config)),
+    ];
+    kinds.extend(coordination::lease_candidate::kind(config).map(|kind| Arc::new(kind) as Arc<dyn Kind>));
+    kinds
 }

@@ -1,8 +1,10 @@
 //! Every resource kind of the API, each in one file: descriptor, defaulting, validation, table columns and update strategy,
 //! and the typed form that components read. It never does I/O: what needs other objects happens in the API server's hooks.
 
+mod admissionregistration;
 pub mod api;
 pub mod apiextensions;
+pub mod apiregistration;
 mod apps;
 mod authentication;
 mod authorization;
@@ -35,10 +37,12 @@ mod pod_template;
 mod policy;
 mod rbac;
 mod resource;
+mod resources;
 mod review;
 mod runtime_config;
 mod scheduling;
 mod storage;
+mod storagemigration;
 mod table;
 #[cfg(test)]
 mod testing;

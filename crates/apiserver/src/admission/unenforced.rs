@@ -13,12 +13,19 @@ enum Answer {
     Warned(&'static str),
     /// The object is refused, for this reason.
     Refused(&'static str),
+    /// Objects of which that is true are refused, for this reason.
+    RefusedIf(fn(&Value) -> bool, &'static str),
 }
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const NO_WEBHOOKS: Answer =
     Answer::Refused("admission webhooks are not called yet, so a configuration of them is not kept");
 const NO_POLICIES: Answer = Answer::Refused("admission policies are not enforced yet, so they are not kept");
+
+/// Whether an APIService leads to another server.
+fn is_remote(service: &Value) -> bool {
+    service["spec"].get("service").is_some_and(|service| !service.is_null())
+}
 
 /// Group and resource, and the answer.
 const RULES: &[(&str, &str, Answer)] = &[
@@ -35,13 +42,21 @@ const RULES: &[(&str, &str, Answer)] = &[
     (ADMISSION, "mutatingadmissionpolicybindings", NO_POLICIES),
     (ADMISSION, "validatingadmissionpolicies", NO_POLICIES),
     (ADMISSION, "validatingadmissionpolicybindings", NO_POLICIES),
+    (
+        "apiregistration.k8s.io",
+        "apiservices",
+        Answer::RefusedIf(
+            is_remote,
+            "requests are not handed on to other API servers yet, so an APIService with a service is not kept",
+        ),
+    ),
 ];
 
 /// The plugin.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unenforced;
 
-fn answer(review: &Review<'_>) -> ApiResult<()> {
+fn answer(review: &Review<'_>, object: Option<&Value>) -> ApiResult<()> {
     let is_write = matches!(review.operation, Operation::Create | Operation::Update);
     let rule = RULES.iter().find(|(group, resource, _)| review.is_for(group, resource));
     match rule.filter(|_| is_write) {
@@ -50,7 +65,10 @@ fn answer(review: &Review<'_>) -> ApiResult<()> {
             Ok(())
         }
         Some((_, _, Answer::Refused(words))) => Err(ApiError::NotImplemented((*words).to_owned())),
-        None => Ok(()),
+        Some((_, _, Answer::RefusedIf(is_so, words))) if object.is_some_and(is_so) => {
+            Err(ApiError::NotImplemented((*words).to_owned()))
+        }
+        Some((_, _, Answer::RefusedIf(..))) | None => Ok(()),
     }
 }
 
@@ -58,9 +76,9 @@ impl Validate for Unenforced {
     fn validate<'a>(
         &'a self,
         review: &'a Review<'a>,
-        _object: Option<&'a Value>,
+        object: Option<&'a Value>,
         _old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
-        Box::pin(std::future::ready(answer(review)))
+        Box::pin(std::future::ready(answer(review, object)))
     }
 }

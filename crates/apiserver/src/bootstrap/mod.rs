@@ -10,7 +10,7 @@ use crate::server::ApiServer;
 use ensure::{Place, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nauplius_client::Client;
-use nauplius_kinds::flowcontrol;
+use nauplius_kinds::{apiregistration, flowcontrol};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,6 +61,7 @@ pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), Boo
         Wanted { place, object: class, mend: ensure::keep }
     }));
     objects.extend(flow_control());
+    objects.extend(api_services(server));
     objects.extend(network(server, settings));
     objects.push(Wanted {
         place: Place::core("configmaps"),
@@ -114,6 +115,13 @@ fn flow_control() -> impl Iterator<Item = Wanted> {
     };
     let levels = flowcontrol::fixed::priority_levels().into_iter().map(wanted("prioritylevelconfigurations"));
     levels.chain(flowcontrol::fixed::flow_schemas().into_iter().map(wanted("flowschemas")))
+}
+
+/// What stands for the versions that this server serves itself.
+fn api_services(server: &ApiServer) -> impl Iterator<Item = Wanted> {
+    let place = Place { group: "apiregistration.k8s.io", version: "v1", plural: "apiservices" };
+    let services = apiregistration::local::api_services(&server.config.kinds);
+    services.into_iter().map(move |object| Wanted { place, object, mend: ensure::keep })
 }
 
 fn priority_classes() -> [Value; 2] {

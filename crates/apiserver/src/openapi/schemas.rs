@@ -203,7 +203,8 @@ fn unions(ty: TypeRef) -> Option<Value> {
 
 /// How clients merge the field.
 fn extend(schema: &mut Value, field: &Field) {
-    let is_list = field.container() == Container::List;
+    // Bytes are a list to upstream's generator.
+    let is_list = field.container() == Container::List || field.kind() == Kind::Bytes;
     let list_type = match field.list_type() {
         ListType::Set => Some("set"),
         ListType::Map => Some("map"),

@@ -11,8 +11,9 @@ async fn the_legacy_form() {
     let core = fixture.get("/api").await.expect(200);
     assert_eq!(core["versions"], json!(["v1"]));
     let groups = fixture.get("/apis").await.expect(200);
-    assert_eq!(groups["groups"][0]["name"], "apps");
-    assert_eq!(groups["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
+    assert_eq!(groups["groups"][0]["name"], "apiregistration.k8s.io");
+    assert_eq!(groups["groups"][1]["name"], "apps");
+    assert_eq!(groups["groups"][1]["preferredVersion"]["groupVersion"], "apps/v1");
     let apps = fixture.get("/apis/apps").await.expect(200);
     assert_eq!(apps["kind"], "APIGroup");
     let resources = fixture.get("/api/v1").await.expect(200);
@@ -43,7 +44,7 @@ async fn the_aggregated_form_has_a_tag() {
     let tag = answer.headers["etag"].to_str().unwrap().to_owned();
     let document = answer.expect(200);
     assert_eq!(document["kind"], "APIGroupDiscoveryList");
-    let deployments = document["items"][0]["versions"][0]["resources"].as_array().unwrap();
+    let deployments = document["items"][1]["versions"][0]["resources"].as_array().unwrap();
     let deployments = deployments.iter().find(|resource| resource["resource"] == "deployments").unwrap();
     assert_eq!(deployments["subresources"][0]["responseKind"]["kind"], "Scale");
     let again =
@@ -99,6 +100,7 @@ async fn groups_come_in_upstreams_order() {
     let names: Vec<_> =
         groups["groups"].as_array().unwrap().iter().map(|group| group["name"].clone()).collect();
     let order = [
+        "apiregistration.k8s.io",
         "apps",
         "events.k8s.io",
         "authentication.k8s.io",
@@ -110,12 +112,15 @@ async fn groups_come_in_upstreams_order() {
         "policy",
         "rbac.authorization.k8s.io",
         "storage.k8s.io",
+        "admissionregistration.k8s.io",
         "apiextensions.k8s.io",
         "scheduling.k8s.io",
         "coordination.k8s.io",
         "node.k8s.io",
         "discovery.k8s.io",
+        "resource.k8s.io",
         "flowcontrol.apiserver.k8s.io",
+        "storagemigration.k8s.io",
     ];
     let known: Vec<_> = order.into_iter().filter(|name| names.contains(&json!(name))).collect();
     assert_eq!(names, known);

@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const CASES: &[&str] = &[
+    include_str!("../../../kinds/tests/it/cases/admissionregistration.yaml"),
     include_str!("../../../kinds/tests/it/cases/core.yaml"),
     include_str!("../../../kinds/tests/it/cases/apps.yaml"),
     include_str!("../../../kinds/tests/it/cases/autoscaling.yaml"),
     include_str!("../../../kinds/tests/it/cases/batch.yaml"),
     include_str!("../../../kinds/tests/it/cases/certificates.yaml"),
     include_str!("../../../kinds/tests/it/cases/networking.yaml"),
+    include_str!("../../../kinds/tests/it/cases/registrations.yaml"),
+    include_str!("../../../kinds/tests/it/cases/resource.yaml"),
     include_str!("../../../kinds/tests/it/cases/small_groups.yaml"),
     include_str!("../../../kinds/tests/it/cases/storage.yaml"),
 ];
@@ -58,6 +61,10 @@ async fn check(server: &Fixture, case: &Value) {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
     let created = server.post(&path, &object).await.expect(201);
     let read = server.get(&format!("{path}/{name}")).await.expect(200);
+    if case["kind"] == "CustomResourceDefinition" {
+        // The server itself writes its status, at any moment from now on.
+        return;
+    }
     assert_eq!(read, created, "{path}");
     for other in &kind.descriptor().versions {
         let path = collection(&**kind, &other.name);
@@ -103,6 +110,35 @@ async fn what_nothing_enforces_says_so() {
     assert_eq!(answer.code.as_u16(), 201);
     let warning = answer.headers["warning"].to_str().unwrap();
     assert!(warning.contains("not enforced yet"), "{warning}");
+    let hook = json!({"metadata": {"name": "a"}, "webhooks": [{
+        "name": "a.example.com", "clientConfig": {"url": "https://a"}, "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }]});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let refused = admin.post(path, &hook).await.expect(501);
+    assert!(refused["message"].as_str().unwrap().contains("not called yet"), "{refused}");
+    admin.get(path).await.expect(200);
+    let remote = json!({"metadata": {"name": "v1.example.com"}, "spec": {
+        "group": "example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
+        "service": {"name": "a", "namespace": "b"},
+    }});
+    admin.post("/apis/apiregistration.k8s.io/v1/apiservices", &remote).await.expect(501);
+}
+
+#[tokio::test]
+async fn what_the_server_serves_itself_is_registered() {
+    let cluster = secured().await;
+    let admin = cluster.admin();
+    let path = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let service = admin.get(&format!("{path}/v1.apps")).await.expect(200);
+    assert_eq!(service["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "onstart");
+    assert_eq!(
+        service["spec"],
+        json!({"group": "apps", "version": "v1", "groupPriorityMinimum": 17_800, "versionPriority": 15})
+    );
+    assert_eq!(service["status"]["conditions"][0]["reason"], "Local");
+    admin.get(&format!("{path}/v1.")).await.expect(200);
+    admin.get(&format!("{path}/v1beta1.resource.k8s.io")).await.expect(404);
 }
 
 #[tokio::test]

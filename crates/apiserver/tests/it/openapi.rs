@@ -463,6 +463,7 @@ async fn everything_is_described() {
     // Upstream says nothing of these, but for the fields of a watch event, which the description of the type tells.
     let silent = [
         "io.k8s.apimachinery.pkg.version.Info",
+        "io.k8s.apimachinery.pkg.apis.meta.v1.GroupResource.",
         "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent.",
         "io.k8s.api.certificates.v1.CertificateSigningRequest.metadata",
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ExternalDocumentation.",

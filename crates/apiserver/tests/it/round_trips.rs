@@ -85,8 +85,10 @@ fn served(fixture: &Fixture) -> Vec<Served> {
     let mut all = Vec::new();
     for kind in fixture.server.served().kinds() {
         let descriptor = kind.descriptor();
-        // Services are given addresses, and refused when theirs cannot be had.
-        if !descriptor.verbs.stored || (descriptor.group.is_empty() && descriptor.plural == "services") {
+        // Services are given addresses, and refused when theirs cannot be had. The status of definitions is the server's own.
+        if !descriptor.verbs.stored
+            || ["services", "customresourcedefinitions"].contains(&&*descriptor.plural)
+        {
             continue;
         }
         let place = |version: &str| {

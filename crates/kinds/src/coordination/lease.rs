@@ -11,7 +11,7 @@ use serde_json::Value;
 pub(crate) struct Lease(Descriptor);
 
 pub(crate) fn kind() -> Lease {
-    Lease(describe("coordination.k8s.io", "v1", "Lease", "leases").done())
+    Lease(describe(super::GROUP, "v1", "Lease", "leases").done())
 }
 
 impl Kind for Lease {
@@ -27,10 +27,12 @@ impl Kind for Lease {
             errors.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
         }
         check::nonnegative(spec, "leaseTransitions", &path, &mut errors);
-        check::name_if_set(spec, "strategy", nauplius_meta::names::qualified_name, &path, &mut errors);
+        if get(spec, "strategy").is_some() {
+            super::strategy(text(spec, "strategy"), &path.child("strategy"), &mut errors);
+        }
         if !is_unset(spec, "preferredHolder") && is_unset(spec, "strategy") {
-            let detail = "strategy must be specified when preferredHolder is set";
-            errors.push(FieldError::required(&path.child("strategy"), detail));
+            let detail = "may only be specified if `strategy` is defined";
+            errors.push(FieldError::forbidden(&path.child("preferredHolder"), detail));
         }
         errors
     }

@@ -15,12 +15,15 @@ const CREATED: &str = "1970-01-12T13:46:40Z";
 
 /// The files, one a group of the API.
 const FILES: &[&str] = &[
+    include_str!("cases/admissionregistration.yaml"),
     include_str!("cases/core.yaml"),
     include_str!("cases/apps.yaml"),
     include_str!("cases/autoscaling.yaml"),
     include_str!("cases/batch.yaml"),
     include_str!("cases/certificates.yaml"),
     include_str!("cases/networking.yaml"),
+    include_str!("cases/registrations.yaml"),
+    include_str!("cases/resource.yaml"),
     include_str!("cases/storage.yaml"),
     include_str!("cases/small_groups.yaml"),
 ];

@@ -32,6 +32,8 @@ const LOSSY: &[&str] = &["HorizontalPodAutoscaler"];
 const NEWER_PATHS: &[&str] = &[
     "/apis/certificates.k8s.io/v1/clustertrustbundles",
     "/apis/certificates.k8s.io/v1/namespaces/{namespace}/podcertificaterequests",
+    "/apis/resource.k8s.io/v1/devicetaintrules",
+    "/apis/storagemigration.k8s.io/v1/storageversionmigrations",
 ];
 
 /// Every kind in every version, those that are off by default included.
@@ -149,6 +151,16 @@ fn fixture(kind: &dyn Kind, version: &str) -> Option<Value> {
     Some(serde_json::from_slice(&text).expect("fixtures are JSON"))
 }
 
+/// An object without what says as much as nothing: devices of v1beta1 may have an empty `basic`.
+fn meaning(object: &Value) -> Value {
+    let mut object = object.clone();
+    let devices = object.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten().filter_map(Value::as_object_mut) {
+        device.retain(|key, value| key != "basic" || *value != serde_json::json!({}));
+    }
+    object
+}
+
 /// Every path that an object of a version takes through a kind.
 fn exercise(kind: &dyn Kind, version: &Version, object: &Value) {
     let context = |subresource| Context { subresource, user: "admin", ..Context::default() };
@@ -159,7 +171,7 @@ fn exercise(kind: &dyn Kind, version: &Version, object: &Value) {
         to_hub(&mut new);
         from_hub(&mut new);
         if !LOSSY.contains(&&*kind.descriptor().kind) {
-            assert_eq!(new, before, "{} converts both ways", kind.descriptor().kind);
+            assert_eq!(meaning(&new), meaning(&before), "{} converts both ways", kind.descriptor().kind);
         }
         to_hub(&mut new);
     }
@@ -255,7 +267,9 @@ fn an_update_that_changes_nothing_changes_nothing() {
         let of_change = kind.validate_update(&again, &object);
         let of_object = kind.validate(&object);
         for error in of_change {
-            assert!(of_object.contains(&error), "{}: {error}", kind.descriptor().kind);
+            // What is allowed may be more for an object that had it before, so the words may differ.
+            let is_known = of_object.iter().any(|own| own.kind == error.kind && own.path == error.path);
+            assert!(is_known, "{}: {error}", kind.descriptor().kind);
         }
     }
 }

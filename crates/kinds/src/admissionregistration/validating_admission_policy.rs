@@ -1,0 +1,145 @@
+//! ValidatingAdmissionPolicy: expressions that objects must satisfy to be kept.
+
+use super::{GROUP, policy, rule};
+use crate::check::{Errors, messages, one_of_if_set};
+use crate::describe::describe;
+use crate::kind::{Column, Descriptor, Kind};
+use crate::table::{self, integer, string};
+use crate::tree::{child, list, text};
+use crate::{conditions, name};
+use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::names;
+use serde_json::Value;
+
+const MAX_ANNOTATIONS: usize = 20;
+const MAX_ANNOTATION_BYTES: usize = 5 * 1024;
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
+const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
+
+pub(crate) struct ValidatingAdmissionPolicy(Descriptor);
+
+pub(crate) fn kind() -> ValidatingAdmissionPolicy {
+    let descriptor = describe(GROUP, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies");
+    let descriptor = descriptor.cluster_scoped().categories(&["api-extensions"]);
+    ValidatingAdmissionPolicy(descriptor.defaults(set_defaults).status().done())
+}
+
+fn set_defaults(object: &mut Value) {
+    policy::set_defaults(child(object, "spec"));
+}
+
+impl Kind for ValidatingAdmissionPolicy {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate_spec(object, None)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        validate_spec(new, Some(&old["spec"]))
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let (status, path) = (&new["status"], Path::new("status"));
+        let warnings_path = path.child("typeChecking").child("expressionWarnings");
+        for (index, warning) in list(&status["typeChecking"], "expressionWarnings").iter().enumerate() {
+            for key in ["warning", "fieldRef"] {
+                if text(warning, key).trim().is_empty() {
+                    errors.push(FieldError::required(&warnings_path.index(index).child(key), ""));
+                }
+            }
+        }
+        conditions::validate(status, &path.child("conditions"), &mut errors);
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn counts_generations(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            table::name(),
+            integer("Validations", "How many validations it has."),
+            string("ParamKind", "The kind of its parameters."),
+            table::age(),
+        ]
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        let spec = &object["spec"];
+        vec![
+            table::name_cell(object),
+            rule::counted(spec, "validations"),
+            policy::param_kind_cell(spec),
+            table::age_cell(object, now_s),
+        ]
+    }
+}
+
+fn validate_spec(object: &Value, old: Option<&Value>) -> Errors {
+    let mut errors = Errors::new();
+    let (spec, path) = (&object["spec"], Path::new("spec"));
+    policy::validate(spec, old, &path, &mut errors);
+    let (validations, annotations) = (list(spec, "validations"), list(spec, "auditAnnotations"));
+    if validations.is_empty() && annotations.is_empty() {
+        for key in ["validations", "auditAnnotations"] {
+            errors.push(FieldError::required(&path.child(key), NOTHING));
+        }
+        return errors;
+    }
+    for (index, validation) in validations.iter().enumerate() {
+        check_validation(validation, &path.child("validations").index(index), &mut errors);
+    }
+    check_annotations(text(&object["metadata"], "name"), annotations, &path, &mut errors);
+    errors
+}
+
+fn check_validation(validation: &Value, path: &Path, errors: &mut Errors) {
+    const EMPTY: &str = "must be non-empty if specified";
+    policy::expression(validation, path, "expression is not specified", errors);
+    for key in ["messageExpression", "message"] {
+        let own = text(validation, key);
+        if !own.is_empty() && own.trim().is_empty() {
+            errors.push(FieldError::invalid(&path.child(key), own, EMPTY));
+        } else if key == "message" && own.trim().contains(['\n', '\r']) {
+            errors.push(FieldError::invalid(&path.child(key), own, "must not contain line breaks"));
+        }
+    }
+    one_of_if_set(validation, "reason", REASONS, path, errors);
+}
+
+fn check_annotations(policy: &str, annotations: &[Value], path: &Path, errors: &mut Errors) {
+    let path = path.child("auditAnnotations");
+    if annotations.len() > MAX_ANNOTATIONS {
+        let detail = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
+        errors.push(FieldError::invalid(&path, annotations.to_vec(), detail));
+    }
+    for (index, annotation) in annotations.iter().enumerate() {
+        let (path, key) = (path.index(index), text(annotation, "key"));
+        if policy.is_empty() {
+            let detail = "requires metadata.name be non-empty";
+            errors.push(FieldError::invalid(&path.child("key"), key, detail));
+        } else {
+            let full = format!("{policy}/{key}");
+            messages(names::qualified_name(&full), &full, &path.child("key"), errors);
+        }
+        let (value, value_path) = (text(annotation, "valueExpression").trim(), path.child("valueExpression"));
+        if value.is_empty() {
+            errors.push(FieldError::required(&value_path, "valueExpression is not specified"));
+        } else if value.len() > MAX_ANNOTATION_BYTES {
+            let detail = format!("must not exceed {MAX_ANNOTATION_BYTES} bytes in length");
+            errors.push(FieldError::required(&value_path, detail));
+        }
+        if annotations[..index].iter().any(|other| text(other, "key") == key) {
+            errors.push(FieldError::duplicate(&path.child("key"), key));
+        }
+    }
+}
