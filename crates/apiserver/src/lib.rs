@@ -36,6 +36,7 @@ mod table;
 mod version;
 pub mod virtual_resources;
 pub mod warning;
+mod webhook;
 
 pub use chain::Limits;
 pub use request::UserInfo;

@@ -8,7 +8,9 @@ use crate::encode::encode_stored;
 use crate::error::{ApiResult, unreadable};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use nauplius_kinds::Kind;
 use nauplius_meta::error::ApiError;
+use nauplius_meta::{object, structural};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +83,8 @@ impl Resource {
                 open.iter().map(|index| entries[*index].object()).collect();
             let converted = form.converter.convert(objects.map_err(unreadable)?, &form.own).await?;
             let mut made = Vec::with_capacity(open.len());
-            for (index, object) in open.into_iter().zip(converted) {
+            for (index, mut object) in open.into_iter().zip(converted) {
+                settle(&*self.kind, &mut object)?;
                 let entry =
                     entries[index].with_object(&*self.kind, &object, &form.own).map_err(unreadable)?;
                 let entry = Arc::new(entry);
@@ -115,7 +118,11 @@ impl Resource {
         }
         self.cache.kind().refresh_stored(&mut object);
         match &self.form {
-            Some(form) if object["apiVersion"] != form.own.as_str() => form.one(object, &form.own).await,
+            Some(form) if object["apiVersion"] != form.own.as_str() => {
+                let mut object = form.one(object, &form.own).await?;
+                settle(&*self.kind, &mut object)?;
+                Ok(object)
+            }
             _ => Ok(object),
         }
     }
@@ -126,7 +133,8 @@ impl Resource {
         let Some(form) = self.form.as_ref().filter(|form| form.own != form.stored) else {
             return Ok((shown.clone(), shown));
         };
-        let stored = form.one(object.clone(), &form.stored).await?;
+        let mut stored = form.one(object.clone(), &form.stored).await?;
+        settle(&**self.cache.kind(), &mut stored)?;
         Ok((encode_as(&stored, &self.hub_kind, &form.stored)?, shown))
     }
 
@@ -135,6 +143,16 @@ impl Resource {
         let api_version = self.form.as_ref().map_or(&self.hub_api_version, |form| &form.own);
         encode_as(object, &self.hub_kind, api_version)
     }
+}
+
+/// What a conversion gave is brought into the form of its version: metadata that is none is refused, unknown fields go.
+fn settle(kind: &dyn Kind, object: &mut Value) -> ApiResult<()> {
+    let Some(schema) = kind.schema() else { return Ok(()) };
+    let resource_version = object::resource_version(object).to_owned();
+    structural::coerce(object, schema).map_err(|error| ApiError::internal(error.to_string()))?;
+    structural::prune(object, schema);
+    object::set_resource_version(object, &resource_version);
+    Ok(())
 }
 
 fn encode_as(object: &Value, kind: &str, api_version: &str) -> ApiResult<Bytes> {

@@ -1,10 +1,16 @@
 //! Custom resources from their definition to their end: every verb, schemas, subresources, versions, names in conflict, deletion.
 
-use crate::support::{Fixture, model};
+use crate::support::{Fixture, configured, model};
+use futures_util::future::BoxFuture;
 use http::Method;
+use nauplius_apiserver::proxy::Dial;
 use nauplius_base::time::{sleep, timeout};
 use serde_json::{Value, json};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const TABS: &str = "/apis/stable.example.com/v1/namespaces/n/crontabs";
@@ -533,4 +539,255 @@ async fn definitions_are_published_in_openapi() {
         fixture.get("/openapi/v2").await.expect(200)["definitions"]["com.example.stable.v1.CronTab"]
             .is_null()
     );
+}
+
+mod webhook {
+    //! A conversion webhook over TLS: `spec.host` and `spec.port` of v1 are `spec.address` of v2.
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+    use hyper::body::Incoming;
+    use hyper_util::rt::TokioIo;
+    use nauplius_pki::{Authority, LeafRequest, TlsParts};
+    use serde_json::{Value, json};
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    pub struct Webhook {
+        pub port: u16,
+        pub ca_bundle: String,
+        pub calls: Arc<AtomicUsize>,
+    }
+
+    fn convert(object: &Value, api_version: &str) -> Value {
+        let mut object = object.clone();
+        let spec = &object["spec"];
+        object["spec"] = if api_version.ends_with("/v2") {
+            json!({"address": format!("{}:{}", spec["host"].as_str().unwrap(), spec["port"].as_str().unwrap())})
+        } else {
+            let (host, port) = spec["address"].as_str().unwrap().split_once(':').unwrap();
+            json!({"host": host, "port": port})
+        };
+        object["apiVersion"] = api_version.into();
+        object
+    }
+
+    fn answer(review: &Value) -> Value {
+        let request = &review["request"];
+        let version = request["desiredAPIVersion"].as_str().unwrap();
+        let objects = request["objects"].as_array().unwrap();
+        let uid = &request["uid"];
+        let response = if objects.iter().any(|object| object["metadata"]["labels"]["break"] == "yes") {
+            json!({"uid": uid, "result": {"status": "Failure", "message": "told to break"}})
+        } else {
+            let converted: Vec<_> = objects.iter().map(|object| convert(object, version)).collect();
+            json!({"uid": uid, "result": {"status": "Success"}, "convertedObjects": converted})
+        };
+        json!({"kind": "ConversionReview", "apiVersion": review["apiVersion"], "response": response})
+    }
+
+    async fn serve(
+        calls: Arc<AtomicUsize>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        assert_eq!(request.uri().to_string(), "/convert?timeout=30s");
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        calls.fetch_add(1, Ordering::Relaxed);
+        let review: Value = serde_json::from_slice(&body).unwrap();
+        let answer = Full::new(Bytes::from(answer(&review).to_string()));
+        Ok(Response::builder().header("content-type", "application/json").body(answer).unwrap())
+    }
+
+    pub async fn start() -> Webhook {
+        use base64::Engine as _;
+        let authority = Authority::create("webhooks").unwrap();
+        let request =
+            LeafRequest::server("hook", vec!["hook.n.svc".to_owned()], vec!["127.0.0.1".parse().unwrap()]);
+        let issued = authority.issue(&request).unwrap();
+        let parts = TlsParts::from_pem(&issued.certificate_pem, &issued.key_pem).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = config.with_no_client_auth().with_single_cert(parts.chain, parts.key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        nauplius_base::task::spawn("webhook", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, calls) = (acceptor.clone(), Arc::clone(&counted));
+                nauplius_base::task::spawn("webhook connection", async move {
+                    // A client that does not trust us goes away.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service =
+                        hyper::service::service_fn(move |request| serve(Arc::clone(&calls), request));
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        let ca_bundle = base64::engine::general_purpose::STANDARD.encode(authority.certificate_pem());
+        Webhook { port, ca_bundle, calls }
+    }
+}
+
+fn with_webhook(client: Value) -> Value {
+    let texts = |names: &[&str]| {
+        let properties: serde_json::Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
+        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}})
+    };
+    let mut definition = definition();
+    definition["spec"]["versions"] = json!([
+        {"name": "v1", "served": true, "storage": true, "schema": texts(&["host", "port"]),
+            "selectableFields": [{"jsonPath": ".spec.host"}]},
+        {"name": "v2", "served": true, "storage": false, "schema": texts(&["address"]),
+            "selectableFields": [{"jsonPath": ".spec.address"}]},
+    ]);
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": client}});
+    definition
+}
+
+/// Leads every address to this machine.
+struct ToLoopback;
+
+impl Dial for ToLoopback {
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> {
+        Box::pin(TcpStream::connect(("127.0.0.1", address.port())))
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_converts_between_versions() {
+    let webhook = webhook::start().await;
+    let fixture = configured(|config| config.backends = Arc::new(ToLoopback)).await;
+    fixture.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    // Reached through a service: the endpoints lead to it.
+    let service = json!({"metadata": {"name": "hook"}, "spec": {"ports": [{"port": 9443, "name": "https"}]}});
+    fixture.post("/api/v1/namespaces/n/services", &service).await.expect(201);
+    let endpoints = json!({"metadata": {"name": "hook"}, "subsets": [{"addresses": [{"ip": "10.255.255.1"}], "ports": [{"name": "https", "port": webhook.port}]}]});
+    fixture.post("/api/v1/namespaces/n/endpoints", &endpoints).await.expect(201);
+    let service = json!({"namespace": "n", "name": "hook", "path": "/convert", "port": 9443});
+    define(&fixture, &with_webhook(json!({"service": service, "caBundle": webhook.ca_bundle}))).await;
+    let newer = "/apis/stable.example.com/v2/namespaces/n/crontabs";
+
+    let made = fixture.post(TABS, &tab("a", json!({"host": "h", "port": "1"}))).await.expect(201);
+    let found = fixture.get(&format!("{newer}/a")).await.expect(200);
+    assert_eq!(
+        (&found["apiVersion"], &found["spec"]),
+        (&json!("stable.example.com/v2"), &json!({"address": "h:1"}))
+    );
+    assert_eq!(found["metadata"], made["metadata"]);
+    let mut second = tab("b", json!({"address": "i:2", "odd": 1}));
+    second["apiVersion"] = "stable.example.com/v2".into();
+    let second = fixture.post(newer, &second).await.expect(201);
+    assert_eq!(
+        (&second["apiVersion"], &second["spec"]),
+        (&json!("stable.example.com/v2"), &json!({"address": "i:2"}))
+    );
+    assert_eq!(
+        fixture.get(&format!("{TABS}/b")).await.expect(200)["spec"],
+        json!({"host": "i", "port": "2"})
+    );
+
+    let list = fixture.get(&format!("{newer}?fieldSelector=spec.address%3Di%3A2")).await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    assert_eq!(list["items"][0]["spec"], json!({"address": "i:2"}));
+    let page = fixture.get(&format!("{newer}?limit=1")).await.expect(200);
+    assert_eq!(page["items"][0]["metadata"]["name"], "a");
+    let next = page["metadata"]["continue"].as_str().unwrap();
+    let rest = fixture.get(&format!("{newer}?limit=1&continue={next}")).await.expect(200);
+    assert_eq!(rest["items"][0]["spec"], json!({"address": "i:2"}));
+
+    let mut watch = fixture.watch(&format!("{newer}?watch=1&resourceVersion=0")).await;
+    for expected in ["h:1", "i:2"] {
+        assert_eq!(watch.next().await.unwrap()["object"]["spec"]["address"], expected);
+    }
+    let merge = "application/merge-patch+json";
+    let patched =
+        fixture.patch(&format!("{newer}/a"), merge, &json!({"spec": {"address": "j:3"}})).await.expect(200);
+    assert_eq!(
+        (&patched["spec"], &patched["metadata"]["generation"]),
+        (&json!({"address": "j:3"}), &json!(2))
+    );
+    let event = watch.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["spec"]), (&json!("MODIFIED"), &json!({"address": "j:3"})));
+    fixture.delete(&format!("{newer}/b")).await.expect(200);
+    let event = watch.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["spec"]), (&json!("DELETED"), &json!({"address": "i:2"})));
+
+    // What was converted once is not asked for again.
+    let calls = webhook.calls.load(std::sync::atomic::Ordering::Relaxed);
+    fixture.get(newer).await.expect(200);
+    fixture.get(&format!("{newer}/a")).await.expect(200);
+    assert_eq!(webhook.calls.load(std::sync::atomic::Ordering::Relaxed), calls);
+
+    let mut broken = tab("c", json!({"host": "h", "port": "1"}));
+    broken["metadata"]["labels"] = json!({"break": "yes"});
+    fixture.post(TABS, &broken).await.expect(201);
+    assert_eq!(
+        fixture.get(&format!("{newer}/c")).await.refusal(),
+        "500 conversion webhook for stable.example.com/v1, Kind=CronTab failed: told to break"
+    );
+    fixture.get(&format!("{TABS}/c")).await.expect(200);
+    fixture.delete(&format!("{TABS}/c")).await.expect(200);
+
+    // The storage version moves on; what is stored in the older one is converted, too.
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    let mut definition = fixture.get(&path).await.json();
+    definition["spec"]["versions"][0]["storage"] = false.into();
+    definition["spec"]["versions"][1]["storage"] = true.into();
+    fixture.put(&path, &definition).await.expect(200);
+    assert_eq!(fixture.get(&format!("{newer}/a")).await.expect(200)["spec"], json!({"address": "j:3"}));
+    assert_eq!(
+        fixture.get(&format!("{TABS}/a")).await.expect(200)["spec"],
+        json!({"host": "j", "port": "3"})
+    );
+    let patched =
+        fixture.patch(&format!("{TABS}/a"), merge, &json!({"spec": {"port": "4"}})).await.expect(200);
+    assert_eq!(patched["spec"], json!({"host": "j", "port": "4"}));
+    assert_eq!(fixture.get(&format!("{newer}/a")).await.expect(200)["spec"], json!({"address": "j:4"}));
+}
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_reached_or_trusted_is_told() {
+    let webhook = webhook::start().await;
+    let fixture = model().await;
+    fixture.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    let other = nauplius_pki::Authority::create("others").unwrap().certificate_pem();
+    let other = {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(other)
+    };
+    let url = format!("https://127.0.0.1:{}/convert", webhook.port);
+    define(&fixture, &with_webhook(json!({"url": url, "caBundle": other}))).await;
+    fixture.post(TABS, &tab("a", json!({"host": "h", "port": "1"}))).await.expect(201);
+    let newer = "/apis/stable.example.com/v2/namespaces/n/crontabs/a";
+    let about = "500 conversion webhook for stable.example.com/v1, Kind=CronTab failed: Post";
+    assert_eq!(
+        fixture.get(newer).await.refusal(),
+        format!(
+            "{about} \"https://127.0.0.1:{}/convert?timeout=30s\": tls: failed to verify certificate: x509: certificate signed by \
+             unknown authority",
+            webhook.port
+        )
+    );
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    let mut definition = fixture.get(&path).await.json();
+    let service = json!({"service": {"namespace": "n", "name": "none", "path": "/convert", "port": 443}, "caBundle": webhook.ca_bundle});
+    definition["spec"]["conversion"]["webhook"]["clientConfig"] = service;
+    fixture.put(&path, &definition).await.expect(200);
+    assert_eq!(
+        fixture.get(newer).await.refusal(),
+        format!("{about} \"https://none.n.svc:443/convert?timeout=30s\": service \"none\" not found")
+    );
+    // In the version that is stored nobody is asked.
+    fixture.get(&format!("{TABS}/a")).await.expect(200);
 }
