@@ -242,13 +242,24 @@ impl Drop for Lock {
 /// # Errors
 /// When the file cannot be read or lacks what the context names.
 pub fn load(path: &Path, context: Option<&str>) -> Result<Entry, KubeconfigError> {
-    let config = read(path)?;
+    select(path, &read(path)?, context)
+}
+
+/// Reads one context out of a text; `path` is what errors name, and where the files that it names are looked for.
+///
+/// # Errors
+/// When the text is no kubeconfig or lacks what the context names.
+pub fn parse(path: &Path, text: &str, context: Option<&str>) -> Result<Entry, KubeconfigError> {
+    select(path, &document(path, text)?, context)
+}
+
+fn select(path: &Path, config: &Map<String, Value>, context: Option<&str>) -> Result<Entry, KubeconfigError> {
     let current = config.get("current-context").and_then(Value::as_str).unwrap_or_default();
     let name = context.unwrap_or(current);
-    let context = named(path, &config, "contexts", "context", name)?;
+    let context = named(path, config, "contexts", "context", name)?;
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let cluster = named(path, &config, "clusters", "cluster", &text(&context, "cluster"))?;
-    let user = named(path, &config, "users", "user", &text(&context, "user"))?;
+    let cluster = named(path, config, "clusters", "cluster", &text(&context, "cluster"))?;
+    let user = named(path, config, "users", "user", &text(&context, "user"))?;
     let pem = |value: &Value, key: &str| pem_of(path, value, key);
     Ok(Entry {
         name: name.to_owned(),
@@ -289,11 +300,15 @@ fn read(path: &Path) -> Result<Map<String, Value>, KubeconfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(io_error(path)(error)),
     };
+    document(path, &text)
+}
+
+fn document(path: &Path, text: &str) -> Result<Map<String, Value>, KubeconfigError> {
     if text.trim().is_empty() {
         let fresh = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}});
         return Ok(fresh.as_object().cloned().unwrap_or_default());
     }
-    match serde_saphyr::from_str::<Value>(&text) {
+    match serde_saphyr::from_str::<Value>(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(malformed(path, "the document is not a mapping")),
         Err(error) => Err(malformed(path, error)),

@@ -20,6 +20,8 @@ mod tarball;
 pub use digest::{Digest, DigestError};
 pub use error::{ImageError, RegistryError};
 pub use image::{Image, ImageConfig};
+pub use layer::fuzz_layer;
+pub use manifest::fuzz_manifest;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Auth, HostConfig, Registries, Registry, Retries};
 pub use store::{ImageStore, Options, Progress, Usage};

@@ -136,6 +136,11 @@ pub(crate) fn choose<'a>(manifests: &'a [Descriptor], here: &Platform) -> Option
     manifests.iter().find(fits).or_else(|| manifests.iter().find(unspecific))
 }
 
+/// Reads bytes as a manifest or index, and as an image's configuration; says whether they were one. For fuzzing.
+pub fn fuzz_manifest(bytes: &[u8]) -> bool {
+    parse("", bytes).is_ok() | crate::image::parse_config(bytes).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod rewrite;
 
 pub use dial::{Dial, Direct};
 pub use kubelet::KubeletDialer;
+pub use rewrite::fuzz_page;
 
 use crate::admission::Operation;
 use crate::chain::authorize;

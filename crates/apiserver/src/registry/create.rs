@@ -5,7 +5,7 @@ use super::prepare::{
     fill_system_fields, prepare_create, set_namespace, validate_create, wipe_system_fields,
 };
 use super::write::{Taken, Written};
-use super::{Scope, convert, decode_body, read_body};
+use super::{Scope, convert, decode_body, owners, read_body};
 use crate::admission::Operation;
 use crate::error::ApiResult;
 use crate::respond::Reply;
@@ -24,6 +24,7 @@ pub(super) async fn create(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = WriteOptions::of(&scope.call.query, "CreateOptions")?;
     let (bytes, format) = read_body(scope, body).await?;
     let mut object = decode_body(scope, &bytes, format, &scope.gvk(), options.field_validation)?;
+    owners::deduplicate(&mut object, owners::When::Sent, &scope.call.warnings);
     convert::to_hub(&*scope.resource.kind, scope.version(), &mut object);
     let written = create_object(scope, object, &options).await?;
     scope.view().one(StatusCode::CREATED, &written.stored, written.layout, written.revision)
@@ -40,6 +41,7 @@ pub(crate) async fn create_object(
     let name = object::name(&object).to_owned();
     let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
     scope.server.config.admission.mutate(&review, &mut object, None).await?;
+    owners::deduplicate(&mut object, owners::When::Admitted, &scope.call.warnings);
     let generated = object::name(&object).is_empty() && !object::generate_name(&object).is_empty();
     let names = if generated { MAX_NAMES } else { 1 };
     let mut taken = None;

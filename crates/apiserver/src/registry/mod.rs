@@ -12,6 +12,7 @@ mod lease;
 pub(crate) mod lens;
 mod list;
 pub(crate) mod options;
+mod owners;
 mod page;
 pub(crate) mod patch;
 mod prepare;
@@ -24,6 +25,7 @@ pub(crate) mod write;
 
 pub(crate) use create::create_object;
 pub(crate) use decode::{decode_body, internal_package};
+pub use options::fuzz_options;
 pub(crate) use scope::Scope;
 pub(crate) use served::Custom;
 pub use served::Served;

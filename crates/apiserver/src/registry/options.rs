@@ -175,3 +175,10 @@ fn propagation(object: &Value, errors: &mut Vec<FieldError>) -> Option<Propagati
         }
     }
 }
+/// Reads a query as the options of every verb; says how many took it. For fuzzing.
+pub fn fuzz_options(query: &Query) -> usize {
+    let writes = ["CreateOptions", "UpdateOptions", "PatchOptions"];
+    let writes = writes.iter().filter(|kind| WriteOptions::of(query, kind).is_ok()).count();
+    let deletes = usize::from(DeleteOptions::of(query, None).is_ok());
+    writes + deletes + usize::from(super::page::Page::of(query).is_ok())
+}

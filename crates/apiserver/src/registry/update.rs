@@ -4,7 +4,7 @@ use super::lens::Lens;
 use super::options::WriteOptions;
 use super::prepare::{prepare_update, validate_update};
 use super::write::{Existing, Step, Transform, Written};
-use super::{Scope, convert, create_object, decode_body, read_body};
+use super::{Scope, convert, create_object, decode_body, owners, read_body};
 use crate::admission::Operation;
 use crate::error::ApiResult;
 use crate::respond::{self, Reply};
@@ -21,7 +21,8 @@ pub(crate) async fn update(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let lens = Lens::of(scope);
     let options = WriteOptions::of(&scope.call.query, "UpdateOptions")?;
     let (bytes, format) = read_body(scope, body).await?;
-    let object = decode_body(scope, &bytes, format, &lens.gvk(scope), options.field_validation)?;
+    let mut object = decode_body(scope, &bytes, format, &lens.gvk(scope), options.field_validation)?;
+    owners::deduplicate(&mut object, owners::When::Sent, &scope.call.warnings);
     check_name(scope, &object)?;
     let (code, written) = update_or_create(scope, lens, object, &options).await?;
     answer(scope, lens, code, &written)
@@ -123,6 +124,7 @@ pub(crate) async fn finish_update(
     let review = scope.review(Operation::Update, scope.name(), options.dry_run, &options.object);
     let admission = &scope.server.config.admission;
     admission.mutate(&review, &mut new, Some(old)).await?;
+    owners::deduplicate(&mut new, owners::When::Admitted, &scope.call.warnings);
     check_version(scope, &mut new, old)?;
     prepare_update(scope, &mut new, old)?;
     let also = resource.hooks.before_update(scope, &mut new, old).await?;

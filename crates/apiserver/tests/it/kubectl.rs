@@ -191,25 +191,106 @@ async fn validates(kubectl: &Kubectl) {
     assert!(!text.contains("unknown field"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kubectl_1_28_finds_its_way() {
-    let Some(kubectl) = Kubectl::start("1.28").await else { return };
+/// Every way to change an object in place, and the object that comes of it.
+async fn patches(kubectl: &Kubectl) {
+    kubectl.good("create deployment patched --image=a:1", "").await;
+    let merge = r#"{"metadata":{"labels":{"team":"x"}},"spec":{"paused":true}}"#;
+    kubectl.good(&format!("patch deployment patched --type=merge -p {merge}"), "").await;
+    let json = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"b:2"},{"op":"remove","path":"/metadata/labels/team"}]"#;
+    kubectl.good(&format!("patch deployment patched --type=json -p {json}"), "").await;
+    let strategic =
+        r#"{"spec":{"template":{"spec":{"containers":[{"name":"a","env":[{"name":"A","value":"1"}]}]}}}}"#;
+    kubectl.good(&format!("patch deployment patched -p {strategic}"), "").await;
+    kubectl.good("label deployment patched tier=web", "").await;
+    kubectl.good("annotate deployment patched note=1", "").await;
+    kubectl.good("scale deployment patched --replicas=3", "").await;
+    let shown = "{.spec.replicas}/{.spec.paused}/{.spec.template.spec.containers[0].image}/\
+                 {.spec.template.spec.containers[0].env[0].name}/{.metadata.labels}/{.metadata.annotations.note}";
+    let shown = kubectl.good(&format!("get deployment patched -o jsonpath={shown}"), "").await;
+    assert_eq!(shown, r#"3/true/b:2/A/{"app":"patched","tier":"web"}/1"#);
+    let wrong = r#"[{"op":"test","path":"/spec/replicas","value":9}]"#;
+    let (code, text) = kubectl.run(&format!("patch deployment patched --type=json -p {wrong}"), "").await;
+    assert!(
+        code == 1 && text.contains("the server rejected our request due to an error in our request"),
+        "{text}"
+    );
+}
+
+/// Conditions and fields are waited for, by watches.
+async fn waits(kubectl: &Kubectl) {
+    kubectl.good("create configmap waited --from-literal=k=v", "").await;
+    kubectl.good("wait configmap/waited --for=jsonpath={.data.k}=v --timeout=20s", "").await;
+    let status = r#"{"status":{"conditions":[{"type":"Available","status":"True"}]}}"#;
+    kubectl
+        .good(&format!("patch deployment patched --subresource=status --type=merge -p {status}"), "")
+        .await;
+    let met = kubectl.good("wait deployment/patched --for=condition=Available --timeout=20s", "").await;
+    assert_eq!(met, "deployment.apps/patched condition met\n");
+    let (code, text) = kubectl.run("wait deployment/patched --for=condition=Never --timeout=1s", "").await;
+    assert!(code == 1 && text.contains("timed out waiting for the condition"), "{text}");
+    kubectl.good("delete configmap waited --wait=true --timeout=20s", "").await;
+}
+
+/// What is no longer in the manifest goes, and only that.
+async fn prunes(kubectl: &Kubectl) {
+    let map = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n  labels: {{set: pruned}}\n"
+        )
+    };
+    kubectl.good("apply -f -", &format!("{}{}", map("one"), map("two"))).await;
+    kubectl.good("create configmap other", "").await;
+    let prune = "apply -f - --prune -l set=pruned --prune-allowlist=core/v1/ConfigMap";
+    let said = kubectl.good(prune, &map("two")).await;
+    assert!(said.contains("configmap/one pruned") && !said.contains("configmap/other"), "{said}");
+    let left = kubectl.good("get configmaps -o name --chunk-size=1", "").await;
+    assert_eq!(left, "configmap/other\nconfigmap/two\n");
+}
+
+async fn finds_its_way(version: &str) {
+    let Some(kubectl) = Kubectl::start(version).await else { return };
     discovers(&kubectl).await;
     explains(&kubectl).await;
-    // The protobuf form of v2.
-    let pod = &["KIND: Pod", "RESOURCE: containers <[]Object>", "imagePullPolicy <string>"];
-    kubectl.says("explain pod.spec.containers --output=plaintext-openapiv2", pod).await;
+    if version == "1.28" {
+        // The protobuf form of v2.
+        let pod = &["KIND: Pod", "RESOURCE: containers <[]Object>", "imagePullPolicy <string>"];
+        kubectl.says("explain pod.spec.containers --output=plaintext-openapiv2", pod).await;
+    }
     applies(&kubectl).await;
     validates(&kubectl).await;
+    patches(&kubectl).await;
+    waits(&kubectl).await;
+    prunes(&kubectl).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_28_finds_its_way() {
+    finds_its_way("1.28").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_29_finds_its_way() {
+    finds_its_way("1.29").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_30_finds_its_way() {
+    finds_its_way("1.30").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_31_finds_its_way() {
+    finds_its_way("1.31").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_1_32_finds_its_way() {
+    finds_its_way("1.32").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_1_33_finds_its_way() {
-    let Some(kubectl) = Kubectl::start("1.33").await else { return };
-    discovers(&kubectl).await;
-    explains(&kubectl).await;
-    applies(&kubectl).await;
-    validates(&kubectl).await;
+    finds_its_way("1.33").await;
 }
 
 /// The last kubectl that finds out what the server can do by the protobuf form of OpenAPI v2 alone.

@@ -86,3 +86,14 @@ pub(crate) fn media_type_suffix(start: &[u8]) -> &'static str {
         _ => "",
     }
 }
+/// Reads bytes as a layer, compressed or not, up to a bound; says how many entries there were. For fuzzing.
+pub fn fuzz_layer(bytes: &[u8]) -> usize {
+    const MAX_BYTES: u64 = 1 << 20;
+    let Ok(reader) = decompressed(bytes) else { return 0 };
+    let mut entries = entries::Entries::new(std::io::Read::take(reader, MAX_BYTES));
+    let mut count = 0;
+    while let Ok(Some(_)) = entries.next() {
+        count += 1;
+    }
+    count
+}

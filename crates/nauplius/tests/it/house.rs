@@ -34,6 +34,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("nauplius", 6),
     ("testkit", 6),
     ("xtask", 6),
+    ("fuzz", 6),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -22,4 +22,5 @@ pub use forward::Forwarder;
 pub use resolv_conf::upstreams;
 pub use resolver::Resolver;
 pub use server::Server;
+pub use wire::fuzz_query;
 pub use zone::{EndpointRecord, PortRecord, ServiceKind, ServiceRecord, Zone, ZoneSpec};

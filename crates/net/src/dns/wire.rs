@@ -318,6 +318,11 @@ pub(super) fn encode_query(id: u16, name: &Name, kind: u16) -> Vec<u8> {
     packet
 }
 
+/// Reads bytes as a query; says whether they were one. For fuzzing.
+pub fn fuzz_query(packet: &[u8]) -> bool {
+    parse(packet).is_ok_and(|query| !query.question().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
