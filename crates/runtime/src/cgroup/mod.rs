@@ -128,9 +128,11 @@ impl Layout {
                 let parent = directory.clone();
                 directory.push(part);
                 match std::fs::create_dir(&directory) {
-                    Ok(()) => inherit_cpuset(&parent, &directory)?,
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(at(&directory)(error)),
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(at(&directory)(error));
+                    }
+                    // Whoever makes another pod at the same time may have made it and not yet filled it.
+                    _ => inherit_cpuset(&parent, &directory)?,
                 }
             }
         }
@@ -253,6 +255,9 @@ fn inherit_cpuset(parent: &Path, child: &Path) -> Result<(), CgroupError> {
         if !target.exists() || child.join("cgroup.controllers").exists() {
             continue;
         }
+        if !std::fs::read_to_string(&target).map_err(at(&target))?.trim().is_empty() {
+            continue;
+        }
         let source = parent.join(file);
         let value = std::fs::read_to_string(&source).map_err(at(&source))?;
         std::fs::write(&target, value.trim()).map_err(at(&target))?;
@@ -316,6 +321,27 @@ mod tests {
         let pure = "26 22 0:24 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
         assert_eq!(Layout::parse(pure), Some(Layout::V2("/sys/fs/cgroup".into())));
         assert_eq!(Layout::parse("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+
+    #[test]
+    fn a_cpuset_that_another_has_just_made_is_filled() {
+        let mount = tempfile::tempdir().unwrap();
+        let group = mount.path().join("a");
+        std::fs::create_dir(&group).unwrap();
+        for (directory, cpus) in [(mount.path(), "0-1\n"), (&group, "\n")] {
+            std::fs::write(directory.join("cpuset.cpus"), cpus).unwrap();
+            std::fs::write(directory.join("cpuset.mems"), "0\n").unwrap();
+        }
+        let layout = Layout::V1(vec![Hierarchy {
+            mount: mount.path().to_owned(),
+            controllers: vec!["cpuset".to_owned()],
+        }]);
+        layout.create("/a/b").unwrap();
+        assert_eq!(std::fs::read_to_string(group.join("cpuset.cpus")).unwrap(), "0-1");
+        // What is set already stays.
+        std::fs::write(group.join("cpuset.cpus"), "1").unwrap();
+        layout.create("/a/b").unwrap();
+        assert_eq!(std::fs::read_to_string(group.join("cpuset.cpus")).unwrap(), "1");
     }
 
     #[test]
