@@ -31,7 +31,7 @@ pub use remote_command::{
 pub use spdy::fuzz_frames;
 pub use tunnel::{Forwarded, Splice, end_to_end, forward_upgrade, splice};
 pub use upgrade::{is_upgrade_request, is_websocket_request};
-pub use websocket::{Message, MessageSocket, accept_messages, fuzz_messages};
+pub use websocket::{Message, MessageSocket, accept_messages, accept_messages_of, fuzz_messages};
 
 use bytes::Bytes;
 use http::Response;

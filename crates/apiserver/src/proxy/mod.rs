@@ -20,15 +20,25 @@ use crate::error::{ApiResult, unreadable};
 use crate::registry::{Scope, get};
 use crate::request::Attributes;
 use crate::respond::{self, Reply};
-use http::{Method, StatusCode};
-use http_body_util::BodyExt;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::future::ready;
+use futures_util::{StreamExt, stream};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, BodyStream, Full};
+use hyper::body::Incoming;
 use nauplius_base::task::{CancellationToken, spawn};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::object;
-use nauplius_streaming::Splice;
+use nauplius_streaming::{Message, Splice, accept_messages_of, is_websocket_request};
 use pod::Streams;
 use serde_json::{Value, json};
+
+/// Logs over WebSocket come as they are, or for clients of text in base64.
+const LOG_PROTOCOLS: &[&str] = &["", "binary.k8s.io", BASE64];
+const BASE64: &str = "base64.binary.k8s.io";
 
 /// Answers a request for one of the four.
 pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
@@ -111,6 +121,9 @@ async fn log(
     if !response.status().is_success() {
         return Err(kubelet::refusal(response, &scope.resource.group_resource, scope.name()).await);
     }
+    if is_websocket_request(&scope.call.parts.headers) {
+        return Ok(log_over_websocket(scope, response.into_body()));
+    }
     let (parts, body) = response.into_parts();
     let mut reply = respond::text(StatusCode::OK, "");
     for name in [http::header::CONTENT_TYPE, http::header::CONTENT_LENGTH] {
@@ -120,6 +133,36 @@ async fn log(
     }
     *reply.body_mut() = body.map_err(Into::into).boxed_unsync();
     Ok(reply)
+}
+
+/// A log in messages, after an empty one that tells the client that it is on its way.
+fn log_over_websocket(scope: &Scope, body: Incoming) -> Reply {
+    let plain = |response: Response<Full<Bytes>>| {
+        response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+    };
+    let mut request = Request::from_parts(scope.call.parts.clone(), ());
+    let (answer, socket, protocol) = match accept_messages_of(&mut request, LOG_PROTOCOLS) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return plain(refusal.into_response()),
+    };
+    let message = move |bytes: Bytes| match protocol {
+        BASE64 => Message::Text(STANDARD.encode(bytes).into()),
+        _ => Message::Binary(bytes),
+    };
+    // A log that breaks off ends the stream; trailers are none of its text.
+    let frames = BodyStream::new(body).take_while(|frame| ready(frame.is_ok()));
+    let pieces = frames.filter_map(|frame| ready(frame.ok().and_then(|frame| frame.into_data().ok())));
+    let messages = stream::once(ready(Bytes::new())).chain(pieces).map(message);
+    let shutdown = scope.server.shutdown_token().clone();
+    spawn("log over a WebSocket", async move {
+        tokio::select! {
+            ended = socket.send_all(messages) => if let Err(error) = ended {
+                tracing::debug!(%error, "a log over a WebSocket ended");
+            },
+            () = shutdown.cancelled() => {}
+        }
+    });
+    plain(answer)
 }
 
 async fn upgrade(

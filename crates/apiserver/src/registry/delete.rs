@@ -21,7 +21,10 @@ pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = read_options(scope, body).await?;
     let written = delete_object(scope, scope.name(), &options).await?;
     if !written.removed || scope.resource.hooks.shows_deleted() {
-        return scope.view().one(StatusCode::OK, &written.stored, written.layout, written.revision);
+        // Only to the older way of asking for dependents to go, too, does upstream answer that it is not done yet.
+        let pending = !written.removed && options.object["orphanDependents"] == false;
+        let code = if pending { StatusCode::ACCEPTED } else { StatusCode::OK };
+        return scope.view().one(code, &written.stored, written.layout, written.revision);
     }
     let resource = &scope.resource.group_resource;
     let details = StatusDetails {

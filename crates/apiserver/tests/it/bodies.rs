@@ -69,6 +69,20 @@ async fn deletions_carry_options() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_finalizer_is_only_accepted() {
+    let fixture = model().await;
+    for (name, options, code) in [
+        ("a", json!({"orphanDependents": false}), 202),
+        ("b", json!({"propagationPolicy": "Background"}), 200),
+    ] {
+        let map = json!({"metadata": {"name": name, "finalizers": ["example.com/hold"]}});
+        fixture.post(MAPS, &map).await.expect(201);
+        let pending = fixture.delete_with(&format!("{MAPS}/{name}"), &options).await.expect(code);
+        assert!(pending["metadata"]["deletionTimestamp"].is_string());
+    }
+}
+
+#[tokio::test]
 async fn scales_are_read_and_written() {
     let fixture = model().await;
     let template =

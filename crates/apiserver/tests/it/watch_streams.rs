@@ -1,7 +1,9 @@
 //! Watches as streams: over WebSocket, at the old paths, in every encoding, and what ends them.
 
-use crate::network::{World, http_1, over_tls, world};
+use crate::network::{World, http_1, over_tls, pod_on_node, world};
 use crate::support::{config_map, configured, model, version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Empty;
@@ -13,14 +15,14 @@ use tokio::io::AsyncReadExt;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-/// Opens a watch over a WebSocket and reads one message: its opcode and payload.
-async fn first_message(
+/// A WebSocket at a path, and the headers of its answer.
+async fn open(
     world: &World,
-    query: &str,
+    path: &str,
     headers: &[(&str, &str)],
-) -> (u8, Vec<u8>, http::HeaderMap) {
+) -> (TokioIo<hyper::upgrade::Upgraded>, http::HeaderMap) {
     let mut sender = http_1(world).await;
-    let mut request = Request::get(format!("{MAPS}?watch=1&{query}"))
+    let mut request = Request::get(path)
         .header(header::HOST, "server")
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
@@ -32,7 +34,11 @@ async fn first_message(
     let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 101);
     let answered = response.headers().clone();
-    let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    (TokioIo::new(hyper::upgrade::on(response).await.unwrap()), answered)
+}
+
+/// The opcode and the payload of the next message.
+async fn message(io: &mut TokioIo<hyper::upgrade::Upgraded>) -> (u8, Vec<u8>) {
     let mut head = [0; 2];
     io.read_exact(&mut head).await.unwrap();
     let length = match head[1] {
@@ -41,7 +47,38 @@ async fn first_message(
     };
     let mut payload = vec![0; length];
     io.read_exact(&mut payload).await.unwrap();
-    (head[0] & 0x0f, payload, answered)
+    (head[0] & 0x0f, payload)
+}
+
+/// Opens a watch over a WebSocket and reads one message.
+async fn first_message(
+    world: &World,
+    query: &str,
+    headers: &[(&str, &str)],
+) -> (u8, Vec<u8>, http::HeaderMap) {
+    let (mut io, answered) = open(world, &format!("{MAPS}?watch=1&{query}"), headers).await;
+    let (opcode, payload) = message(&mut io).await;
+    (opcode, payload, answered)
+}
+
+#[tokio::test]
+async fn logs_come_over_websockets() {
+    let world = world().await;
+    let admin = over_tls(&world, Some(("admin", "system:masters")));
+    pod_on_node(&world, &admin).await;
+    let path = "/api/v1/namespaces/default/pods/p/log?tailLines=1";
+    let expected = b"asked /containerLogs/default/p/c?tailLines=1\n";
+    for (protocol, opcode, text) in [
+        ("binary.k8s.io", 2, expected.to_vec()),
+        ("base64.binary.k8s.io", 1, STANDARD.encode(expected).into_bytes()),
+    ] {
+        let (mut io, answered) = open(&world, path, &[("sec-websocket-protocol", protocol)]).await;
+        assert_eq!(answered["sec-websocket-protocol"], protocol);
+        assert_eq!(message(&mut io).await, (opcode, Vec::new()), "the first message is empty");
+        assert_eq!(message(&mut io).await, (opcode, text));
+        assert_eq!(message(&mut io).await, (8, 1000_u16.to_be_bytes().to_vec()));
+    }
+    world.group.shut_down();
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A WebSocket over which whole messages go to a client that sends nothing of interest, as upstream streams watches and logs.
 
 use super::frame::{BINARY, CLOSE, Event, FrameReader, PONG, TEXT, message};
-use crate::upgrade::{websocket_answer, words};
+use crate::upgrade::{negotiate_websocket, websocket_answer, websocket_response, words};
 use crate::{Refusal, StreamError};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
@@ -48,6 +48,19 @@ pub fn accept_messages<B>(
     };
     let answer = websocket_answer(headers, protocol);
     Ok((answer, MessageSocket(hyper::upgrade::on(request))))
+}
+
+/// Accepts a WebSocket whose client must name one of these subprotocols, the empty one if it names none, and says which it is.
+///
+/// # Errors
+/// When the request asks for something else.
+pub fn accept_messages_of<B>(
+    request: &mut Request<B>,
+    supported: &'static [&'static str],
+) -> Result<(Response<Full<Bytes>>, MessageSocket, &'static str), Refusal> {
+    let protocol = negotiate_websocket(request.headers(), supported)?;
+    let answer = websocket_response(request.headers(), protocol);
+    Ok((answer, MessageSocket(hyper::upgrade::on(request)), protocol))
 }
 
 impl MessageSocket {

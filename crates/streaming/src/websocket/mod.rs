@@ -7,4 +7,4 @@ mod messages;
 
 pub(crate) use connection::{Connection, Format, Open, Side};
 pub use frame::fuzz_messages;
-pub use messages::{Message, MessageSocket, accept_messages};
+pub use messages::{Message, MessageSocket, accept_messages, accept_messages_of};
