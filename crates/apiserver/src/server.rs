@@ -9,7 +9,7 @@ use crate::cache::Caches;
 use crate::chain::{self, Identity, Limits};
 use crate::compaction;
 use crate::definitions::{Definitions, Seen};
-use crate::discovery::OpenIdDocuments;
+use crate::discovery::{self, OpenIdDocuments};
 use crate::health::Health;
 use crate::hooks::token::TokenIssuer;
 use crate::metrics::Metrics;
@@ -110,6 +110,7 @@ pub struct ApiServer {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) openapi: Documents,
+    pub(crate) discovery: discovery::Documents,
     pub(crate) definitions: Seen,
     pub(crate) shutdown: CancellationToken,
 }
@@ -128,6 +129,7 @@ impl ApiServer {
             health: Health::default(),
             metrics: Metrics::default(),
             openapi: Documents::default(),
+            discovery: discovery::Documents::default(),
             definitions: Seen::default(),
             shutdown: shutdown.clone(),
             config,

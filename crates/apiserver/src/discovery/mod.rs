@@ -8,16 +8,19 @@ mod openid;
 pub use openid::OpenIdDocuments;
 
 use crate::negotiate::{JSON, MediaRange, Offer, negotiate, parse_accept};
+use crate::registry::Served;
 use crate::request::Call;
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, StatusCode};
 use nauplius_kinds::{Descriptor, Kind};
 use nauplius_meta::error::ApiError;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a stored resource can do, in the order of discovery.
 const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -69,20 +72,20 @@ impl<'a> Group<'a> {
 }
 
 fn groups(kinds: &[Arc<dyn Kind>]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut by_name: BTreeMap<&str, Group<'_>> = BTreeMap::new();
     for kind in kinds {
         let descriptor = kind.descriptor();
-        let index = groups.iter().position(|group| group.name == descriptor.group).unwrap_or_else(|| {
-            groups.push(Group { name: &descriptor.group, versions: Vec::new(), kinds: Vec::new() });
-            groups.len() - 1
-        });
-        groups[index].kinds.push(kind);
+        let name = &*descriptor.group;
+        let empty = || Group { name, versions: Vec::new(), kinds: Vec::new() };
+        let group = by_name.entry(name).or_insert_with(empty);
+        group.kinds.push(kind);
         for version in &descriptor.versions {
-            if !groups[index].versions.contains(&&*version.name) {
-                groups[index].versions.push(&version.name);
+            if !group.versions.contains(&&*version.name) {
+                group.versions.push(&version.name);
             }
         }
     }
+    let mut groups: Vec<Group<'_>> = by_name.into_values().collect();
     groups.iter_mut().for_each(|group| group.versions.sort_by_key(|version| Reverse(preference(version))));
     let place = |name: &str| GROUP_ORDER.iter().position(|known| *known == name).unwrap_or(usize::MAX);
     groups.sort_by(|a, b| place(a.name).cmp(&place(b.name)).then(a.name.cmp(b.name)));
@@ -127,12 +130,15 @@ pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
         _ => {}
     }
     let served = server.served();
+    if let ["api" | "apis"] = parts[..]
+        && let Some(version) = aggregated_version(&call.parts.headers)
+    {
+        let document = server.discovery.aggregated(&served, parts[0] == "api", version);
+        return Some(aggregated_reply(&document, version, &call.parts.headers));
+    }
     let groups = groups(served.kinds());
     let named = |name: &str| groups.iter().find(|group| !group.name.is_empty() && group.name == name);
     let document = match parts[..] {
-        ["api" | "apis"] if let Some(version) = aggregated_version(&call.parts.headers) => {
-            return Some(aggregated_reply(&groups, parts[0] == "api", version, &call.parts.headers));
-        }
         ["api"] => legacy::core_versions(&groups, server),
         ["apis"] => legacy::group_list(&groups),
         ["api", version] => legacy::resource_list(groups.iter().find(|group| group.name.is_empty()), version),
@@ -167,11 +173,45 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
-fn aggregated_reply(groups: &[Group<'_>], core: bool, version: &'static str, headers: &HeaderMap) -> Reply {
-    let body = aggregated::document(groups, core, version).to_string();
-    let tag = format!("\"{}\"", hex(&Sha256::digest(&body)));
+/// An aggregated document with its hash.
+struct Document {
+    body: Bytes,
+    tag: String,
+}
+
+/// Whether a document is that of the core group, and its version.
+type Key = (bool, &'static str);
+
+/// The aggregated documents of what is served now: clients ask for them far more often than that changes.
+#[derive(Default)]
+pub(crate) struct Documents {
+    made: Mutex<HashMap<Key, (u64, Arc<Document>)>>,
+}
+
+impl Documents {
+    fn aggregated(&self, served: &Served, core: bool, version: &'static str) -> Arc<Document> {
+        let key = (core, version);
+        let known = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((_, document)) = known.filter(|(generation, _)| *generation == served.generation()) {
+            return document;
+        }
+        let body = aggregated::document(&groups(served.kinds()), core, version).to_string();
+        let tag = format!("\"{}\"", hex(&Sha256::digest(&body)));
+        let document = Arc::new(Document { body: body.into(), tag });
+        let made = (served.generation(), Arc::clone(&document));
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
+        document
+    }
+}
+
+fn aggregated_reply(document: &Document, version: &'static str, headers: &HeaderMap) -> Reply {
+    let tag = document.tag.clone();
     let known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let (code, body) = if known { (StatusCode::NOT_MODIFIED, String::new()) } else { (StatusCode::OK, body) };
+    let (code, body) = if known {
+        (StatusCode::NOT_MODIFIED, Bytes::new())
+    } else {
+        (StatusCode::OK, document.body.clone())
+    };
     let mut reply = respond::bytes(code, JSON, body);
     let content_type = format!("{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     let text = |value: String| HeaderValue::try_from(value).expect("hex and constants are header characters");

@@ -42,7 +42,11 @@ impl Lens {
                 convert::from_hub(&*scope.resource.kind, scope.version(), &mut shown);
                 Ok(shown)
             }
-            Self::Scale => Ok(scale_of(paths(scope)?, hub)),
+            Self::Scale => {
+                let paths = paths(scope)?;
+                check_counted(scope, paths, hub)?;
+                Ok(scale_of(paths, hub))
+            }
         }
     }
 
@@ -60,6 +64,16 @@ impl Lens {
 
 fn paths(scope: &Scope) -> ApiResult<&Scale> {
     scope.resource.kind.descriptor().scale.as_ref().ok_or(ApiError::PathNotFound)
+}
+
+/// A custom resource may leave out what its scale shows.
+fn check_counted(scope: &Scope, paths: &Scale, hub: &Value) -> ApiResult<()> {
+    let is_there = object::get(hub, &refs(&paths.spec_replicas)).is_some();
+    if is_there || scope.resource.kind.schema().is_none() {
+        return Ok(());
+    }
+    let path = paths.spec_replicas.join(".");
+    Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")))
 }
 
 fn refs(path: &[nauplius_kinds::kind::Name]) -> Vec<&str> {

@@ -3,8 +3,12 @@
 use crate::support::{Fixture, configured, model};
 use futures_util::future::BoxFuture;
 use http::Method;
+use nauplius_apiserver::Config;
+use nauplius_apiserver::authz::Union;
 use nauplius_apiserver::proxy::Dial;
 use nauplius_base::time::{sleep, timeout};
+use nauplius_store::model::ModelStore;
+use nauplius_store::{Clock, Store};
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
@@ -538,6 +542,71 @@ async fn definitions_are_published_in_openapi() {
     assert!(
         fixture.get("/openapi/v2").await.expect(200)["definitions"]["com.example.stable.v1.CronTab"]
             .is_null()
+    );
+}
+
+#[tokio::test]
+async fn many_definitions_are_served_each() {
+    const COUNT: usize = 100;
+    let fixture = model().await;
+    for index in 0..COUNT {
+        let mut definition = definition();
+        definition["metadata"]["name"] = format!("things{index}.stable.example.com").into();
+        definition["spec"]["names"] =
+            json!({"plural": format!("things{index}"), "kind": format!("Thing{index}")});
+        fixture.post(DEFINITIONS, &definition).await.expect(201);
+    }
+    for index in 0..COUNT {
+        fixture.get(&format!("/apis/stable.example.com/v1/things{index}")).await.expect(200);
+    }
+    let resources = fixture.get("/apis/stable.example.com/v1").await.expect(200);
+    assert_eq!(resources["resources"].as_array().unwrap().len(), 3 * COUNT);
+    let accept = "application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io";
+    let first = fixture.with_headers(Method::GET, "/apis", &[("accept", accept)], "").await;
+    let tag = first.headers["etag"].to_str().unwrap().to_owned();
+    let known = [("accept", accept), ("if-none-match", tag.as_str())];
+    assert_eq!(fixture.with_headers(Method::GET, "/apis", &known, "").await.code.as_u16(), 304);
+    fixture.delete(&format!("{DEFINITIONS}/things0.stable.example.com")).await.expect(200);
+    let wait = async {
+        while fixture.get("/apis/stable.example.com/v1/things0").await.code.as_u16() != 404 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap();
+    assert_eq!(fixture.with_headers(Method::GET, "/apis", &known, "").await.code.as_u16(), 200);
+    fixture.get("/apis/stable.example.com/v1/things1").await.expect(200);
+}
+
+#[tokio::test]
+async fn definitions_outlive_the_server() {
+    let store: Arc<dyn Store> = Arc::new(ModelStore::new(Clock::system()));
+    let first = configured(|config| *config = over(&store)).await;
+    first.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    define(&first, &definition()).await;
+    first.post(TABS, &tab("a", json!({"cron": "1"}))).await.expect(201);
+    drop(first);
+    let second = configured(|config| *config = over(&store)).await;
+    assert_eq!(second.get(&format!("{TABS}/a")).await.expect(200)["spec"]["cron"], "1");
+    let groups = second.get("/apis").await.json();
+    assert!(groups["groups"].as_array().unwrap().iter().any(|group| group["name"] == "stable.example.com"));
+}
+
+fn over(store: &Arc<dyn Store>) -> Config {
+    Config::new(Arc::clone(store), nauplius_kinds::builtin(), Arc::new(Union::default()))
+}
+
+#[tokio::test]
+async fn a_scale_needs_the_field_that_it_shows() {
+    let fixture = model().await;
+    fixture.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    let mut definition = definition();
+    let spec = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    spec["replicas"].as_object_mut().unwrap().remove("default");
+    define(&fixture, &definition).await;
+    fixture.post(TABS, &tab("a", json!({"cron": "1"}))).await.expect(201);
+    assert_eq!(
+        fixture.get(&format!("{TABS}/a/scale")).await.refusal(),
+        "500 Internal error occurred: the spec replicas field \".spec.replicas\" does not exist"
     );
 }
 

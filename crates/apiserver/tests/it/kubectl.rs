@@ -247,6 +247,80 @@ async fn prunes(kubectl: &Kubectl) {
     assert_eq!(left, "configmap/other\nconfigmap/two\n");
 }
 
+const TABS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: crontabs.stable.example.com
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: crontabs, kind: CronTab, shortNames: [ct], categories: [all]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {status: {}, scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}}
+    additionalPrinterColumns:
+    - {name: Cron, type: string, jsonPath: .spec.cron}
+    - {name: Replicas, type: integer, jsonPath: .spec.replicas, priority: 1}
+    schema:
+      openAPIV3Schema:
+        type: object
+        description: A CronTab runs again and again.
+        properties:
+          spec:
+            type: object
+            required: [cron]
+            properties:
+              cron: {type: string, description: When it runs.}
+              replicas: {type: integer, default: 1}
+          status:
+            type: object
+            properties: {replicas: {type: integer}}
+";
+
+fn tab(cron: &str, more: &str) -> String {
+    format!(
+        "apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata:\n  name: a\nspec:\n  cron: {cron}\n{more}"
+    )
+}
+
+async fn uses_custom_resources(kubectl: &Kubectl) {
+    kubectl.good("apply -f -", TABS).await;
+    kubectl.good("wait --for=condition=established --timeout=60s crd/crontabs.stable.example.com", "").await;
+    let row = "\ncrontabs ct stable.example.com/v1 true CronTab\n";
+    kubectl.says("api-resources --api-group=stable.example.com", &[row]).await;
+    kubectl
+        .says(
+            "explain crontab.spec",
+            &["KIND: CronTab", "cron <string> -required-", "When it runs.", "replicas <integer>"],
+        )
+        .await;
+    kubectl.good("apply -f -", &tab("'1'", "")).await;
+    kubectl.says("get ct", &["\nNAME CRON\n", "\na 1\n"]).await;
+    kubectl.says("get ct -o wide", &["\nNAME CRON REPLICAS\n", "\na 1 1\n"]).await;
+    kubectl.says("get all", &["\ncrontab.stable.example.com/a 1\n"]).await;
+    kubectl.says("describe ct a", &["\nKind: CronTab\n", "\nCron: 1\n"]).await;
+    kubectl.good("apply -f -", &tab("'2'", "  replicas: 2\n")).await;
+    kubectl.good("scale --replicas=3 ct/a", "").await;
+    let replicas = kubectl.good("get ct a -o jsonpath={.spec.replicas}", "").await;
+    assert_eq!(replicas, "3");
+    let (code, diff) = kubectl.run("diff -f -", &tab("'3'", "  replicas: 2\n")).await;
+    assert!(code == 1 && diff.contains("+  cron: \"3\"") && diff.contains("+  replicas: 2"), "{diff}");
+    kubectl.good("patch ct a --type=merge -p {\"spec\":{\"cron\":\"4\"}}", "").await;
+    let (code, text) = kubectl.run("patch ct a -p {\"spec\":{\"cron\":\"5\"}}", "").await;
+    assert!(code == 1 && text.contains("is not supported by stable.example.com/v1, Kind=CronTab"), "{text}");
+    let (code, text) = kubectl.run("apply -f -", &tab("'2'", "  odd: 1\n")).await;
+    assert!(code == 1 && text.contains("unknown field \"spec.odd\""), "{text}");
+    let (code, text) = kubectl.run("apply -f -", &tab("7", "")).await;
+    assert!(code == 1 && text.contains("spec.cron"), "{text}");
+    kubectl.good("delete crd crontabs.stable.example.com --timeout=60s", "").await;
+    let (code, text) = kubectl.run("get ct", "").await;
+    // It remembers what there was.
+    assert!(code == 1 && text.contains("the server could not find the requested resource"), "{text}");
+}
+
 async fn finds_its_way(version: &str) {
     let Some(kubectl) = Kubectl::start(version).await else { return };
     discovers(&kubectl).await;
@@ -261,6 +335,9 @@ async fn finds_its_way(version: &str) {
     patches(&kubectl).await;
     waits(&kubectl).await;
     prunes(&kubectl).await;
+    if matches!(version, "1.28" | "1.33") {
+        uses_custom_resources(&kubectl).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
