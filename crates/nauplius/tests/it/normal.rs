@@ -12,6 +12,8 @@ const PATTERNS: &[(&str, &str)] = &[
     ),
     (r"/tmp/(LIVE|MERGED)-\d+", "/tmp/$1"),
     (r"kubectl[.\d]*-edit-\d+", "kubectl-edit-N"),
+    // kubectl may end before it has shown this.
+    (r"(?m)^tar: Removing leading .*\n", ""),
     // Of a node: what the machine has.
     (r"(?m)^  hugepages-.*\n", ""),
     (r"(?m)^(  System UUID:).*$", "$1  UUID"),

@@ -223,21 +223,26 @@ fn edit(transcript: &mut Transcript<'_>) {
 
 /// A pod of the demo image with a command of its own, seen from its creation to its end.
 fn a_pod(transcript: &mut Transcript<'_>) {
+    // Once the watch has shown a pod that was there before, it misses nothing that comes.
+    transcript.quietly(&["run", "early", IMAGE, "--restart=Never", "--command", "--", "sleep", "1000"]);
+    transcript.quietly(&["wait", "--for=condition=Ready", "pod/early", "--timeout=60s"]);
     let watch = ["get", "pods", "-o", "wide", "-w"];
     let mut watching = transcript.kubectl.command(&watch).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut seen = normal(&(lines.next().unwrap() + "\n"), &transcript.own);
+    assert!(lines.next().unwrap().starts_with("early "));
     let script = "echo one; sleep 2; echo two; sleep 1";
     transcript.run(&["run", "talker", IMAGE, "--restart=Never", "--command", "--", "sh", "-c", script]);
     // A state may be seen more than once, as its address or a condition is added.
-    let mut seen = String::new();
     while !seen.contains("Completed") {
-        let line = normal(&(lines.next().unwrap().unwrap() + "\n"), &transcript.own);
+        let line = normal(&(lines.next().unwrap() + "\n"), &transcript.own);
         let is_news = seen.lines().last().is_none_or(|last| state(last) != state(&line));
-        seen.push_str(if is_news { &line } else { "" });
+        seen.push_str(if is_news && line.starts_with("talker ") { &line } else { "" });
     }
     watching.kill().unwrap();
     watching.wait().unwrap();
     transcript.record(&watch, seen.as_bytes(), b"", Some(0));
+    transcript.quietly(&["delete", "pod", "early", "--now"]);
     transcript.run(&["logs", "-f", "talker"]);
     transcript.run(&["logs", "talker", "--timestamps", "--tail=1"]);
     transcript.run(&["logs", "talker", "--since=1h"]);
