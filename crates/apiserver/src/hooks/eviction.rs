@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use nauplius_base::time;
 use nauplius_client::transport::Body;
-use nauplius_meta::error::{ApiError, Status, StatusCause};
+use nauplius_meta::error::{ApiError, Reason, Status, StatusCause};
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::object;
 use nauplius_meta::selector::LabelSelector;
@@ -63,7 +63,7 @@ async fn take_from_budget(scope: &Scope, pod: &Value, dry_run: bool) -> ApiResul
             return Ok(());
         }
         let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        return Err(ApiError::internal(message));
+        return Err(ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, message))));
     };
     if object::get_str(&budget.object().map_err(unreadable)?, &["spec", "unhealthyPodEvictionPolicy"])
         == "AlwaysAllow"

@@ -77,6 +77,10 @@ fn pod(name: &str, containers: &[&str], labels: Value) -> Value {
     json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}})
 }
 
+fn budget(name: &str, app: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": app}}}})
+}
+
 /// What the rows speak of.
 fn given() -> Vec<(&'static str, Value)> {
     let rbac = "rbac.authorization.k8s.io";
@@ -100,13 +104,13 @@ fn given() -> Vec<(&'static str, Value)> {
         ("/api/v1/namespaces/default/pods", pod("free", &["c"], json!({}))),
         ("/api/v1/namespaces/default/pods", pod("two", &["a", "b"], json!({}))),
         ("/api/v1/namespaces/default/pods", pod("guarded", &["c"], json!({"app": "guarded"}))),
+        ("/api/v1/namespaces/default/pods", pod("twice", &["c"], json!({"app": "twice"}))),
+        ("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget("b", "guarded")),
+        ("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget("t1", "twice")),
+        ("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget("t2", "twice")),
         (
             "/api/v1/namespaces/default/pods/p/binding",
             json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}),
-        ),
-        (
-            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
-            json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "guarded"}}}}),
         ),
         (
             "/api/v1/namespaces/default/services",
@@ -140,10 +144,12 @@ async fn world() -> Fixture {
     for (path, object) in given() {
         fixture.post(path, &object).await.expect(201);
     }
-    let guarded = "/api/v1/namespaces/default/pods/guarded";
-    let mut running = fixture.get(guarded).await.expect(200);
-    running["status"]["phase"] = "Running".into();
-    fixture.put(&format!("{guarded}/status"), &running).await.expect(200);
+    for name in ["guarded", "twice"] {
+        let path = format!("/api/v1/namespaces/default/pods/{name}");
+        let mut running = fixture.get(&path).await.expect(200);
+        running["status"]["phase"] = "Running".into();
+        fixture.put(&format!("{path}/status"), &running).await.expect(200);
+    }
     fixture
 }
 
