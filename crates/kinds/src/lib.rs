@@ -51,6 +51,7 @@ mod tree;
 
 pub use body::{default_body, validate_body};
 pub use builtin::{builtin, serving};
+pub use certificates::certificate_signing_request::csr_organizations;
 pub use core::pod::{BindError, bind as bind_pod, validate_binding};
 
 pub use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -73,5 +74,5 @@ pub use api::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 pub use api::scheduling::PriorityClass;
 pub use kind::{Column, Context, Descriptor, Kind, Scale, Subresource, Verbs, Version};
 pub use object::{DecodeError, Object, Page, RawList, RawWatchEvent, split_list, split_watch_event};
-pub use pod_requests::Resources;
+pub use pod_requests::{Resources, pod_totals, resource_list};
 pub use runtime_config::{RuntimeConfig, RuntimeConfigError};

@@ -73,16 +73,16 @@ impl Shape {
     }
 
     /// What the containers need at the moment when they need most.
-    fn aggregate(&self) -> Resources {
-        let mut total = sum(&self.containers);
+    fn aggregate(&self, amounts: fn(&Needs) -> &Resources) -> Resources {
+        let mut total = sum(&self.containers, amounts);
         let mut sidecars = Resources::new();
         let mut most = Resources::new();
         for needs in &self.init {
             if needs.is_sidecar {
-                add(&mut sidecars, &needs.requests);
+                add(&mut sidecars, amounts(needs));
                 raise(&mut most, &sidecars);
             } else {
-                let mut moment = needs.requests.clone();
+                let mut moment = amounts(needs).clone();
                 add(&mut moment, &sidecars);
                 raise(&mut most, &moment);
             }
@@ -94,11 +94,26 @@ impl Shape {
 
     /// What a node must have free for the pod.
     pub(crate) fn requests(&self) -> Resources {
-        let mut total = self.aggregate();
-        if let Some(pod) = &self.pod {
-            total.extend(pod.requests.clone());
-        }
+        let mut total = self.total(|needs| &needs.requests);
         add(&mut total, &self.overhead);
+        total
+    }
+
+    /// What the containers need, or the pod as a whole where it says so.
+    fn total(&self, amounts: fn(&Needs) -> &Resources) -> Resources {
+        let mut total = self.aggregate(amounts);
+        if let Some(pod) = &self.pod {
+            total.extend(amounts(pod).clone());
+        }
+        total
+    }
+
+    /// What the pod may use at most, of that of which it says so; overhead counts where there is a limit at all.
+    fn limits(&self) -> Resources {
+        let mut total = self.total(|needs| &needs.limits);
+        for (name, amount) in &self.overhead {
+            total.entry(name.clone()).and_modify(|sum| sum.add(amount));
+        }
         total
     }
 
@@ -121,7 +136,18 @@ impl Shape {
 
 /// The requests of all containers of a pod spec in a tree.
 pub(crate) fn containers(spec: &Value) -> Resources {
-    Shape::of_tree(spec).aggregate()
+    Shape::of_tree(spec).aggregate(|needs| &needs.requests)
+}
+
+/// What a pod spec in a tree asks for, and what it may use at most.
+pub fn pod_totals(spec: &Value) -> (Resources, Resources) {
+    let shape = Shape::of_tree(spec);
+    (shape.requests(), shape.limits())
+}
+
+/// The amounts of a list in a tree.
+pub fn resource_list(list: &Value) -> Resources {
+    list.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), quantity(value))).collect()
 }
 
 fn typed_container(container: &Container) -> Needs {
@@ -161,9 +187,9 @@ fn raise(total: &mut Resources, floor: &Resources) {
     }
 }
 
-fn sum(all: &[Needs]) -> Resources {
+fn sum(all: &[Needs], amounts: fn(&Needs) -> &Resources) -> Resources {
     all.iter().fold(Resources::new(), |mut total, needs| {
-        add(&mut total, &needs.requests);
+        add(&mut total, amounts(needs));
         total
     })
 }

@@ -49,6 +49,9 @@ pub struct NewClusterArgs {
     /// Where the OpenID document says that the tokens' keys are [default: the API server's own address].
     #[arg(long, value_name = "URL")]
     pub service_account_jwks_uri: Option<String>,
+    /// Which beta versions of the API are served, too: `GROUP/VERSION=true`, `api/beta=true`; given again or with commas [default: none].
+    #[arg(long, value_name = "SETTINGS")]
+    pub runtime_config: Vec<String>,
     /// How long certificates live; they are renewed with a third of it left [default: a year].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(30..))]
     pub certificate_lifetime_s: Option<u64>,

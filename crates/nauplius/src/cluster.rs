@@ -53,6 +53,9 @@ pub struct Cluster {
     /// Where outsiders find the keys of these tokens; else at the API server's own address.
     #[serde(default)]
     pub jwks_uri: Option<String>,
+    /// Which versions of the API are served besides the stable ones, as `--runtime-config` says it.
+    #[serde(default)]
+    pub runtime_config: String,
     /// How long certificates live, where it is not a year.
     #[serde(default)]
     pub certificate_lifetime_s: Option<u64>,
@@ -235,6 +238,7 @@ impl MachineList {
             node_ip: new.node_ip.map(|given| self.check_node_ip(given)).transpose()?,
             service_account_issuers: checked_issuers(new)?,
             jwks_uri: new.service_account_jwks_uri.clone().map(checked_jwks_uri).transpose()?,
+            runtime_config: checked_runtime_config(new)?,
             certificate_lifetime_s: new.certificate_lifetime_s,
         })
     }
@@ -356,6 +360,14 @@ fn checked_issuers(new: &NewClusterArgs) -> Result<Vec<String>, Failure> {
     }
 }
 
+fn checked_runtime_config(new: &NewClusterArgs) -> Result<String, Failure> {
+    let settings = new.runtime_config.join(",");
+    match nauplius_kinds::RuntimeConfig::parse(&settings) {
+        Ok(_) => Ok(settings),
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
+}
+
 fn checked_jwks_uri(uri: String) -> Result<String, Failure> {
     if is_https(&uri) {
         return Ok(uri);
@@ -428,6 +440,9 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     }
     if new.service_account_jwks_uri.is_some() && new.service_account_jwks_uri != known.jwks_uri {
         return contradiction("JWKS address", &known.jwks_uri.as_deref().unwrap_or("of the API server"));
+    }
+    if !new.runtime_config.is_empty() && new.runtime_config.join(",") != known.runtime_config {
+        return contradiction("runtime configuration", &format!("{:?}", known.runtime_config));
     }
     match (new.node_ip, known.node_ip) {
         (Some(wanted), Some(has)) if wanted != has => contradiction("node address", &has),
@@ -597,6 +612,10 @@ mod tests {
             (
                 NewClusterArgs { service_account_jwks_uri: Some("http://a/b".to_owned()), ..new() },
                 "--service-account-jwks-uri \"http://a/b\" requires https scheme",
+            ),
+            (
+                NewClusterArgs { runtime_config: vec!["api/alpha=true".to_owned()], ..new() },
+                "--runtime-config api/alpha=true: alpha versions are not built",
             ),
             (
                 NewClusterArgs { node_name: Some("Upper_Case".to_owned()), ..new() },

@@ -135,7 +135,7 @@ fn config(store: Arc<dyn Store>, authority: &Authority) -> Result<Config, SetupE
         Arc::new(Rbac::new(Arc::clone(&caches))),
     ]));
     let mut config = Config::new(store, kinds, authorizer);
-    config.admission = admission::Chain::standard(&caches);
+    config.admission = admission::Chain::standard(&caches, &config.authorizer);
     config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
     config.virtual_resources = reviews::all(&tokens);
     config.token_issuer = Some(tokens as Arc<dyn TokenIssuer>);

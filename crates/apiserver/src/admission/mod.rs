@@ -1,13 +1,21 @@
 //! Admission: plugins that change or refuse a write after authorization. They see the object in its hub version. How it is
 //! stored and what the kind itself checks is not known here.
 
+pub mod claim_resize;
+pub mod default_class;
 pub mod default_toleration_seconds;
+pub mod limit_ranger;
+mod lookup;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod pod_security;
 pub mod priority;
+pub mod runtime_class;
 pub mod service_account;
+pub mod signers;
 pub mod unenforced;
 
+use crate::authz::Authorize;
 use crate::cache::Caches;
 use crate::error::ApiResult;
 use crate::request::UserInfo;
@@ -104,20 +112,36 @@ pub struct Chain {
 
 impl Chain {
     /// The plugins that are on by default, in upstream's order.
-    pub fn standard(caches: &Arc<Caches>) -> Self {
+    pub fn standard(caches: &Arc<Caches>, authorizer: &Arc<dyn Authorize>) -> Self {
         let lifecycle = Arc::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(caches)));
         let accounts = Arc::new(service_account::ServiceAccount::new(Arc::clone(caches)));
         let nodes = Arc::new(node_restriction::NodeRestriction::new(Arc::clone(caches)));
         let priority = Arc::new(priority::Priority::new(Arc::clone(caches)));
+        let limits = Arc::new(limit_ranger::LimitRanger::new(Arc::clone(caches)));
+        let runtimes = Arc::new(runtime_class::RuntimeClass::new(Arc::clone(caches)));
         Self {
             mutating: vec![
                 Arc::clone(&lifecycle) as Arc<dyn Mutate>,
+                Arc::clone(&limits) as Arc<dyn Mutate>,
                 Arc::clone(&accounts) as Arc<dyn Mutate>,
                 Arc::clone(&nodes) as Arc<dyn Mutate>,
                 Arc::clone(&priority) as Arc<dyn Mutate>,
                 Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
+                Arc::clone(&runtimes) as Arc<dyn Mutate>,
+                Arc::new(default_class::DefaultClass::new(Arc::clone(caches))),
             ],
-            validating: vec![Arc::new(unenforced::Unenforced), lifecycle, accounts, nodes, priority],
+            validating: vec![
+                Arc::new(unenforced::Unenforced) as Arc<dyn Validate>,
+                lifecycle,
+                limits,
+                accounts,
+                nodes,
+                Arc::new(pod_security::PodSecurity::new(Arc::clone(caches))),
+                priority,
+                Arc::new(claim_resize::ClaimResize::new(Arc::clone(caches))),
+                runtimes,
+                Arc::new(signers::Signers::new(Arc::clone(authorizer))),
+            ],
         }
     }
 

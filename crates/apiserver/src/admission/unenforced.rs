@@ -36,6 +36,11 @@ const RULES: &[(&str, &str, Answer)] = &[
             "network policies are not enforced yet: the pods that this one selects can be reached as before",
         ),
     ),
+    (
+        "",
+        "resourcequotas",
+        Answer::Warned("resource quotas are not enforced yet: the namespace can use more than this one says"),
+    ),
     (ADMISSION, "mutatingwebhookconfigurations", NO_WEBHOOKS),
     (ADMISSION, "validatingwebhookconfigurations", NO_WEBHOOKS),
     (ADMISSION, "mutatingadmissionpolicies", NO_POLICIES),

@@ -110,6 +110,10 @@ async fn what_nothing_enforces_says_so() {
     assert_eq!(answer.code.as_u16(), 201);
     let warning = answer.headers["warning"].to_str().unwrap();
     assert!(warning.contains("not enforced yet"), "{warning}");
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}});
+    let answer = admin.post("/api/v1/namespaces/default/resourcequotas", &quota).await;
+    assert!(answer.headers["warning"].to_str().unwrap().contains("not enforced yet"));
+    answer.expect(201);
     let hook = json!({"metadata": {"name": "a"}, "webhooks": [{
         "name": "a.example.com", "clientConfig": {"url": "https://a"}, "sideEffects": "None",
         "admissionReviewVersions": ["v1"],

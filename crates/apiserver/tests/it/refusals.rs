@@ -136,8 +136,8 @@ async fn world() -> Fixture {
     let authority = Authority::create("test").unwrap();
     let tls = Arc::new(client_config(&authority, None));
     let fixture = configured(|config| {
-        config.admission = admission::Chain::standard(&config.caches);
         config.authorizer = Arc::new(Union(vec![Arc::new(Rbac::new(Arc::clone(&config.caches)))]));
+        config.admission = admission::Chain::standard(&config.caches, &config.authorizer);
         config.kubelets = Some(KubeletDialer { tls });
     })
     .await;

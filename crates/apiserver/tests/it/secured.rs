@@ -54,7 +54,7 @@ pub async fn start(store: Arc<dyn Store>, authority: &Authority, group: &Group) 
         Arc::new(Rbac::new(Arc::clone(&caches))),
     ]));
     let mut config = Config::new(store, kinds, authorizer);
-    config.admission = admission::Chain::standard(&caches);
+    config.admission = admission::Chain::standard(&caches, &config.authorizer);
     config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
     config.virtual_resources = reviews::all(&tokens);
     config.token_issuer = Some(tokens as Arc<dyn TokenIssuer>);

@@ -230,6 +230,17 @@ fn date_conditions(new: &mut Value, old: &Value, now_s: i64) {
     });
 }
 
+/// The organizations of the subject of a request, which are groups to the API server; none of one that is not sound.
+pub fn csr_organizations(encoded: &str) -> Vec<String> {
+    let bytes = pem::base64(encoded).unwrap_or_default();
+    let blocks = pem::blocks(&String::from_utf8_lossy(&bytes));
+    let Some(block) = blocks.first() else { return Vec::new() };
+    // What is not sound has been refused by the time that anybody signs it.
+    let Ok((_, request)) = X509CertificationRequest::from_der(&block.content) else { return Vec::new() };
+    let organizations = request.certification_request_info.subject.iter_organization();
+    organizations.filter_map(|organization| organization.as_str().ok()).map(str::to_owned).collect()
+}
+
 /// Why the bytes are no certificate request, or not one that was signed with its own key.
 fn check_request(encoded: &str) -> Result<(), String> {
     const LABEL: &str = "PEM block type must be CERTIFICATE REQUEST";

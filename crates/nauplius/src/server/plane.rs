@@ -72,7 +72,8 @@ pub struct Plane {
 /// When bootstrap objects cannot be written or the port is taken.
 pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Result<Arc<Plane>, Failure> {
     let store: Arc<dyn Store> = Arc::new(store.0.clone());
-    let kinds = nauplius_kinds::builtin();
+    let served = nauplius_kinds::RuntimeConfig::parse(&site.cluster.runtime_config);
+    let kinds = nauplius_kinds::serving(&served.doing("read the runtime configuration")?);
     let caches = Caches::new(Arc::clone(&store), &kinds);
     let key = PrivateKey::from_pem(&site.credentials.token_key.to_pem()).doing("read the token key")?;
     let issuers = site.cluster.issuers();
@@ -82,7 +83,7 @@ pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Resu
     let loopback = Loopback::new();
     let authorizer = authorizer(&caches, &loopback);
     let mut config = Config::new(store, kinds, authorizer);
-    config.admission = admission::Chain::standard(&caches);
+    config.admission = admission::Chain::standard(&caches, &config.authorizer);
     config.authenticators = vec![Arc::new(ClientCertificate), Arc::clone(&tokens) as Arc<dyn Authenticate>];
     config.virtual_resources = reviews::all(&tokens);
     config.token_issuer = Some(Arc::clone(&tokens) as Arc<dyn TokenIssuer>);
