@@ -77,6 +77,38 @@ pub fn create(group: &str, limits: &PodLimits) -> io::Result<()> {
     Ok(())
 }
 
+/// Raises the limits of a group that is there to these; what is higher already, or without limit, stays.
+///
+/// # Errors
+/// The system's.
+pub fn widen(group: &str, limits: &PodLimits) -> io::Result<()> {
+    let mounts = mounts()?;
+    let relative = group.trim_start_matches('/');
+    let (cpu, memory) = match (mounts.v1.is_empty(), &mounts.v2) {
+        (true, Some(root)) => {
+            (Some(root.join(relative).join("cpu.max")), Some(root.join(relative).join("memory.max")))
+        }
+        _ => (
+            mounts.v1("cpu").map(|point| point.join(relative).join("cpu.cfs_quota_us")),
+            mounts.v1("memory").map(|point| point.join(relative).join("memory.limit_in_bytes")),
+        ),
+    };
+    for (file, limit) in [(cpu, limits.cpu_quota), (memory, limits.memory_limit)] {
+        if let (Some(file), Some(limit)) = (file, limit)
+            && is_wider(&fs::read_to_string(&file)?, limit)
+        {
+            fs::write(file, limit.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// `max`, -1 and what is no number are no limits.
+fn is_wider(now: &str, limit: i64) -> bool {
+    let now = now.split_whitespace().next().and_then(|word| word.parse::<i64>().ok());
+    now.is_some_and(|now| now >= 0 && now < limit)
+}
+
 fn create_v2(root: &Path, relative: &str, limits: &PodLimits) -> io::Result<()> {
     let mut directory = root.to_owned();
     for part in relative.split('/').filter(|part| !part.is_empty()) {
@@ -165,6 +197,19 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_narrower_is_widened() {
+        for (now, limit, expected) in [
+            ("-1\n", 5, false),
+            ("max 100000\n", 5, false),
+            ("50000 100000\n", 60_000, true),
+            ("50000\n", 50_000, false),
+            ("9223372036854771712\n", 64 << 20, false),
+        ] {
+            assert_eq!(is_wider(now, limit), expected, "{now:?}");
+        }
+    }
 
     #[test]
     fn both_layouts_are_read() {

@@ -1,5 +1,6 @@
 //! What a kubelet is told by whoever wires it. Plain data.
 
+use crate::eviction::Settings;
 use nauplius_kinds::api::core::Taint;
 use rustls::server::ResolvesServerCert;
 use rustls_pki_types::CertificateDer;
@@ -39,4 +40,6 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Taints of the node, at registration.
     pub taints: Vec<Taint>,
+    /// From when on the node is short of something.
+    pub eviction: Settings,
 }

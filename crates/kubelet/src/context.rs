@@ -1,15 +1,18 @@
 //! What every pod's actor shares: the node, its services, and the clients. Nothing in it changes.
 
 use crate::config::Config;
+use crate::eviction::Pressure;
+use crate::server::probes::ProbeCounts;
 use crate::sources::Sources;
 use crate::spec::field::NodeFacts;
 use crate::spec::{dns, sandbox};
 use nauplius_client::Client;
 use nauplius_cri::{ImageService, RuntimeService};
-use nauplius_kinds::api::core::Service;
+use nauplius_kinds::api::core::{Pod, Service};
 use nauplius_reconcile::{Informer, Recorder};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The node, for its pods.
 pub struct Context {
@@ -25,10 +28,16 @@ pub struct Context {
     pub recorder: Recorder,
     /// Config maps and secrets.
     pub sources: Sources,
+    /// The node's pods, as the API has them.
+    pub pods: Informer<Pod>,
     /// All services, for environments.
     pub services: Informer<Service>,
     /// What the machine has.
     pub facts: NodeFacts,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Pressure>,
+    /// What probes said, for metrics.
+    pub probe_counts: ProbeCounts,
     /// One pull at a time, as upstream by default.
     pub pulls: tokio::sync::Semaphore,
 }

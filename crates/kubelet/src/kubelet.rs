@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::KubeletError;
+use crate::eviction::{self, Pressure};
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
 use crate::node::{machine, pod_range, register};
@@ -22,10 +23,12 @@ use nauplius_reconcile::events::{Source, recorder};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Registration is tried so often before a kubelet gives up: 100 ms doubling to 7 s, a minute in all.
 const REGISTER_TRIES: usize = 15;
+/// Pods that are to be evicted, on their way to the owner of the pods.
+const SENTENCES: usize = 16;
 
 /// A kubelet that runs.
 #[derive(Clone)]
@@ -89,6 +92,7 @@ pub async fn run(
         field_selector: format!("spec.nodeName={}", config.node_name),
         ..ListOptions::default()
     };
+    let (pressing, pressure) = watch::channel(Pressure::default());
     let pods = Informer::<Pod>::new(client.all(), own_pods);
     let context = Arc::new(Context {
         config,
@@ -97,8 +101,11 @@ pub async fn run(
         images,
         recorder,
         sources,
+        pods: pods.clone(),
         services: services.clone(),
         facts,
+        pressure,
+        probe_counts: server::probes::ProbeCounts::default(),
         pulls: tokio::sync::Semaphore::new(1),
     });
     let listener = server::listen(&context.config).await?;
@@ -121,7 +128,12 @@ pub async fn run(
     group.spawn("kubelet-log-rotation", logs::rotate::run(Arc::clone(&context), token.clone()));
     let served = Arc::new(Server::new(Arc::clone(&context), pods.clone(), port));
     group.spawn("kubelet-server", listener.serve(served, token.clone()));
-    let (pods, endings) = Pods::new(context, pods, token);
+    let (sentences, sentenced) = mpsc::channel(SENTENCES);
+    group.spawn(
+        "kubelet-housekeeping",
+        eviction::run(Arc::clone(&context), pressing, sentences, token.clone()),
+    );
+    let (pods, endings) = Pods::new(context, pods, sentenced, token);
     group.spawn("kubelet-pods", pods.run(endings));
     Ok(Kubelet { port, health })
 }

@@ -2,10 +2,12 @@
 //! wakes them when the runtime or the API tell something new, and decides nothing about them but whether there is room.
 
 use crate::context::Context;
+use crate::eviction::Sentence;
 use crate::names;
 use crate::pod::actor::{self, Desired, Start};
 use crate::pod::facts;
 use crate::pod::step::Verdict;
+use crate::spec::apparmor;
 use crate::sweep;
 use crate::waker::Waker;
 use futures_util::StreamExt;
@@ -18,7 +20,7 @@ use nauplius_kinds::api::core::{Pod, PodSpec};
 use nauplius_reconcile::{Informer, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -34,6 +36,7 @@ struct Known {
     revision: String,
     removed: bool,
     counts: bool,
+    sentence: Arc<OnceLock<Sentence>>,
 }
 
 /// The owner of all actors.
@@ -42,6 +45,7 @@ pub struct Pods {
     informer: Informer<Pod>,
     known: BTreeMap<String, Known>,
     ended: mpsc::Sender<String>,
+    sentences: mpsc::Receiver<Sentence>,
     shutdown: CancellationToken,
 }
 
@@ -50,10 +54,11 @@ impl Pods {
     pub fn new(
         context: Arc<Context>,
         informer: Informer<Pod>,
+        sentences: mpsc::Receiver<Sentence>,
         shutdown: CancellationToken,
     ) -> (Self, mpsc::Receiver<String>) {
         let (ended, endings) = mpsc::channel(ENDED);
-        (Self { context, informer, known: BTreeMap::new(), ended, shutdown }, endings)
+        (Self { context, informer, known: BTreeMap::new(), ended, sentences, shutdown }, endings)
     }
 
     /// Serves until shutdown.
@@ -93,6 +98,7 @@ impl Pods {
                     }
                 },
                 Some(uid) = endings.recv() => self.bury(&uid),
+                Some(sentence) = self.sentences.recv() => self.evict(sentence),
                 _ = relist.tick() => {
                     self.adopt_orphans().await;
                     self.wake_all();
@@ -133,29 +139,38 @@ impl Pods {
     /// Brings actors and cache together.
     fn compare(&mut self) {
         let snapshot = self.informer.snapshot();
+        let mut freed = false;
         for pod in snapshot.iter() {
             match self.known.get_mut(pod.uid()) {
                 Some(known) if known.revision == pod.resource_version() => {}
                 Some(known) => {
                     known.revision = pod.resource_version().to_owned();
-                    known.counts = !facts::ended(pod);
+                    let counted = std::mem::replace(&mut known.counts, !facts::ended(pod));
+                    freed |= counted && !known.counts;
                     known.inbox.send(Desired::Pod(Arc::clone(pod)));
                 }
                 None => self.start(pod, false),
             }
         }
-        self.drop_missing(&snapshot);
+        freed |= self.drop_missing(&snapshot);
+        if freed {
+            // Whoever waits for room looks again.
+            self.known.values().for_each(|known| known.waker.wake_room());
+        }
     }
 
-    fn drop_missing(&mut self, snapshot: &Snapshot<Pod>) {
+    /// True when room became free.
+    fn drop_missing(&mut self, snapshot: &Snapshot<Pod>) -> bool {
         let there: BTreeSet<&str> = snapshot.iter().map(|pod| pod.uid()).collect();
+        let mut freed = false;
         for (uid, known) in &mut self.known {
             if !known.removed && !there.contains(uid.as_str()) {
                 known.removed = true;
-                known.counts = false;
+                freed |= std::mem::take(&mut known.counts);
                 known.inbox.send(Desired::Removed);
             }
         }
+        freed
     }
 
     fn start(&mut self, pod: &Arc<Pod>, removed: bool) {
@@ -168,13 +183,16 @@ impl Pods {
             revision: pod.resource_version().to_owned(),
             removed,
             counts: !removed && verdict.is_none() && !facts::ended(pod),
+            sentence: Arc::default(),
         };
+        let sentence = Arc::clone(&known.sentence);
         self.known.insert(pod.uid().to_owned(), known);
         let start = Start {
             context: Arc::clone(&self.context),
             pod: Arc::clone(pod),
             removed,
             verdict,
+            sentence,
             inbox: receiver,
             waker,
             shutdown: self.shutdown.clone(),
@@ -190,22 +208,41 @@ impl Pods {
     /// A pod that has not begun may find no room, or ask for what no pod may.
     fn verdict(&self, pod: &Pod) -> Option<Verdict> {
         let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if let Some(name) = facts::forbidden_sysctl(pod).filter(|_| !begun) {
-            let message = format!("Pod was rejected: forbidden sysctl: {name:?} not allowlisted");
-            return Some(Verdict { reason: "SysctlForbidden".to_owned(), message });
+        if begun {
+            return None;
+        }
+        let reject =
+            |reason: &str, why: String| Some(Verdict::new(reason, format!("Pod was rejected: {why}")));
+        if let Some(why) = self.context.pressure.borrow().refusal(pod) {
+            return reject("Evicted", why);
+        }
+        if let Some(name) = facts::forbidden_sysctl(pod) {
+            return reject("SysctlForbidden", format!("forbidden sysctl: {name:?} not allowlisted"));
+        }
+        if let Some(why) = apparmor::refusal(pod, apparmor::is_on()) {
+            return reject("AppArmor", why.to_owned());
         }
         let used = self.known.values().filter(|known| known.counts).count();
         let capacity = self.context.config.max_pods as usize;
-        (!begun && used >= capacity).then(|| Verdict {
-            reason: "OutOfpods".to_owned(),
-            message: format!(
-                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {capacity}"
-            ),
-        })
+        if used < capacity {
+            return None;
+        }
+        let why = format!(
+            "Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {capacity}"
+        );
+        reject("OutOfpods", why)
+    }
+
+    fn evict(&self, sentence: Sentence) {
+        let Some(known) = self.known.get(&sentence.uid) else { return };
+        // The first sentence stands.
+        let _ = known.sentence.set(sentence);
+        known.waker.wake_room();
     }
 
     fn bury(&mut self, uid: &str) {
         self.known.remove(uid);
+        self.context.probe_counts.forget(uid);
     }
 
     /// Pods that were deleted while no kubelet looked are ended as gracefully as any.

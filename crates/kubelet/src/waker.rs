@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 const RUNTIME: u8 = 1;
 const CONTENT: u8 = 2;
+const ROOM: u8 = 4;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -42,9 +43,14 @@ impl Waker {
         self.wake(CONTENT);
     }
 
+    /// There may be room on the node that there was not.
+    pub fn wake_room(&self) {
+        self.wake(ROOM);
+    }
+
     /// Everything may have changed.
     pub fn wake_all(&self) {
-        self.wake(RUNTIME | CONTENT);
+        self.wake(RUNTIME | CONTENT | ROOM);
     }
 
     /// Waits for news. Safe to cancel.

@@ -1,4 +1,4 @@
-//! Subresources that change a running pod: ephemeral containers.
+//! Subresources that change a running pod: ephemeral containers and resize.
 
 use crate::support::{Fixture, model};
 use serde_json::{Value, json};
@@ -90,4 +90,81 @@ async fn ephemeral_containers_may_not_have_everything() {
         "ephemeralContainers": [{"name": "e", "image": "i"}]}});
     let refused = fixture.post(PODS, &created).await.refusal();
     assert!(refused.contains("spec.ephemeralContainers: Forbidden: cannot be set on create"), "{refused}");
+}
+
+fn resources(cpu: &str, memory: &str) -> Value {
+    json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "2", "memory": "1Gi"}})
+}
+
+#[tokio::test]
+async fn a_resize_changes_amounts_and_nothing_else() {
+    let fixture = model().await;
+    let made = pod(
+        &fixture,
+        json!({"containers": [
+            {"name": "a", "image": "i", "resources": resources("100m", "64Mi")},
+            {"name": "b", "image": "i", "resources": resources("100m", "64Mi")},
+        ]}),
+    )
+    .await;
+    let path = format!("{PODS}/p/resize");
+    let mut patch =
+        json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "200m"}}}]}});
+    patch["metadata"] = json!({"labels": {"not": "taken"}});
+    let resized = fixture.patch(&path, STRATEGIC, &patch).await.expect(200);
+    assert_eq!(
+        resized["spec"]["containers"][0]["resources"]["requests"],
+        json!({"cpu": "200m", "memory": "64Mi"})
+    );
+    assert_eq!(resized["spec"]["containers"][1], made["spec"]["containers"][1]);
+    assert_eq!(
+        (&resized["metadata"]["generation"], &resized["metadata"]["labels"]),
+        (&json!(2), &Value::Null)
+    );
+    // The plain path does not resize.
+    let more = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "250m"}}}]}});
+    let plain = fixture.patch(&format!("{PODS}/p"), STRATEGIC, &more).await.refusal();
+    assert!(plain.contains("pod updates may not change fields other than"), "{plain}");
+
+    for (change, words) in [
+        (
+            json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": null}}}]}),
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+        ),
+        (
+            json!({"containers": [{"name": "a", "resources": {"limits": {"memory": null}}}]}),
+            "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
+        ),
+        (
+            json!({"containers": [{"name": "a", "resources": {"limits": {"ephemeral-storage": "1Gi"}}}]}),
+            "spec: Forbidden: only cpu and memory resources are mutable",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i"}]}),
+            "spec.containers: Forbidden: containers may not be added or removed on resize",
+        ),
+        (
+            json!({"containers": [
+                {"name": "a", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}},
+                {"name": "b", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}},
+            ]}),
+            "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing",
+        ),
+        (
+            json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "3"}}}]}),
+            "must be less than or equal to cpu limit of 2",
+        ),
+    ] {
+        let refused = fixture.patch(&path, STRATEGIC, &json!({"spec": change})).await.refusal();
+        assert!(refused.starts_with("422 ") && refused.contains(words), "{refused}");
+    }
+    let mut swapped = resized.clone();
+    swapped["spec"]["containers"].as_array_mut().unwrap().reverse();
+    let refused = fixture.put(&path, &swapped).await.refusal();
+    for index in 0..2 {
+        let words = format!(
+            "spec.containers[{index}].name: Forbidden: containers may not be renamed or reordered on resize"
+        );
+        assert!(refused.contains(&words), "{refused}");
+    }
 }

@@ -13,6 +13,7 @@ mod persistent_volume_source;
 pub(crate) mod pod;
 mod pod_cells;
 pub(crate) mod pod_diff;
+mod pod_resize;
 mod pod_status;
 pub(crate) mod pod_template;
 mod pod_update;

@@ -1,7 +1,7 @@
 //! Pod: what the API server does with one: phases of its life that it alone decides (creation, binding, the grace of a
 //! deletion), and who may write which part.
 
-use super::{pod_cells, pod_status, pod_update, pod_warnings};
+use super::{pod_cells, pod_resize, pod_status, pod_update, pod_warnings};
 use crate::check::Errors;
 use crate::describe::{CONNECT, CREATE, describe};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
@@ -27,7 +27,8 @@ pub(crate) fn kind() -> Pod {
         .subresource("exec", Some(("", "v1", "PodExecOptions")), GET_AND_CREATE)
         .subresource("log", None, &["get"])
         .subresource("portforward", Some(("", "v1", "PodPortForwardOptions")), GET_AND_CREATE)
-        .subresource("proxy", Some(("", "v1", "PodProxyOptions")), CONNECT);
+        .subresource("proxy", Some(("", "v1", "PodProxyOptions")), CONNECT)
+        .subresource("resize", None, GET_AND_CHANGE);
     Pod(descriptor.status().done())
 }
 
@@ -62,7 +63,11 @@ impl Kind for Pod {
     }
 
     fn prepare_subresource_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
-        pod_update::prepare_subresource(context, new, old);
+        if context.subresource == Some("resize") {
+            pod_resize::prepare(new, old);
+        } else {
+            pod_update::prepare_subresource(context, new, old);
+        }
     }
 
     fn validate(&self, pod: &Value) -> Vec<FieldError> {
@@ -87,6 +92,7 @@ impl Kind for Pod {
     fn validate_subresource_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         match subresource {
             "status" => pod_status::validate_update(new, old),
+            "resize" => pod_resize::validate(new, old, metadata_and_spec(new)),
             "ephemeralcontainers" => pod_update::validate_ephemeral(new, old, metadata_and_spec(new)),
             _ => Vec::new(),
         }

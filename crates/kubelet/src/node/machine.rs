@@ -30,17 +30,6 @@ pub struct Machine {
     pub boot_id: String,
 }
 
-/// What is left of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Bytes.
-    pub memory: i64,
-    /// Percent of the file system.
-    pub storage_percent: i64,
-    /// Percent of its inodes.
-    pub inodes_percent: i64,
-}
-
 fn read(path: &str) -> Result<String, KubeletError> {
     fs::read_to_string(path).map_err(|source| KubeletError::Machine { path: PathBuf::from(path), source })
 }
@@ -105,7 +94,7 @@ pub fn machine(root: &Path) -> Result<Machine, KubeletError> {
     Ok(Machine {
         cpus: i64::try_from(cpus.max(1)).unwrap_or(1),
         memory: meminfo(&read("/proc/meminfo")?, "MemTotal"),
-        storage: storage(root)?.0,
+        storage: storage(root)?,
         hugepages: hugepages(),
         architecture: architecture().to_owned(),
         kernel: optional("/proc/sys/kernel/osrelease"),
@@ -116,23 +105,11 @@ pub fn machine(root: &Path) -> Result<Machine, KubeletError> {
     })
 }
 
-/// Bytes, percent free, percent of inodes free.
-fn storage(root: &Path) -> Result<(i64, i64, i64), KubeletError> {
+/// Bytes of the file system.
+fn storage(root: &Path) -> Result<i64, KubeletError> {
     let stat = rustix::fs::statvfs(root)
         .map_err(|error| KubeletError::Machine { path: root.to_owned(), source: error.into() })?;
-    let percent =
-        |free: u64, all: u64| free.saturating_mul(100).checked_div(all).map_or(100, u64::cast_signed);
-    let bytes = stat.f_blocks.saturating_mul(stat.f_frsize).cast_signed();
-    Ok((bytes, percent(stat.f_bavail, stat.f_blocks), percent(stat.f_ffree, stat.f_files)))
-}
-
-/// Reads what is left.
-///
-/// # Errors
-/// As [`machine`].
-pub fn left(root: &Path) -> Result<Left, KubeletError> {
-    let (_, storage_percent, inodes_percent) = storage(root)?;
-    Ok(Left { memory: meminfo(&read("/proc/meminfo")?, "MemAvailable"), storage_percent, inodes_percent })
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize).cast_signed())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Reports the node's status: looks every ten seconds, and writes when something changed or five minutes have passed.
 
-use super::machine::{self, Machine};
+use super::machine::Machine;
 use super::status::{self, Sources};
 use crate::context::Context;
 use crate::error::KubeletError;
@@ -86,7 +86,7 @@ impl Reporter {
             config: &self.context.config,
             port: self.port,
             machine: &self.machine,
-            left: machine::left(&self.context.config.root_dir)?,
+            pressure: *self.context.pressure.borrow(),
             runtime: &self.runtime,
             runtime_status: &runtime_status,
             images: &images,
@@ -180,16 +180,17 @@ impl Reporter {
     }
 
     fn event(&self, reason: &str, message: String) {
-        let name = &self.context.config.node_name;
-        // Upstream's kubelet writes the node's name for its uid, and kubectl describe looks for that.
-        let about = ObjectRef {
-            kind: "Node".to_owned(),
-            name: name.clone(),
-            uid: name.clone(),
-            ..ObjectRef::default()
-        };
-        self.context.recorder.record(&about, EventKind::Normal, reason, message);
+        record(&self.context, EventKind::Normal, reason, message);
     }
+}
+
+/// Records an event about the node.
+pub fn record(context: &Context, kind: EventKind, reason: &str, message: String) {
+    let name = &context.config.node_name;
+    // Upstream's kubelet writes the node's name for its uid, and kubectl describe looks for that.
+    let about =
+        ObjectRef { kind: "Node".to_owned(), name: name.clone(), uid: name.clone(), ..ObjectRef::default() };
+    context.recorder.record(&about, kind, reason, message);
 }
 
 fn health(status: &NodeStatus) -> Health {

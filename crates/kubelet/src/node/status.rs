@@ -1,8 +1,9 @@
 //! The node's status: a pure function of the machine, what is left of it, the runtime's word and the status before. Reasons and words
 //! are upstream's.
 
-use super::machine::{Left, Machine};
+use super::machine::Machine;
 use crate::config::Config;
+use crate::eviction::Pressure;
 use crate::pod::status::time;
 use nauplius_base::time::Timestamp;
 use nauplius_cri::v1;
@@ -16,7 +17,6 @@ use std::collections::BTreeMap;
 /// Upstream's default hard limits for eviction.
 pub const MEMORY_MIN: i64 = 100 << 20;
 const STORAGE_MIN_PERCENT: i64 = 10;
-const INODES_MIN_PERCENT: i64 = 5;
 /// As many images are told, largest first.
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
@@ -29,8 +29,8 @@ pub struct Sources<'a> {
     pub port: u16,
     /// The machine.
     pub machine: &'a Machine,
-    /// What is left of it.
-    pub left: Left,
+    /// What it is short of.
+    pub pressure: Pressure,
     /// Name and version of the runtime.
     pub runtime: &'a v1::VersionResponse,
     /// The runtime's conditions, or why it gave none.
@@ -138,18 +138,22 @@ fn conditions(sources: &Sources<'_>) -> Vec<NodeCondition> {
         let (reason, message) = if bad { worse } else { well };
         (bad, reason, message.to_owned())
     };
-    let left = sources.left;
+    let pressure = sources.pressure;
     let memory = either(
-        left.memory < MEMORY_MIN,
+        pressure.memory,
         ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
         ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     );
     let disk = either(
-        left.storage_percent < STORAGE_MIN_PERCENT || left.inodes_percent < INODES_MIN_PERCENT,
+        pressure.disk,
         ("KubeletHasDiskPressure", "kubelet has disk pressure"),
         ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     );
-    let pid = (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available".to_owned());
+    let pid = either(
+        pressure.pid,
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    );
     let findings =
         [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready(sources))];
     let before = sources.before.conditions.as_deref().unwrap_or_default();

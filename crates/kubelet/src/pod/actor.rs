@@ -6,12 +6,15 @@ use super::jobs::{self, Done, PodJob, Work};
 use super::launch::Failure;
 use super::observe::observe;
 use super::probes::{Answer, Due, Schedule};
+use super::resize::{self, Allotted, Amounts, Judgement, Room};
 use super::status::{self, Sources};
-use super::step::{self, Input, Job, Phase, State, Waiting};
+use super::step::{self, Input, Job, Phase, Resize, State, Waiting};
 use super::view::{ContainerState, Observed};
 use super::{facts, patch};
 use crate::context::Context;
+use crate::eviction::Sentence;
 use crate::names::ID_SCHEME;
+use crate::node::status::MEMORY_MIN;
 use crate::probe;
 use crate::sources::Followed;
 use crate::volumes::setup::{self, Tokens};
@@ -26,7 +29,7 @@ use nauplius_client::ClientError;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Pod, PodStatus};
 use nauplius_reconcile::EventKind;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long a failed pull reads as ErrImagePull before it reads as back-off.
@@ -54,6 +57,8 @@ pub struct Start {
     pub removed: bool,
     /// Why it may not run here.
     pub verdict: Option<step::Verdict>,
+    /// That the node has to end it, once it has.
+    pub sentence: Arc<OnceLock<Sentence>>,
     /// What the API wants, from now on.
     pub inbox: Receiver<Desired>,
     /// News from elsewhere.
@@ -77,7 +82,12 @@ struct Told {
 
 struct Actor {
     context: Arc<Context>,
+    /// As the API has it.
+    asked: Arc<Pod>,
+    /// As it is worked with: with the resources that it is allotted.
     pod: Arc<Pod>,
+    allotted: Allotted,
+    sentence: Arc<OnceLock<Sentence>>,
     removed: bool,
     inbox: Receiver<Desired>,
     waker: Waker,
@@ -132,7 +142,7 @@ pub async fn run(start: Start) {
 
 impl Actor {
     fn new(start: Start) -> Self {
-        let Start { context, pod, removed, verdict, inbox, waker, shutdown } = start;
+        let Start { context, pod, removed, verdict, sentence, inbox, waker, shutdown } = start;
         let followed = context.sources.for_pod(pod.namespace(), pod.uid(), waker.clone());
         let told = Told {
             status: pod.status.clone().unwrap_or_default(),
@@ -144,9 +154,13 @@ impl Actor {
             settled: None,
             sent: PodStatus::default(),
         };
+        let allotted = resize::adopted(&pod);
         Self {
             context,
-            pod,
+            asked: Arc::clone(&pod),
+            pod: resize::with(&pod, &allotted),
+            allotted,
+            sentence,
             removed,
             inbox,
             waker,
@@ -252,7 +266,57 @@ impl Actor {
         }
         self.told.revision = revision(pod);
         self.told.status = pod.status.clone().unwrap_or_default();
-        self.pod = Arc::clone(pod);
+        self.asked = Arc::clone(pod);
+        self.pod = resize::with(pod, &self.allotted);
+    }
+
+    /// Takes in that the node has to end the pod.
+    fn obey(&mut self) {
+        let Some(sentence) = self.sentence.get().filter(|_| self.state.verdict.is_none()) else { return };
+        let message = sentence.message.clone();
+        self.job().event(None, EventKind::Warning, "Evicted", message.clone());
+        self.state.verdict = Some(step::Verdict {
+            grace_s: Some(sentence.grace_s),
+            disrupted: true,
+            ..step::Verdict::new("Evicted", message)
+        });
+    }
+
+    /// Allots what the pod asks, if the node has it.
+    fn allot(&mut self) {
+        if resize::asked(&self.asked) == self.allotted {
+            self.state.resize.pending = None;
+            return;
+        }
+        let pods = self.context.pods.snapshot();
+        let facts = &self.context.facts;
+        let capacity = Amounts { cpu_m: facts.cpus * 1000, memory: facts.memory - MEMORY_MIN };
+        let room = Room { capacity, used: resize::used(pods.iter(), self.asked.uid()) };
+        match resize::judge(&self.asked, &self.allotted, &room) {
+            Judgement::Nothing => self.state.resize.pending = None,
+            Judgement::Fits => {
+                self.allotted = resize::asked(&self.asked);
+                self.pod = Arc::clone(&self.asked);
+                self.state.resize = Resize { in_progress: true, ..Resize::default() };
+                self.state.volumes_stale = true;
+                let message = format!("Pod resize started: {}", resize::told(&self.pod, None));
+                self.job().event(None, EventKind::Normal, "ResizeStarted", message);
+            }
+            Judgement::Pending(reason, words) => self.put_off_resize(reason, words),
+        }
+    }
+
+    fn put_off_resize(&mut self, reason: &'static str, words: String) {
+        let pending = Some((reason, words));
+        if self.state.resize.pending == pending {
+            return;
+        }
+        if let Some((reason, words)) = &pending {
+            let event = if *reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
+            let message = format!("Pod resize {reason}: {}", resize::told(&self.asked, Some(words)));
+            self.job().event(None, EventKind::Warning, event, message);
+        }
+        self.state.resize.pending = pending;
     }
 
     fn hear(&mut self, news: News) {
@@ -333,9 +397,22 @@ impl Actor {
         self.state.waiting.insert(name, waiting);
     }
 
+    fn finish_resize(&mut self, outcome: Result<(), String>) {
+        if let Err(error) = &outcome {
+            let message = format!("Pod resize error: {}", resize::told(&self.pod, Some(error)));
+            self.job().event(None, EventKind::Warning, "ResizeError", message);
+            self.state.resize.retry_at = Some(self.clock.later(RETRY));
+        }
+        self.state.resize.error = outcome.err();
+    }
+
     fn finish_ending(&mut self, job: &Job, outcome: Result<(), String>) {
         self.close(job);
         self.look = true;
+        if *job == Job::Resize {
+            self.finish_resize(outcome);
+            return;
+        }
         if let Err(error) = outcome {
             tracing::warn!(pod = self.pod.name(), ?job, error, "what is left of a pod is tried again");
             self.state.release_retry_at = Some(self.clock.later(RETRY));
@@ -356,6 +433,12 @@ impl Actor {
 
     fn finish_probe(&mut self, due: &Due, answer: &Answer) {
         let title = due.kind.title();
+        let result = match answer {
+            Answer::Success => "successful",
+            Answer::Failure(_) => "failed",
+            Answer::Unknown(_) => "unknown",
+        };
+        self.context.probe_counts.count(&self.pod, &due.name, title, result);
         let text = match answer {
             Answer::Success => None,
             Answer::Failure(output) => Some(format!("{title} probe failed: {output}")),
@@ -417,9 +500,19 @@ impl Actor {
     fn turn(&mut self) {
         let now = self.clock.now();
         self.wake_at = None;
+        if self.state.phase == Phase::Running {
+            self.obey();
+            self.allot();
+        }
         let refresh_at = self.token_refresh();
         self.state.volumes_stale |= refresh_at.is_some_and(|at| at <= now);
-        let input = Input { pod: &self.pod, removed: self.removed, observed: &self.observed, now };
+        let input = Input {
+            pod: &self.pod,
+            removed: self.removed,
+            observed: &self.observed,
+            now,
+            machine_memory: self.context.facts.memory,
+        };
         let outcome = step::step(std::mem::take(&mut self.state), &input);
         self.state = outcome.state;
         self.wake(outcome.wake_at);
@@ -480,6 +573,7 @@ impl Actor {
             observed: &self.observed,
             node_ip: self.context.config.node_ip,
             now: time::now(),
+            machine_memory: self.context.facts.memory,
         };
         let wanted = status::status(&sources);
         let known = self

@@ -1,13 +1,25 @@
 //! A pod's conditions, in upstream's order and words. Pure; conditions of others are kept as they are.
 
 use super::facts;
+use super::resize::{IN_PROGRESS, PENDING};
 use super::status::{Sources, time};
+use super::step::Phase;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{ContainerStatus, PodCondition, PodStatus};
 
 /// The conditions that the kubelet writes.
-pub const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    PENDING,
+    IN_PROGRESS,
+];
+
+/// Others write it too, for other reasons.
+const DISRUPTED: &str = "DisruptionTarget";
 
 /// Status, reason and message of a condition.
 type Finding = (bool, &'static str, String);
@@ -26,15 +38,37 @@ pub fn conditions(sources: &Sources<'_>, status: &PodStatus) -> Vec<PodCondition
         (OWNED[2], ready),
         (OWNED[3], containers_ready),
     ];
+    let findings = resizing(sources).into_iter().chain(findings);
     let mut conditions: Vec<PodCondition> =
-        findings.into_iter().map(|(type_, finding)| condition(sources, &before, type_, finding)).collect();
+        findings.map(|(type_, finding)| condition(sources, &before, type_, finding)).collect();
     if let Some(scheduled) = before.iter().find(|condition| condition.type_ == OWNED[4]) {
         conditions.push(scheduled.clone());
     } else {
         conditions.push(condition(sources, &before, OWNED[4], TRUE()));
     }
-    conditions.extend(before.into_iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())));
+    let disrupted = sources.state.verdict.as_ref().filter(|verdict| verdict.disrupted);
+    if let Some(verdict) = disrupted {
+        let finding = (true, "TerminationByKubelet", verdict.message.clone());
+        conditions.push(condition(sources, &before, DISRUPTED, finding));
+    }
+    let others = before.into_iter().filter(|condition| {
+        !OWNED.contains(&condition.type_.as_str()) && (disrupted.is_none() || condition.type_ != DISRUPTED)
+    });
+    conditions.extend(others);
     conditions
+}
+
+/// A resize that is not done, while there is something to resize.
+fn resizing(sources: &Sources<'_>) -> Vec<(&'static str, Finding)> {
+    let resize = &sources.state.resize;
+    if sources.state.phase != Phase::Running {
+        return Vec::new();
+    }
+    let pending = resize.pending.clone().map(|(reason, words)| (PENDING, (true, reason, words)));
+    let error = resize.error.clone().map(|words| ("Error", words));
+    let (reason, words) = error.unwrap_or_default();
+    let in_progress = resize.in_progress.then_some((IN_PROGRESS, (true, reason, words)));
+    pending.into_iter().chain(in_progress).collect()
 }
 
 fn condition(sources: &Sources<'_>, before: &[PodCondition], type_: &str, finding: Finding) -> PodCondition {

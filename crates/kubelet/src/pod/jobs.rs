@@ -95,6 +95,9 @@ impl PodJob {
                 stop::kill(&self, &id, &name, grace_s, message).await;
                 Done::Ended(Job::Kill(id), Ok(()))
             }),
+            Action::Resize { containers } => {
+                Box::pin(async move { Done::Ended(Job::Resize, self.resize(&containers).await) })
+            }
             Action::Terminate { grace_s } => Box::pin(async move {
                 stop::terminate(&self, &observed, grace_s).await;
                 Done::Ended(Job::Terminate(grace_s), Ok(()))
@@ -147,6 +150,25 @@ impl PodJob {
             .map_err(|error| format!("cannot make the pod's cgroup: {error}"))?;
         let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.context.runtime.run_pod_sandbox(request).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The pod's own group is widened before its containers are, and narrowed after them: none may exceed it.
+    async fn resize(&self, containers: &[(String, String)]) -> Result<(), String> {
+        let group = resources::cgroup_parent(&self.context.config.cgroup_root, &self.pod);
+        let limits = resources::pod(&self.pod);
+        let failed = |error: std::io::Error| format!("cannot resize the pod's cgroup: {error}");
+        cgroup::widen(&group, &limits).map_err(failed)?;
+        for (id, name) in containers {
+            let Some((container, _)) = facts::container(&self.pod, name) else { continue };
+            let linux = resources::container(&self.pod, container, self.context.facts.memory);
+            let request = v1::UpdateContainerResourcesRequest {
+                container_id: id.clone(),
+                linux: Some(linux),
+                ..v1::UpdateContainerResourcesRequest::default()
+            };
+            self.context.runtime.update_container_resources(request).await.map_err(|error| error.message)?;
+        }
+        cgroup::create(&group, &limits).map_err(failed)
     }
 
     async fn stop_sandboxes(&self, observed: &Observed) -> Result<(), String> {

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod observe;
 pub mod patch;
 pub mod probes;
+pub mod resize;
 pub mod status;
 pub mod step;
 pub mod stop;

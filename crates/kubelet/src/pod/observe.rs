@@ -1,6 +1,6 @@
 //! Asks the runtime about one pod. The only place that turns CRI's messages into views; last words are read here.
 
-use super::view::{ContainerState, ContainerView, Observed, SandboxView};
+use super::view::{ContainerState, ContainerView, Limits, Observed, SandboxView};
 use crate::logs;
 use crate::names;
 use nauplius_cri::{Code, CriError, RuntimeService, v1};
@@ -72,7 +72,13 @@ fn container_view(status: v1::ContainerStatus, sandbox: String) -> ContainerView
     let metadata = status.metadata.clone().unwrap_or_default();
     let message = if state == ContainerState::Exited { last_words(&status) } else { None };
     let user = status.user.clone().and_then(|user| user.linux);
+    let linux = status.resources.clone().and_then(|resources| resources.linux);
     ContainerView {
+        limits: linux.map(|linux| Limits {
+            cpu_shares: linux.cpu_shares,
+            cpu_quota: linux.cpu_quota,
+            memory: linux.memory_limit_in_bytes,
+        }),
         name: status.labels.get(names::CONTAINER_NAME).cloned().unwrap_or(metadata.name),
         attempt: annotation(names::RESTART_COUNT).parse().unwrap_or(metadata.attempt),
         hash: annotation(names::CONTAINER_HASH),

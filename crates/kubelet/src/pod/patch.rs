@@ -71,6 +71,10 @@ fn conditions(old: Option<&Value>, new: &Value, status: &mut Map<String, Value>)
         }
         changed.push(entry);
     }
+    // A merge keeps what it is not told of.
+    for known in old.iter().filter(|known| !new.iter().any(|condition| condition["type"] == known["type"])) {
+        changed.push(json!({"$patch": "delete", "type": known["type"]}));
+    }
     if !changed.is_empty() {
         status.insert("$setElementOrder/conditions".to_owned(), Value::Array(order));
         status.insert("conditions".to_owned(), Value::Array(changed));
@@ -117,5 +121,15 @@ mod tests {
             }})
         );
         assert_eq!(patch("u", &new, &new), None);
+        let fewer = status(
+            r#"{"phase":"Running","podIP":"2","podIPs":[{"ip":"2"}],"conditions":[{"type":"Ready","status":"True"}]}"#,
+        );
+        assert_eq!(
+            patch("u", &new, &fewer).unwrap()["status"],
+            json!({
+                "$setElementOrder/conditions": [{"type": "Ready"}],
+                "conditions": [{"$patch": "delete", "type": "PodScheduled"}],
+            })
+        );
     }
 }

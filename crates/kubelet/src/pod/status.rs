@@ -3,6 +3,7 @@
 
 use super::conditions;
 use super::facts::{self, Role};
+use super::resize;
 use super::step::{Phase, State, nanos};
 use super::view::{ContainerState as Stage, ContainerView, Observed, SandboxView};
 use crate::names::ID_SCHEME;
@@ -29,6 +30,8 @@ pub struct Sources<'a> {
     pub node_ip: IpAddr,
     /// The time.
     pub now: Timestamp,
+    /// Bytes of the machine.
+    pub machine_memory: i64,
 }
 
 impl Sources<'_> {
@@ -225,20 +228,29 @@ fn container_status(sources: &Sources<'_>, container: &Container) -> ContainerSt
             .map(|view| ContainerState { terminated: Some(terminated(view)), ..ContainerState::default() }),
         state: Some(state),
         allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
-        resources: newest.map(|_| {
-            let own = container.resources.clone().unwrap_or_default();
-            ResourceRequirements {
-                requests: own.requests,
-                limits: own.limits,
-                ..ResourceRequirements::default()
-            }
-        }),
+        resources: newest.map(|view| actual_resources(sources, container, role, view)),
         user: running.and_then(|view| view.user.clone()).map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
         }),
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+/// What it has: what it is allotted, or until then what it was told to have.
+fn actual_resources(
+    sources: &Sources<'_>,
+    container: &Container,
+    role: Role,
+    view: &ContainerView,
+) -> ResourceRequirements {
+    let has =
+        view.limits.filter(|_| view.state == Stage::Running && matches!(role, Role::Main | Role::Sidecar));
+    let late = has.is_some_and(|has| has != resize::limits(sources.pod, container, sources.machine_memory));
+    let before = sources.pod.status.as_ref().filter(|_| late);
+    let known = before.and_then(|status| resize::known(status, &container.name));
+    let own = known.or(container.resources.as_ref()).cloned().unwrap_or_default();
+    ResourceRequirements { requests: own.requests, limits: own.limits, ..ResourceRequirements::default() }
 }
 
 fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {

@@ -1,7 +1,8 @@
 //! Tables of statuses: phase, container states and conditions from what is observed.
 
-use super::super::step::{Verdict, Waiting};
+use super::super::step::{Resize, Verdict, Waiting};
 use super::super::testing::{exited, running, sandbox};
+use super::super::view::Limits;
 use super::*;
 
 fn at(seconds: i64) -> Timestamp {
@@ -18,7 +19,7 @@ fn made(pod: &Pod, state: &State, containers: Vec<ContainerView>) -> PodStatus {
     let mut observed = Observed { sandboxes: vec![sandbox(true)], containers };
     observed.sort();
     let node_ip = "10.0.0.1".parse().unwrap();
-    status(&Sources { pod, state, observed: &observed, node_ip, now: at(100) })
+    status(&Sources { pod, state, observed: &observed, node_ip, now: at(100), machine_memory: 4 << 30 })
 }
 
 /// `name=state(ready,restarts)` of each container.
@@ -142,12 +143,69 @@ fn ephemeral_containers_count_for_nothing() {
 }
 
 #[test]
+fn a_resize_is_told_until_it_is_done() {
+    let of = |cpu: &str| {
+        pod_of(&format!(
+            r#"{{"containers":[{{"name":"a","resources":{{"requests":{{"cpu":"{cpu}"}},"limits":{{"cpu":"{cpu}","memory":"64Mi"}}}}}}]}}"#
+        ))
+    };
+    let has = |cpu_m: i64| ContainerView {
+        limits: Some(Limits { cpu_shares: cpu_m * 1024 / 1000, cpu_quota: cpu_m * 100, memory: 64 << 20 }),
+        ..running("a", 0, 1)
+    };
+    let cpu = |status: &PodStatus| {
+        let told = status.container_statuses.as_ref().unwrap()[0].resources.clone().unwrap();
+        told.limits.unwrap()["cpu"].0.clone()
+    };
+    let brief = |status: &PodStatus| {
+        let all = status.conditions.iter().flatten();
+        let resizing = all.filter(|condition| condition.type_.starts_with("PodResize"));
+        let one = |condition: &nauplius_kinds::api::core::PodCondition| {
+            format!(
+                "{} {} {}",
+                condition.type_,
+                condition.status,
+                condition.reason.clone().unwrap_or_default()
+            )
+        };
+        resizing.map(one).collect::<Vec<_>>().join(", ")
+    };
+    let before = made(&of("500m"), &State::default(), vec![has(500)]);
+    assert_eq!((cpu(&before).as_str(), brief(&before).as_str()), ("500m", ""));
+    let resizing = Pod { status: Some(before), ..of("1") };
+    let resize = Resize { in_progress: true, ..Resize::default() };
+    let status = made(&resizing, &State { resize, ..State::default() }, vec![has(500)]);
+    assert_eq!((cpu(&status).as_str(), brief(&status).as_str()), ("500m", "PodResizeInProgress True "));
+    let resize = Resize { pending: Some(("Deferred", "no room".to_owned())), ..Resize::default() };
+    let later = Pod { status: Some(status), ..of("1") };
+    let status = made(&later, &State { resize, ..State::default() }, vec![has(1000)]);
+    assert_eq!((cpu(&status).as_str(), brief(&status).as_str()), ("1", "PodResizePending True Deferred"));
+}
+
+#[test]
+fn an_evicted_pod_was_disrupted_by_its_node() {
+    let pod = pod_of(r#"{"containers":[{"name":"a"}]}"#);
+    let verdict = Verdict { disrupted: true, ..Verdict::new("Evicted", "The node was low. ".to_owned()) };
+    let state = State { phase: Phase::Terminated, verdict: Some(verdict), ..State::default() };
+    let status = made(&pod, &state, vec![exited("a", 0, 1, 2, 137)]);
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    let all = status.conditions.clone().unwrap();
+    let told = all.iter().find(|condition| condition.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_deref()), ("True", Some("TerminationByKubelet")));
+    assert_eq!(told.message.as_deref(), Some("The node was low. "));
+    // It stays, though nobody remembers why.
+    let again = Pod { status: Some(status.clone()), ..pod };
+    let status = made(&again, &State { verdict: None, ..state }, vec![exited("a", 0, 1, 2, 137)]);
+    assert_eq!(status.conditions.unwrap().iter().filter(|one| one.type_ == "DisruptionTarget").count(), 1);
+}
+
+#[test]
 fn a_deleted_pod_has_no_loose_ends() {
     let pod = pod_of(r#"{"containers":[{"name":"a"},{"name":"b"}]}"#);
     let state = State { phase: Phase::Terminated, ..State::default() };
     let status = made(&pod, &state, vec![exited("a", 0, 1, 2, 0)]);
     assert_eq!(brief(&status), "Failed a=Completed(false,0) b=ContainerStatusUnknown(false,0)");
-    let verdict = Some(Verdict { reason: "DeadlineExceeded".to_owned(), message: "late".to_owned() });
+    let verdict = Some(Verdict::new("DeadlineExceeded", "late".to_owned()));
     let state = State { verdict, ..state };
     let status = made(&pod, &state, vec![exited("a", 0, 1, 2, 0), exited("b", 0, 1, 2, 0)]);
     assert_eq!(

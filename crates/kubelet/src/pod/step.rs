@@ -5,6 +5,7 @@
 use super::crash::{BackOffs, go_seconds};
 use super::facts::{self, Role};
 use super::probes::Verdicts;
+use super::resize;
 use super::view::{ContainerState, ContainerView, Observed};
 use crate::names;
 use nauplius_base::time::Timestamp;
@@ -37,6 +38,17 @@ pub struct Verdict {
     pub reason: String,
     /// In words.
     pub message: String,
+    /// The seconds that it gets at most, when not all of its own.
+    pub grace_s: Option<i64>,
+    /// Whether the node ended it for its own sake.
+    pub disrupted: bool,
+}
+
+impl Verdict {
+    /// Over a pod that gets all of its own grace.
+    pub fn new(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message, grace_s: None, disrupted: false }
+    }
 }
 
 /// Why a container is not running, and when it is tried again.
@@ -63,6 +75,8 @@ pub enum Job {
     Start(String),
     /// A container is stopped.
     Kill(String),
+    /// Containers get other limits.
+    Resize,
     /// All containers are stopped, with so much grace.
     Terminate(i64),
     /// Sandboxes are stopped.
@@ -100,6 +114,11 @@ pub enum Action {
         grace_s: i64,
         /// For the event.
         message: String,
+    },
+    /// Give containers the limits that they are allotted.
+    Resize {
+        /// Their ids and names.
+        containers: Vec<(String, String)>,
     },
     /// Give up what is under way: the pod is to end.
     Interrupt,
@@ -150,6 +169,8 @@ pub struct State {
     pub verdict: Option<Verdict>,
     /// What probes said.
     pub probes: Verdicts,
+    /// What became of the wish for other resources, when the pod does not have them yet.
+    pub resize: Resize,
     /// Sandboxes are stopped.
     pub released: bool,
     /// Volumes and cgroup are gone.
@@ -158,6 +179,19 @@ pub struct State {
     pub forgotten: bool,
     /// When giving something back is tried again, after a failure.
     pub release_retry_at: Option<Timestamp>,
+}
+
+/// Where a resize stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resize {
+    /// Why the pod does not get what it asks: reason and words.
+    pub pending: Option<(&'static str, String)>,
+    /// Containers are to get what the pod is allotted.
+    pub in_progress: bool,
+    /// Why they did not get it.
+    pub error: Option<String>,
+    /// When it is tried again, after a failure.
+    pub retry_at: Option<Timestamp>,
 }
 
 impl Default for State {
@@ -173,6 +207,7 @@ impl Default for State {
             waiting: BTreeMap::new(),
             verdict: None,
             probes: Verdicts::default(),
+            resize: Resize::default(),
             released: false,
             cleaned: false,
             forgotten: false,
@@ -191,6 +226,8 @@ pub struct Input<'a> {
     pub observed: &'a Observed,
     /// The time.
     pub now: Timestamp,
+    /// Bytes of the machine.
+    pub machine_memory: i64,
 }
 
 /// What a step decides.
@@ -278,12 +315,14 @@ impl Step<'_> {
     fn running(&mut self) -> bool {
         let pod = self.input.pod;
         if self.input.removed || facts::deleting(pod) || self.state.verdict.is_some() {
-            return self.terminate(facts::grace_s(pod));
+            let most = self.state.verdict.as_ref().and_then(|verdict| verdict.grace_s);
+            let own = facts::grace_s(pod);
+            return self.terminate(most.map_or(own, |most| most.min(own)));
         }
         if self.past_deadline() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             self.event(None, false, "DeadlineExceeded", message.clone());
-            self.state.verdict = Some(Verdict { reason: "DeadlineExceeded".to_owned(), message });
+            self.state.verdict = Some(Verdict::new("DeadlineExceeded", message));
             return self.terminate(facts::grace_s(pod));
         }
         if facts::ended(pod) || self.finished() {
@@ -291,9 +330,11 @@ impl Step<'_> {
         }
         self.settle_pulls();
         self.kill_failing();
+        self.resize();
         if self.prepare() {
             self.bring_up();
         }
+        self.finish_resize();
         false
     }
 
@@ -389,6 +430,48 @@ impl Step<'_> {
             let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
             self.act(Job::Kill(view.id.clone()), action);
         }
+    }
+
+    /// Containers get what the pod is allotted, if need be by starting anew.
+    fn resize(&mut self) {
+        let (pod, memory) = (self.input.pod, self.input.machine_memory);
+        let due = resize::due(pod, self.input.observed, memory);
+        if due.is_empty() || self.busy(&Job::Resize) || !self.due(self.state.resize.retry_at) {
+            return;
+        }
+        self.state.resize.in_progress = true;
+        let mut in_place = Vec::new();
+        for (container, view) in due {
+            if self.busy(&Job::Kill(view.id.clone())) {
+                continue;
+            }
+            if !resize::restarts(pod, container, view, memory) {
+                in_place.push((view.id.clone(), view.name.clone()));
+                continue;
+            }
+            let message = format!("Container {} resize requires restart", view.name);
+            let grace_s = facts::grace_s(pod);
+            let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
+            self.act(Job::Kill(view.id.clone()), action);
+        }
+        if !in_place.is_empty() {
+            self.act(Job::Resize, Action::Resize { containers: in_place });
+        }
+    }
+
+    fn finish_resize(&mut self) {
+        let under_way = |job: &Job| matches!(job, Job::Kill(_) | Job::Start(_) | Job::Resize);
+        let (pod, memory) = (self.input.pod, self.input.machine_memory);
+        if !self.state.resize.in_progress
+            || self.state.jobs.iter().any(under_way)
+            || !resize::due(pod, self.input.observed, memory).is_empty()
+        {
+            return;
+        }
+        let pending = self.state.resize.pending.take();
+        self.state.resize = Resize { pending, ..Resize::default() };
+        let message = format!("Pod resize completed: {}", resize::told(self.input.pod, None));
+        self.event(None, false, "ResizeCompleted", message);
     }
 
     /// Volumes and sandbox, side by side. True when containers may start.

@@ -3,7 +3,7 @@
 use super::facts;
 use super::step::{Action, Input, Job, Phase, State, Verdict, Waiting, step};
 use super::testing::{exited, running, sandbox};
-use super::view::{ContainerState, ContainerView, Observed};
+use super::view::{ContainerState, ContainerView, Limits, Observed};
 use nauplius_base::time::Timestamp;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::Pod;
@@ -28,6 +28,10 @@ fn render(action: &Action) -> String {
         Action::Sandbox { attempt } => format!("run sandbox {attempt}"),
         Action::Start { name, attempt } => format!("start {name}/{attempt}"),
         Action::Kill { id, grace_s, message, .. } => format!("kill {id} in {grace_s}s: {message}"),
+        Action::Resize { containers } => {
+            let names: Vec<&str> = containers.iter().map(|(_, name)| name.as_str()).collect();
+            format!("resize {}", names.join(" "))
+        }
         Action::Interrupt => "interrupt".to_owned(),
         Action::Terminate { grace_s } => format!("terminate in {grace_s}s"),
         Action::Release => "stop sandboxes".to_owned(),
@@ -52,7 +56,13 @@ impl Stage {
 
     fn step(&mut self, now: i64) {
         self.observed.sort();
-        let input = Input { pod: &self.pod, removed: self.removed, observed: &self.observed, now: at(now) };
+        let input = Input {
+            pod: &self.pod,
+            removed: self.removed,
+            observed: &self.observed,
+            now: at(now),
+            machine_memory: 4 << 30,
+        };
         let outcome = step(std::mem::take(&mut self.state), &input);
         self.state = outcome.state;
         let phase = match self.state.phase {
@@ -82,7 +92,7 @@ impl Stage {
                 Job::CleanUp => self.state.cleaned = true,
                 Job::Forget => self.state.forgotten = true,
                 Job::Start(name) => drop(self.state.waiting.remove(&name)),
-                Job::Kill(_) | Job::Terminate(_) => {}
+                Job::Kill(_) | Job::Terminate(_) | Job::Resize => {}
             }
         }
     }
@@ -246,6 +256,45 @@ fn ephemeral_containers_start_first_and_once() {
 }
 
 #[test]
+fn containers_are_resized_in_place_or_by_starting_anew() {
+    let limits = |cpu_quota, memory| Some(Limits { cpu_shares: 512, cpu_quota, memory });
+    let mut stage = Stage::new(
+        r#"{"terminationGracePeriodSeconds":3,"containers":[
+        {"name":"a","resources":{"limits":{"cpu":"500m","memory":"64Mi"}}},
+        {"name":"b","resources":{"limits":{"cpu":"500m","memory":"64Mi"}},
+         "resizePolicy":[{"resourceName":"memory","restartPolicy":"RestartContainer"}]}]}"#,
+    );
+    stage.state.volumes_ready = true;
+    stage.observed.sandboxes = vec![sandbox(true)];
+    stage.has(ContainerView { limits: limits(25_000, 64 << 20), ..running("a", 0, 1) });
+    stage.has(ContainerView { limits: limits(50_000, 32 << 20), ..running("b", 0, 1) });
+    stage.step(2);
+    assert!(stage.state.resize.in_progress);
+    stage.settle();
+    stage.has(ContainerView { limits: limits(50_000, 64 << 20), ..running("a", 0, 1) });
+    stage.has(exited("b", 0, 1, 3, 0));
+    stage.step(3);
+    stage.settle();
+    stage.has(ContainerView { limits: limits(50_000, 64 << 20), ..running("b", 1, 3) });
+    stage.step(4);
+    assert!(!stage.state.resize.in_progress);
+    let trace = std::mem::take(&mut stage.trace);
+    let lines: Vec<&str> = trace.lines().map(str::trim).collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "2 Running | kill b0 in 3s: Container b resize requires restart | resize a",
+            "3 Running | start b/1",
+        ]
+    );
+    assert!(
+        lines[2].starts_with("4 Running | event ResizeCompleted: Pod resize completed: {"),
+        "{}",
+        lines[2]
+    );
+}
+
+#[test]
 fn a_failed_init_container_ends_a_pod_that_never_restarts() {
     let mut stage = Stage::new(
         r#"{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"a"}]}"#,
@@ -336,13 +385,24 @@ fn deadlines_and_verdicts_end_pods() {
     stage.step(10);
     assert_eq!(stage.state.verdict.as_ref().map(|verdict| verdict.reason.as_str()), Some("DeadlineExceeded"));
     let mut rejected = Stage::new(r#"{"containers":[{"name":"a"}]}"#);
-    rejected.state.verdict = Some(Verdict { reason: "OutOfpods".to_owned(), message: String::new() });
+    rejected.state.verdict = Some(Verdict::new("OutOfpods", String::new()));
     rejected.step(1);
     rejected.check("1 Terminated | stop sandboxes");
     stage.check(
         "2 Running | wake 10
         10 Terminating(30s) | event DeadlineExceeded: Pod was active on the node longer than the specified deadline | terminate in 30s",
     );
+}
+
+#[test]
+fn an_evicted_pod_gets_what_the_node_can_spare() {
+    let mut stage = Stage::new(r#"{"terminationGracePeriodSeconds":60,"containers":[{"name":"a"}]}"#);
+    stage.state.volumes_ready = true;
+    stage.observed.sandboxes = vec![sandbox(true)];
+    stage.has(running("a", 0, 1));
+    stage.state.verdict = Some(Verdict { grace_s: Some(1), ..Verdict::new("Evicted", String::new()) });
+    stage.step(2);
+    stage.check("2 Terminating(1s) | terminate in 1s");
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(crate) fn running(name: &str, attempt: u32, since_s: i64) -> ContainerView {
         hash: String::new(),
         log_path: String::new(),
         user: None,
+        limits: None,
     }
 }
 

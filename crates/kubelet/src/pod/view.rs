@@ -48,6 +48,19 @@ pub struct ContainerView {
     pub log_path: String,
     /// Uid, gid and groups of its process.
     pub user: Option<(i64, i64, Vec<i64>)>,
+    /// What it may use, as far as it can change while it runs.
+    pub limits: Option<Limits>,
+}
+
+/// What a container may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Its share of the processor, where others want it too.
+    pub cpu_shares: i64,
+    /// Microseconds of each tenth of a second; 0 without limit.
+    pub cpu_quota: i64,
+    /// Bytes; 0 without limit.
+    pub memory: i64,
 }
 
 /// One sandbox.

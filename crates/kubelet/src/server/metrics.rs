@@ -7,19 +7,33 @@ use crate::names;
 use nauplius_cri::v1;
 use std::fmt::Write;
 
-const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Text that grows by families.
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n");
+        self.plain(name, kind, &format!("[STABLE] {help}"));
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    /// A family whose name may change.
+    pub(super) fn beta(&mut self, name: &str, kind: &str, help: &str) {
+        self.plain(name, kind, &format!("[BETA] {help}"));
+    }
+
+    /// A family that makes no promise.
+    pub(super) fn plain(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
         let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         // As above.
@@ -28,7 +42,7 @@ impl Page {
 }
 
 #[allow(clippy::cast_precision_loss)] // A metric is a float.
-fn float(value: Option<&v1::UInt64Value>) -> f64 {
+pub(super) fn float(value: Option<&v1::UInt64Value>) -> f64 {
     value.map_or(0.0, |value| value.value as f64)
 }
 
@@ -88,6 +102,7 @@ impl Server {
             let set = container.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref());
             page.sample("container_memory_working_set_bytes", &pairs(&labels), float(set));
         }
+        pods(&mut page, &stats);
         let (cpu_nanos, working_set) = node_usage();
         #[allow(clippy::cast_precision_loss)] // A metric is a float.
         let (cpu, memory) = (cpu_nanos as f64 / 1e9, working_set as f64);
@@ -106,6 +121,32 @@ impl Server {
         );
         page.sample("resource_scrape_error", &[], f64::from(u8::from(failed)));
         bytes(TYPE, page.0.into_bytes())
+    }
+}
+
+fn pods(page: &mut Page, stats: &[v1::PodSandboxStats]) {
+    let labels = |pod: &v1::PodSandboxStats| {
+        let labels = pod.attributes.clone().unwrap_or_default().labels;
+        [names::POD_NAMESPACE, names::POD_NAME].map(|key| labels.get(key).cloned().unwrap_or_default())
+    };
+    let nanos = |linux: &v1::LinuxPodSandboxStats| linux.cpu.as_ref()?.usage_core_nano_seconds;
+    let set = |linux: &v1::LinuxPodSandboxStats| linux.memory.as_ref()?.working_set_bytes;
+    let help = "Cumulative cpu time consumed by the pod in core-seconds";
+    page.family("pod_cpu_usage_seconds_total", "counter", help);
+    for pod in stats {
+        if let Some(value) = pod.linux.as_ref().and_then(nanos) {
+            let [namespace, name] = labels(pod);
+            let labels = [("namespace", namespace.as_str()), ("pod", name.as_str())];
+            page.sample("pod_cpu_usage_seconds_total", &labels, float(Some(&value)) / 1e9);
+        }
+    }
+    page.family("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+    for pod in stats {
+        if let Some(value) = pod.linux.as_ref().and_then(set) {
+            let [namespace, name] = labels(pod);
+            let labels = [("namespace", namespace.as_str()), ("pod", name.as_str())];
+            page.sample("pod_memory_working_set_bytes", &labels, float(Some(&value)));
+        }
     }
 }
 

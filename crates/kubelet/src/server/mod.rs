@@ -3,10 +3,13 @@
 
 mod answer;
 mod auth;
+mod cadvisor;
 mod container;
 mod listen;
 mod log;
 mod metrics;
+mod node_logs;
+pub mod probes;
 mod route;
 mod stats;
 mod stream;
@@ -36,6 +39,13 @@ pub struct Server {
 pub struct Peer {
     /// The certificate that the handshake has verified.
     certificate: Option<Vec<u8>>,
+}
+
+/// As upstream where the runtime cannot.
+fn checkpoint(target: &route::Target) -> Answer {
+    let route::Target { namespace, pod, container, .. } = target;
+    let why = "the runtime does not make checkpoints of containers";
+    text(StatusCode::NOT_FOUND, &format!("checkpointing of {namespace}/{pod}/{container} failed ({why})"))
 }
 
 impl Server {
@@ -83,6 +93,7 @@ impl Server {
                 self.port_forward(request, &target, &query).await
             }
             (&Method::POST, Some(Route::Run(target))) => self.run(&target, &query).await,
+            (&Method::POST, Some(Route::Checkpoint(target))) => checkpoint(&target),
             (&Method::GET, Some(route)) => self.read(route, &query).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         }
@@ -97,14 +108,15 @@ impl Server {
             Route::StatsSummary => self.stats_summary().await,
             Route::Metrics => self.metrics().await,
             Route::ResourceMetrics => self.resource_metrics().await,
+            Route::CadvisorMetrics => self.cadvisor_metrics().await,
+            Route::ProbeMetrics => self.probe_metrics(),
             Route::Configz => self.configz(),
-            Route::NodeLogs => text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "logs endpoint is disabled: this kubelet serves no logs of the node",
-            ),
-            Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) | Route::Run(_) => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
-            }
+            Route::NodeLogs(path) => self.node_logs(path).await,
+            Route::Exec(_)
+            | Route::Attach(_)
+            | Route::PortForward(_)
+            | Route::Run(_)
+            | Route::Checkpoint(_) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         }
     }
 

@@ -38,12 +38,18 @@ pub enum Route {
     StatsSummary,
     /// `/metrics`
     Metrics,
+    /// `/metrics/cadvisor`
+    CadvisorMetrics,
+    /// `/metrics/probes`
+    ProbeMetrics,
     /// `/metrics/resource`
     ResourceMetrics,
     /// `/configz`
     Configz,
-    /// `/logs/`
-    NodeLogs,
+    /// `/logs/...`
+    NodeLogs(String),
+    /// `/checkpoint/...`
+    Checkpoint(Target),
 }
 
 fn decode(text: &str) -> String {
@@ -77,9 +83,19 @@ pub fn route(path: &str) -> Option<Route> {
         ("run", rest) => target(rest, true).map(Route::Run),
         ("stats", [summary]) if summary == "summary" => Some(Route::StatsSummary),
         ("metrics", []) => Some(Route::Metrics),
-        ("metrics", [resource]) if resource == "resource" => Some(Route::ResourceMetrics),
+        ("metrics", [which]) => match which.as_str() {
+            "cadvisor" => Some(Route::CadvisorMetrics),
+            "probes" => Some(Route::ProbeMetrics),
+            "resource" => Some(Route::ResourceMetrics),
+            _ => None,
+        },
+        ("checkpoint", rest) => {
+            target(rest, true).filter(|target| target.uid.is_none()).map(Route::Checkpoint)
+        }
         ("configz", []) => Some(Route::Configz),
-        ("logs", _) => Some(Route::NodeLogs),
+        ("logs", _) => {
+            Some(Route::NodeLogs(decode(path.trim_start_matches("/logs").trim_start_matches('/'))))
+        }
         _ => None,
     }
 }
@@ -134,6 +150,11 @@ mod tests {
             ("/exec/n/p/u/c", Some(Route::Exec(target(Some("u"), "c")))),
             ("/portForward/n/p", Some(Route::PortForward(target(None, "")))),
             ("/portForward/n/p/u", Some(Route::PortForward(target(Some("u"), "")))),
+            ("/metrics/cadvisor", Some(Route::CadvisorMetrics)),
+            ("/metrics/nope", None),
+            ("/logs/", Some(Route::NodeLogs(String::new()))),
+            ("/logs/a%20b/c/", Some(Route::NodeLogs("a b/c/".to_owned()))),
+            ("/checkpoint/n/p/c", Some(Route::Checkpoint(target(None, "c")))),
             ("/exec/n/p", None),
             ("/", None),
             ("/nope", None),

@@ -131,7 +131,55 @@ pub(super) fn node_usage() -> (u64, u64) {
     (busy * 10_000_000, of("MemTotal").saturating_sub(of("MemAvailable")))
 }
 
+/// When the machine came up.
+fn boot_time() -> String {
+    let table = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = table.lines().find_map(|line| line.strip_prefix("btime "));
+    let seconds = line.and_then(|text| text.trim().parse().ok()).unwrap_or(0); // As above.
+    time::rfc3339_seconds(time::Timestamp::from_second(seconds).unwrap_or_default())
+}
+
+/// Tasks of the machine, and how many there may be.
+fn tasks() -> (u64, u64) {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let loads = read("/proc/loadavg");
+    let used = loads.split_whitespace().nth(3).and_then(|part| part.split_once('/')?.1.parse().ok()); // As above.
+    (used.unwrap_or(0), read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(0))
+}
+
+/// The file system that holds `path`.
+fn disk(path: &std::path::Path, now: &str) -> Value {
+    // A disk that cannot be asked is told without figures.
+    let Ok(stat) = rustix::fs::statvfs(path) else { return json!({"time": now}) };
+    json!({
+        "time": now,
+        "availableBytes": stat.f_bavail * stat.f_frsize,
+        "capacityBytes": stat.f_blocks * stat.f_frsize,
+        "usedBytes": (stat.f_blocks - stat.f_bfree) * stat.f_frsize,
+        "inodesFree": stat.f_ffree,
+        "inodes": stat.f_files,
+        "inodesUsed": stat.f_files - stat.f_ffree,
+    })
+}
+
 impl Server {
+    /// What the API knows of the pod, and the disk that it writes to.
+    fn complete(&self, pod: &mut Value, disk: &Value) {
+        let name = |pod: &Value, key: &str| pod["podRef"][key].as_str().unwrap_or_default().to_owned();
+        let pods = self.pods.snapshot();
+        let known = pods.find(&name(pod, "namespace"), &name(pod, "name"));
+        if let Some(since) = known.and_then(|known| known.status.as_ref()?.start_time.clone()) {
+            pod["startTime"] = json!(time::rfc3339_seconds(since.0));
+        }
+        let of = |container: &Value, key: &str| container["rootfs"][key].as_u64().unwrap_or(0);
+        let containers = pod["containers"].as_array().cloned().unwrap_or_default();
+        let mut storage = disk.clone();
+        for key in ["usedBytes", "inodesUsed"] {
+            storage[key] = json!(containers.iter().map(|container| of(container, key)).sum::<u64>());
+        }
+        pod["ephemeral-storage"] = storage;
+    }
+
     async fn all_stats(&self) -> Result<Vec<v1::PodSandboxStats>, CriError> {
         let answer = self
             .context
@@ -148,9 +196,19 @@ impl Server {
         };
         let (cpu_nanos, working_set) = node_usage();
         let now = time::rfc3339_seconds(time::now());
+        let disk = disk(&self.context.config.root_dir, &now);
+        let (tasks, tasks_max) = tasks();
+        let mut pods: Vec<Value> = stats.iter().map(pod).collect();
+        for pod in &mut pods {
+            self.complete(pod, &disk);
+        }
         json(&json!({
             "node": {
                 "nodeName": self.context.config.node_name,
+                "startTime": boot_time(),
+                "fs": disk,
+                "runtime": {"imageFs": disk, "containerFs": disk},
+                "rlimit": {"time": now, "maxpid": tasks_max, "curproc": tasks},
                 "cpu": {"time": now, "usageCoreNanoSeconds": cpu_nanos},
                 "memory": {
                     "time": now,
@@ -159,7 +217,7 @@ impl Server {
                     "availableBytes": self.context.facts.memory.cast_unsigned().saturating_sub(working_set),
                 },
             },
-            "pods": stats.iter().map(pod).collect::<Vec<_>>(),
+            "pods": pods,
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! From a pod's spec to CRI's configs: sandbox, containers, environment, users, limits, names and addresses. Mostly pure; what
 //! needs objects of the API gets them handed in.
 
+pub mod apparmor;
 pub mod container;
 pub mod dns;
 pub mod env;

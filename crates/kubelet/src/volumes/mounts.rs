@@ -200,7 +200,7 @@ fn open_beneath(base: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
 /// whoever may write the volume may write its parts.
 fn make_directories(base: &OwnedFd, path: &str) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(base)?.st_mode & 0o777);
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(base)?.st_mode & 0o7777);
     let mut here = String::new();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
         if part == ".." {

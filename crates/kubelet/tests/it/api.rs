@@ -88,6 +88,10 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn merge_conditions(mut list: Vec<Value>, patch: &Value) -> Vec<Value> {
     for entry in patch.as_array().into_iter().flatten() {
+        if entry["$patch"] == "delete" {
+            list.retain(|known| known["type"] != entry["type"]);
+            continue;
+        }
         match list.iter_mut().find(|known| known["type"] == entry["type"]) {
             Some(known) => merge(known, entry),
             None => list.push(entry.clone()),

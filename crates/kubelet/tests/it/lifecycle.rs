@@ -293,6 +293,63 @@ async fn ephemeral_containers_join_a_running_pod_once() {
 }
 
 #[tokio::test]
+async fn pods_are_resized_where_there_is_room() {
+    let mut world = World::new(&[IMAGE]).await;
+    let asking = |cpu: &str| json!({"requests": {"cpu": cpu, "memory": "16Mi"}, "limits": {"cpu": "100", "memory": "32Mi"}});
+    world.create("r", one(json!({"resources": asking("100m")})));
+    let status = world.phase("r", "Running").await;
+    assert_eq!(status["containerStatuses"][0]["resources"], asking("100m"));
+    let ask = |cpu: &str, generation: i32| {
+        let mut pod = world.pod("r").unwrap();
+        pod["metadata"]["generation"] = json!(generation);
+        pod["spec"]["containers"][0]["resources"] = asking(cpu);
+        world.api.put("/api/v1/namespaces/n/pods/r", pod);
+    };
+    ask("200m", 2);
+    let resized = |cpu: &'static str| {
+        move |status: &Value| status["containerStatuses"][0]["resources"]["requests"]["cpu"] == cpu
+    };
+    let status = world.status("r", "the resize", resized("200m")).await;
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
+    world.event("ResizeStarted: Pod resize started: {").await;
+    world.event("ResizeCompleted: Pod resize completed: {").await;
+    let condition = |status: &Value, type_: &str| {
+        let all = status["conditions"].as_array().unwrap().clone();
+        all.into_iter().find(|condition| condition["type"] == type_)
+    };
+    world.status("r", "its end", |status| condition(status, "PodResizeInProgress").is_none()).await;
+    // More than the node has is infeasible, and stays so over a restart of the kubelet.
+    ask("99", 3);
+    let pending = |status: &Value| condition(status, "PodResizePending").is_some();
+    let status = world.status("r", "the refusal", pending).await;
+    let told = condition(&status, "PodResizePending").unwrap();
+    assert_eq!((&told["reason"], &told["status"]), (&json!("Infeasible"), &json!("True")));
+    assert!(
+        told["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Node didn't have enough capacity: cpu, requested: 99000")
+    );
+    assert_eq!(status["containerStatuses"][0]["allocatedResources"]["cpu"], "200m");
+    world.event("ResizeInfeasible: Pod resize Infeasible: {").await;
+    let updates =
+        |world: &World| world.runtime.calls().iter().filter(|call| call.starts_with("update ")).count();
+    assert_eq!(updates(&world), 1);
+    world.restart().await;
+    world.kubelet.ready().await;
+    let mut pod = world.pod("r").unwrap();
+    pod["metadata"]["labels"] = json!({"look": "again"});
+    world.api.put("/api/v1/namespaces/n/pods/r", pod);
+    let mut pod = world.pod("r").unwrap();
+    pod["metadata"]["generation"] = json!(4);
+    pod["spec"]["containers"][0]["resources"] = asking("300m");
+    world.api.put("/api/v1/namespaces/n/pods/r", pod);
+    let status = world.status("r", "another resize", resized("300m")).await;
+    assert_eq!(condition(&status, "PodResizePending"), None);
+    assert_eq!((updates(&world), &status["containerStatuses"][0]["restartCount"]), (2, &json!(0)));
+}
+
+#[tokio::test]
 async fn failing_liveness_restarts_and_hooks_run() {
     let world = World::new(&[IMAGE]).await;
     let hooks =

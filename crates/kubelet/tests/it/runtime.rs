@@ -151,17 +151,33 @@ macro_rules! unsupported {
 
 impl RuntimeService for Fake {
     unsupported! {
-        update_container_resources: UpdateContainerResourcesRequest => UpdateContainerResourcesResponse,
         reopen_container_log: ReopenContainerLogRequest => ReopenContainerLogResponse,
         attach: AttachRequest => AttachResponse,
         port_forward: PortForwardRequest => PortForwardResponse,
         container_stats: ContainerStatsRequest => ContainerStatsResponse,
         list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse,
         pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse,
-        list_pod_sandbox_stats: ListPodSandboxStatsRequest => ListPodSandboxStatsResponse,
         update_runtime_config: UpdateRuntimeConfigRequest => UpdateRuntimeConfigResponse,
         runtime_config: RuntimeConfigRequest => RuntimeConfigResponse,
         update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse,
+    }
+
+    fn update_container_resources(
+        &self,
+        request: UpdateContainerResourcesRequest,
+    ) -> BoxFuture<'_, UpdateContainerResourcesResponse> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!("update {}", request.container_id));
+        let (_, _, status) = state.containers.get_mut(&request.container_id).unwrap();
+        status.resources = Some(ContainerResources { linux: request.linux });
+        ready(Ok(UpdateContainerResourcesResponse::default()))
+    }
+
+    fn list_pod_sandbox_stats(
+        &self,
+        _request: ListPodSandboxStatsRequest,
+    ) -> BoxFuture<'_, ListPodSandboxStatsResponse> {
+        ready(Ok(ListPodSandboxStatsResponse { stats: Vec::new() }))
     }
 
     fn version(&self, _request: VersionRequest) -> BoxFuture<'_, VersionResponse> {
@@ -287,6 +303,7 @@ impl RuntimeService for Fake {
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
+            resources: config.linux.clone().map(|linux| ContainerResources { linux: linux.resources }),
             log_path: format!("{directory}/{}", config.log_path),
             ..Default::default()
         };

@@ -76,7 +76,12 @@ async fn only_those_who_may_are_answered() {
         ("/configz", "\"maxPods\":3"),
         ("/runningpods/", "\"name\":\"p\""),
         ("/nope", "404 page not found"),
-        ("/logs/syslog", "disabled"),
+        ("/logs/", "<pre>"),
+        ("/logs/../../etc/passwd", "404"),
+        ("/metrics/cadvisor", "machine_cpu_cores"),
+        ("/metrics/probes", "prober_probe_total"),
+        ("/metrics/resource", "pod_cpu_usage_seconds_total"),
+        ("/checkpoint/n/p/c", "405"),
     ] {
         let answer = get(&world, Some("reader"), path, "").await;
         assert!(answer.contains(part), "{path}: {answer}");

@@ -4,7 +4,7 @@ use crate::api::Api;
 use crate::runtime::Fake;
 use nauplius_base::task::Group;
 use nauplius_client::Client;
-use nauplius_kubelet::{Config, Kubelet};
+use nauplius_kubelet::{Config, EvictionSettings, Kubelet};
 use nauplius_pki::{Authority, Issued, LeafRequest, TlsParts};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ pub struct World {
     pub authority: Authority,
     directory: tempfile::TempDir,
     cgroup: String,
+    eviction: EvictionSettings,
 }
 
 impl Drop for World {
@@ -41,21 +42,33 @@ impl World {
     }
 
     pub async fn with(api: Api, runtime: Fake) -> Self {
+        Self::short_of(api, runtime, EvictionSettings::default()).await
+    }
+
+    /// A node with thresholds of its own.
+    pub async fn short_of(api: Api, runtime: Fake, eviction: EvictionSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cgroup = format!("/nauplius-test-{}", nauplius_base::id::suffix(8));
         let authority = Authority::create("test").unwrap();
         let group = Group::new();
-        let kubelet = start(&directory, &cgroup, &authority, &api, &runtime, &group).await;
-        Self { api, runtime, group, kubelet, authority, directory, cgroup }
+        let kubelet = start(&directory, &cgroup, &authority, &api, &runtime, &group, &eviction).await;
+        Self { api, runtime, group, kubelet, authority, directory, cgroup, eviction }
     }
 
     /// The kubelet ends, as if it were killed; a new one starts.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.group = Group::new();
-        self.kubelet =
-            start(&self.directory, &self.cgroup, &self.authority, &self.api, &self.runtime, &self.group)
-                .await;
+        self.kubelet = start(
+            &self.directory,
+            &self.cgroup,
+            &self.authority,
+            &self.api,
+            &self.runtime,
+            &self.group,
+            &self.eviction,
+        )
+        .await;
     }
 
     pub async fn stop(&mut self) {
@@ -126,6 +139,7 @@ async fn start(
     api: &Api,
     runtime: &Fake,
     group: &Group,
+    eviction: &EvictionSettings,
 ) -> Kubelet {
     let request = LeafRequest::server("system:node:node", Vec::new(), vec!["127.0.0.1".parse().unwrap()]);
     let issued = authority.issue(&request).unwrap();
@@ -144,6 +158,7 @@ async fn start(
         version: "v1.37.0".to_owned(),
         labels: std::collections::BTreeMap::new(),
         taints: Vec::new(),
+        eviction: eviction.clone(),
     };
     let client = Client::new(Arc::new(api.clone()), "kubelet");
     let (runtime, images) = (Arc::new(runtime.clone()), Arc::new(runtime.clone()));

@@ -93,6 +93,15 @@ pub async fn start(site: &Arc<Site>, plane: &Plane, group: &Group) -> Result<Nod
     Ok(node)
 }
 
+/// A machine that is not the cluster's alone is no good measure in percent: other things fill its disk, and images that somebody
+/// has loaded stay until there is no room at all. See decision 0008.
+fn thresholds() -> nauplius_kubelet::EvictionSettings {
+    const HARD: &str = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%";
+    // Invariant: the constant is well formed, as every start shows.
+    let settings = nauplius_kubelet::EvictionSettings::parse(HARD, "", "", "").unwrap_or_default();
+    nauplius_kubelet::EvictionSettings { images: (100, 80), ..settings }
+}
+
 fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
     let (cluster, credentials) = (&site.cluster, &site.credentials);
     Ok(nauplius_kubelet::Config {
@@ -110,6 +119,7 @@ fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
         version: KUBERNETES_VERSION.to_owned(),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        eviction: thresholds(),
     })
 }
 

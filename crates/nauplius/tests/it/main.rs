@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod commands;
+mod containers;
 mod debian;
 mod endurance;
 mod house;

@@ -152,12 +152,20 @@ impl Layout {
         }
     }
 
+    /// In v1 a limit must not exceed the one of memory and swap together, nor the other way round, so raising wants another order
+    /// than lowering: what is refused at first is written again after the rest.
     fn write_all(&self, group: &str, writes: &[Write]) -> Result<(), CgroupError> {
+        let mut refused = Vec::new();
         for write in writes {
             let path = self.directory(write.controller, group)?.join(&write.file);
-            std::fs::write(&path, &write.value).map_err(at(&path))?;
+            match std::fs::write(&path, &write.value) {
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    refused.push((path, &write.value))
+                }
+                other => other.map_err(at(&path))?,
+            }
         }
-        Ok(())
+        refused.into_iter().try_for_each(|(path, value)| std::fs::write(&path, value).map_err(at(&path)))
     }
 
     /// The files that a process with one thread writes `0` into to enter the group. In v1 that is `tasks`: a thread that moves

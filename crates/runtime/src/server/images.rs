@@ -8,10 +8,15 @@ use nauplius_images::{Auth, Image, ImageError, Reference};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// No registry has this name.
+const MADE_HERE: &str = "nauplius.local/";
+
 /// An image as CRI shows it.
 fn image(image: Image) -> v1::Image {
     let user = image.config.user.split(':').next().unwrap_or_default();
     let uid = user.parse().ok(); // Not a number: a name.
+    // Whatever is made on this machine cannot be pulled again: it stays when room is made.
+    let pinned = image.repo_tags.iter().any(|tag| tag.starts_with(MADE_HERE));
     v1::Image {
         id: image.id,
         repo_tags: image.repo_tags,
@@ -21,7 +26,7 @@ fn image(image: Image) -> v1::Image {
         uid: uid.map(|value| v1::Int64Value { value }),
         username: if uid.is_none() { user.to_owned() } else { String::new() },
         spec: None,
-        pinned: false,
+        pinned,
     }
 }
 
