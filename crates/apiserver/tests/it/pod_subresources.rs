@@ -103,7 +103,7 @@ async fn a_resize_changes_amounts_and_nothing_else() {
         &fixture,
         json!({"containers": [
             {"name": "a", "image": "i", "resources": resources("100m", "64Mi")},
-            {"name": "b", "image": "i", "resources": resources("100m", "64Mi")},
+            {"name": "b", "image": "i", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}},
         ]}),
     )
     .await;
@@ -128,8 +128,8 @@ async fn a_resize_changes_amounts_and_nothing_else() {
 
     for (change, words) in [
         (
-            json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": null}}}]}),
-            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+            json!({"containers": [{"name": "b", "resources": {"requests": {"cpu": null}}}]}),
+            "spec.containers[1].resources.requests: Forbidden: resource requests cannot be removed",
         ),
         (
             json!({"containers": [{"name": "a", "resources": {"limits": {"memory": null}}}]}),
@@ -146,7 +146,7 @@ async fn a_resize_changes_amounts_and_nothing_else() {
         (
             json!({"containers": [
                 {"name": "a", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}},
-                {"name": "b", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}},
+                {"name": "b", "resources": resources("2", "1Gi")},
             ]}),
             "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing",
         ),
