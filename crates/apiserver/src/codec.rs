@@ -93,8 +93,17 @@ pub(crate) fn normalise(
         return Ok(issues);
     }
     let Some(ty) = schema::lookup_kind(gvk) else { return Ok(Vec::new()) };
+    keep_reset(object);
     normalize::normalize(object, ty, Mode::Full)
         .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })
+}
+
+/// An empty list is nothing once it was stored, but of managed fields it says that they are to be forgotten; one empty entry says the same.
+fn keep_reset(object: &mut Value) {
+    let entries = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("managedFields"));
+    if let Some(entries) = entries.filter(|entries| entries.as_array().is_some_and(Vec::is_empty)) {
+        *entries = serde_json::json!([{}]);
+    }
 }
 
 fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKind, DecodeError> {

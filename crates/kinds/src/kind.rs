@@ -2,7 +2,10 @@
 //! verbs are compiled once against it. Objects are `serde_json::Value` trees that the schema has already normalised, so
 //! accessors may rely on types.
 
+use nauplius_meta::apply::{Filter, Node};
 use nauplius_meta::field::FieldError;
+use nauplius_meta::gvk::GroupVersionKind;
+use nauplius_meta::schema::lookup_kind;
 use nauplius_meta::structural::Schema;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -208,6 +211,26 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Brings an object that was stored under an earlier definition into the form that it has now.
     fn refresh_stored(&self, _object: &mut Value) {}
+
+    /// How values merge in server-side apply, in a version such as `apps/v1`; `None` for one that is not served.
+    fn merging(&self, api_version: &str) -> Option<Node<'_>> {
+        let descriptor = self.descriptor();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        if group != descriptor.group || descriptor.version(version).is_none() {
+            return None;
+        }
+        lookup_kind(&GroupVersionKind::new(group, version, &*descriptor.kind)).map(Node::Type)
+    }
+
+    /// Which fields have owners when the object is written itself (an empty name) or through a subresource: those that the write
+    /// takes (upstream's reset fields are the others).
+    fn tracked(&self, subresource: &str) -> Filter {
+        match subresource {
+            "" if self.descriptor().has_subresource("status") => Filter::Exclude(&[&["status"]]),
+            "status" => Filter::Exclude(&[&["spec"]]),
+            _ => Filter::ALL,
+        }
+    }
 
     /// Field errors of an object about to be created; metadata itself is checked by the registry through
     /// [`Kind::validate_name`].

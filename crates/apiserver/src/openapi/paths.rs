@@ -26,6 +26,7 @@ const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 pub(super) const ANY: &[&str] = &["*/*"];
 

@@ -27,6 +27,14 @@ pub(crate) fn from_hub(kind: &dyn Kind, version: &Version, object: &mut Value) {
     name(object, kind.descriptor(), &version.name);
 }
 
+/// From one served version to another, without defaults.
+pub(crate) fn between(kind: &dyn Kind, from: &Version, to: &Version, object: &mut Value) {
+    if let Some(convert) = from.to_hub {
+        convert(object);
+    }
+    from_hub(kind, to, object);
+}
+
 fn name(object: &mut Value, descriptor: &Descriptor, version: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert("kind".to_owned(), Value::from(&*descriptor.kind));

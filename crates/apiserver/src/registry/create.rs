@@ -4,8 +4,9 @@ use super::options::WriteOptions;
 use super::prepare::{
     fill_system_fields, prepare_create, set_namespace, validate_create, wipe_system_fields,
 };
+use super::update::admit;
 use super::write::{Taken, Written};
-use super::{Scope, convert, decode_body, owners, read_body};
+use super::{Scope, convert, decode_body, managed, owners, read_body};
 use crate::admission::Operation;
 use crate::error::ApiResult;
 use crate::respond::Reply;
@@ -38,10 +39,20 @@ pub(crate) async fn create_object(
 ) -> ApiResult<Written> {
     wipe_system_fields(&mut object);
     set_namespace(scope, &mut object)?;
+    managed::created(scope, &mut object);
+    create_tracked(scope, object, options).await
+}
+
+/// Creates a hub object that says already whose its fields are.
+pub(super) async fn create_tracked(
+    scope: &Scope,
+    mut object: Value,
+    options: &WriteOptions,
+) -> ApiResult<Written> {
+    wipe_system_fields(&mut object);
     let name = object::name(&object).to_owned();
     let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
-    scope.server.config.admission.mutate(&review, &mut object, None).await?;
-    owners::deduplicate(&mut object, owners::When::Admitted, &scope.call.warnings);
+    admit(scope, &review, &mut object, None).await?;
     let generated = object::name(&object).is_empty() && !object::generate_name(&object).is_empty();
     let names = if generated { MAX_NAMES } else { 1 };
     let mut taken = None;

@@ -1,6 +1,7 @@
 //! The generic registry: the verbs, compiled once against the erased kind. One file a verb; what a kind needs of other objects
 //! hangs in as hooks.
 
+mod apply;
 mod collection;
 pub(crate) mod convert;
 mod create;
@@ -11,6 +12,7 @@ pub(crate) mod get;
 mod lease;
 pub(crate) mod lens;
 mod list;
+mod managed;
 pub(crate) mod options;
 mod owners;
 mod page;

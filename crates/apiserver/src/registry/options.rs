@@ -29,15 +29,28 @@ impl WriteOptions {
     /// Reads the query; `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
     pub fn of(query: &Query, kind: &str) -> ApiResult<Self> {
         let mut errors = Vec::new();
+        if kind == "PatchOptions" && query.get("force").is_some() {
+            errors
+                .push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        }
+        Self::read(query, kind, errors)
+    }
+
+    /// Reads the query of an apply, whose manager must have a name.
+    pub fn of_apply(query: &Query) -> ApiResult<Self> {
+        let mut errors = Vec::new();
+        if query.non_empty("fieldManager").is_none() {
+            errors.push(FieldError::required(&Path::new("fieldManager"), "is required for apply patch"));
+        }
+        Self::read(query, "PatchOptions", errors)
+    }
+
+    fn read(query: &Query, kind: &str, mut errors: Vec<FieldError>) -> ApiResult<Self> {
         let field_validation = field_validation(query, &mut errors);
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let manager = query.non_empty("fieldManager");
         if let Some(manager) = manager {
             errors.extend(validate_field_manager(manager, &Path::new("fieldManager")));
-        }
-        if kind == "PatchOptions" && query.get("force").is_some() {
-            errors
-                .push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
         }
         refuse(kind, errors)?;
         let mut object = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});

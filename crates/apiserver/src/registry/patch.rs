@@ -1,11 +1,11 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch, of an object or of a subresource that writes it. Each retry applies the
-//! patch to the newest form.
+//! patch to the newest form. Configurations go to `apply`.
 
-use super::Scope;
 use super::lens::Lens;
 use super::options::{FieldValidation, WriteOptions};
 use super::update::{answer, check_name, finish_update};
 use super::write::{Existing, Step, Transform};
+use super::{Scope, apply, managed};
 use crate::body;
 use crate::codec::{self, DecodeError};
 use crate::error::ApiResult;
@@ -26,18 +26,23 @@ use serde_json::Value;
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
     Merge,
     Strategic,
+    Apply,
 }
 
 pub(crate) async fn patch(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let lens = Lens::of(scope);
     let form = form(scope)?;
     let bytes = body::read(body).await?;
+    if form == Form::Apply {
+        return apply::apply(scope, lens, &bytes).await;
+    }
     let mut options = WriteOptions::of(&scope.call.query, "PatchOptions")?;
     options.object["kind"] = "UpdateOptions".into();
     let decoded = json::decode_strict(&bytes)
@@ -70,9 +75,11 @@ fn form(scope: &Scope) -> ApiResult<Form> {
         Some(JSON_PATCH) => Ok(Form::Json),
         Some(MERGE_PATCH) => Ok(Form::Merge),
         Some(STRATEGIC_PATCH) if built_in => Ok(Form::Strategic),
+        Some(APPLY_PATCH) => Ok(Form::Apply),
         _ => {
             let mut known = vec![JSON_PATCH.to_owned(), MERGE_PATCH.to_owned()];
             known.extend(built_in.then(|| STRATEGIC_PATCH.to_owned()));
+            known.push(APPLY_PATCH.to_owned());
             Err(ApiError::UnsupportedMediaType(known))
         }
     }
@@ -104,7 +111,8 @@ impl Transform for Patch<'_> {
                     message,
                 ));
             }
-            let new = self.lens.fold(self.scope, shown, &existing.object)?;
+            let mut new = self.lens.fold(self.scope, shown, &existing.object)?;
+            managed::updated(self.scope, self.lens, &mut new, &existing.object)?;
             finish_update(self.scope, new, existing, self.options).await
         })
     }
@@ -118,7 +126,7 @@ impl Patch<'_> {
                 merge::apply(shown, self.patch.clone());
                 Ok(())
             }
-            Form::Merge => Err(ApiError::bad_request("Invalid JSON Patch")),
+            Form::Merge | Form::Apply => Err(ApiError::bad_request("Invalid JSON Patch")),
             Form::Strategic => {
                 let ty = schema::lookup_kind(&self.lens.gvk(self.scope)).ok_or(ApiError::PathNotFound)?;
                 strategic::apply(shown, self.patch.clone(), ty).map_err(|error| refused_strategic(&error))

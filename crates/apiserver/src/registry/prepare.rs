@@ -28,7 +28,6 @@ pub(super) fn wipe_system_fields(new: &mut Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
         "generation",
     ] {
         fields.remove(name);
@@ -85,7 +84,6 @@ pub(super) fn prepare_update(scope: &Scope, new: &mut Value, old: &Value) -> Api
     set_namespace(scope, new)?;
     carry_generation(new, old);
     object::remove(new, &["metadata", "selfLink"]);
-    object::remove(new, &["metadata", "managedFields"]);
     let kind = &scope.resource.kind;
     let context = scope.context();
     if context.subresource.is_some() {

@@ -4,8 +4,8 @@ use super::lens::Lens;
 use super::options::WriteOptions;
 use super::prepare::{prepare_update, validate_update};
 use super::write::{Existing, Step, Transform, Written};
-use super::{Scope, convert, create_object, decode_body, owners, read_body};
-use crate::admission::Operation;
+use super::{Scope, convert, create_object, decode_body, managed, owners, read_body};
+use crate::admission::{Operation, Review};
 use crate::error::ApiResult;
 use crate::respond::{self, Reply};
 use futures_util::future::BoxFuture;
@@ -98,7 +98,8 @@ impl Transform for Replace<'_> {
             if !uid.is_empty() && uid != old_uid {
                 return Err(self.wrong_uid(uid, old_uid));
             }
-            let new = self.lens.fold(self.scope, self.object.clone(), &existing.object)?;
+            let mut new = self.lens.fold(self.scope, self.object.clone(), &existing.object)?;
+            managed::updated(self.scope, self.lens, &mut new, &existing.object)?;
             finish_update(self.scope, new, existing, self.options).await
         })
     }
@@ -122,19 +123,32 @@ pub(crate) async fn finish_update(
     let old = &existing.object;
     let resource = &scope.resource;
     let review = scope.review(Operation::Update, scope.name(), options.dry_run, &options.object);
-    let admission = &scope.server.config.admission;
-    admission.mutate(&review, &mut new, Some(old)).await?;
-    owners::deduplicate(&mut new, owners::When::Admitted, &scope.call.warnings);
+    admit(scope, &review, &mut new, Some(old)).await?;
     check_version(scope, &mut new, old)?;
     prepare_update(scope, &mut new, old)?;
     let also = resource.hooks.before_update(scope, &mut new, old).await?;
+    managed::settle_times(&mut new, old);
     validate_update(scope, &new, old)?;
-    admission.validate(&review, Some(&new), Some(old)).await?;
+    scope.server.config.admission.validate(&review, Some(&new), Some(old)).await?;
     if deletes(&new, old) && resource.hooks.may_remove_on_update(&new) {
         let also = resource.hooks.before_remove(scope, &new).await?;
         return Ok(Step::Remove(new, also));
     }
     Ok(Step::Write(new, also))
+}
+
+/// Lets admission change the object, and sees to what it must not leave behind.
+pub(super) async fn admit(
+    scope: &Scope,
+    review: &Review<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> ApiResult<()> {
+    let before = object::get(object, &["metadata", "managedFields"]).cloned();
+    scope.server.config.admission.mutate(review, object, old).await?;
+    managed::check_admitted(scope, object, before);
+    owners::deduplicate(object, owners::When::Admitted, &scope.call.warnings);
+    Ok(())
 }
 
 fn check_version(scope: &Scope, new: &mut Value, old: &Value) -> ApiResult<()> {

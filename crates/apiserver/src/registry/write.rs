@@ -237,7 +237,7 @@ enum Committed {
 }
 
 /// Equality but for the resourceVersion, which the commit assigns, and for the names of kind and version, which storing gives.
-fn same(new: &Value, old: &Value) -> bool {
+pub(super) fn same(new: &Value, old: &Value) -> bool {
     let fields = |object: &Value| object.as_object().map(|map| map.len());
     fields(new) == fields(old)
         && new.as_object().into_iter().flatten().all(|(name, value)| match name.as_str() {

@@ -1,6 +1,7 @@
 //! The API server in process, over the embedded store and over the model.
 
 mod admission;
+mod apply;
 mod bodies;
 mod bootstrap;
 mod consistency;

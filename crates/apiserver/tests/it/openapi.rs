@@ -132,9 +132,9 @@ fn own_operations(document: &Value) -> Operations {
 }
 
 fn upstream_operations(facts: &str) -> Operations {
-    // Encodings that are not served: CBOR and server-side apply.
+    // An encoding that is not served.
     let served = |list: &str| -> String {
-        let unserved = |name: &&str| !name.contains("cbor") && !name.contains("apply-patch");
+        let unserved = |name: &&str| !name.contains("cbor");
         list.split(',').filter(unserved).collect::<Vec<_>>().join(",")
     };
     let rows = facts.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());

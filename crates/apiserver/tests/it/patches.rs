@@ -64,11 +64,12 @@ async fn refusals() {
     let fixture = model().await;
     fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
     let path = format!("{MAPS}/a");
-    let apply = fixture.patch(&path, "application/apply-patch+yaml", &json!({})).await;
+    let other = fixture.patch(&path, "application/json", &json!({})).await;
     assert_eq!(
-        apply.refusal(),
+        other.refusal(),
         "415 the body of the request was in an unknown format - accepted media types include: \
-         application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+         application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+         application/apply-patch+yaml"
     );
     let missing = fixture.patch(&format!("{MAPS}/none"), MERGE, &json!({})).await;
     assert_eq!(missing.refusal(), "404 configmaps \"none\" not found");

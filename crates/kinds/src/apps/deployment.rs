@@ -8,6 +8,7 @@ use crate::pod_template::default_template;
 use crate::table::{self, container_cells, container_columns, string, wide};
 use crate::tree::{at, child, count, default, get, number, same, set, text};
 use crate::{label_selector, name};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -45,6 +46,14 @@ impl Kind for Deployment {
             new.get("spec") != old.get("spec") || !same(&new["metadata"], &old["metadata"], "annotations");
         let generation = count(&old["metadata"], "generation") + i64::from(moved);
         set(&mut new["metadata"], "generation", generation);
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        match subresource {
+            "" => Filter::Exclude(&[&["status"]]),
+            "status" => Filter::Exclude(&[&["spec"], &["metadata", "labels"]]),
+            _ => Filter::ALL,
+        }
     }
 
     fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {

@@ -9,6 +9,7 @@ use crate::name;
 use crate::pod_requests::Shape;
 use crate::pod_template::{Owner, default_pod, mirror_service_account, validate_annotations, validate_spec};
 use crate::tree::{child, each, flag, get, is_unset, list, number, set, text, texts, with};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -60,6 +61,23 @@ impl Kind for Pod {
         let status = self.initial_status(pod);
         set(pod, "status", status);
         set(child(pod, "metadata"), "generation", 1);
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Exclude(&[
+                &["spec"],
+                &["metadata", "deletionTimestamp"],
+                &["metadata", "ownerReferences"],
+            ]),
+            "resize" => Filter::Include(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]),
+            _ => Filter::Exclude(&[&["status"]]),
+        }
     }
 
     fn prepare_subresource_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
