@@ -86,6 +86,7 @@ pub(crate) fn normalise(
     gvk: &GroupVersionKind,
     schema: Option<&Schema>,
 ) -> Result<Vec<StrictIssue>, DecodeError> {
+    keep_reset(object);
     if let Some(schema) = schema {
         let mut issues = structural::coerce(object, schema)
             .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })?;
@@ -93,7 +94,6 @@ pub(crate) fn normalise(
         return Ok(issues);
     }
     let Some(ty) = schema::lookup_kind(gvk) else { return Ok(Vec::new()) };
-    keep_reset(object);
     normalize::normalize(object, ty, Mode::Full)
         .map_err(|error| DecodeError::WrongType { kind: gvk.clone(), message: error.to_string() })
 }

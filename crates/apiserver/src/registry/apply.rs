@@ -136,9 +136,10 @@ async fn create(scope: &Scope, config: &Value, force: bool, options: &WriteOptio
 /// The merged tree must be of its kind.
 fn normalise(scope: &Scope, lens: Lens, config: &Value, shown: &mut Value) -> ApiResult<()> {
     let gvk = lens.gvk(scope);
-    let refused = codec::normalise(shown, &gvk).map(drop).map_err(|error| match error {
-        DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => message,
-    });
+    let refused =
+        codec::normalise(shown, &gvk, scope.schema_of(&gvk)).map(drop).map_err(|error| match error {
+            DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => message,
+        });
     refused.map_err(|message| {
         let kind = format!("{}/{}, Kind={}", gvk.group, gvk.version, gvk.kind);
         let (namespace, name) = (object::namespace(config), object::name(config));

@@ -1,13 +1,13 @@
 //! Whose fields a write changes: between the registry's hub objects and `meta::apply`. Computed from what the client sent, before
 //! admission and strategies, as upstream does it. What an owner may do is not known here.
 
-use super::Scope;
 use super::convert;
 use super::lens::Lens;
+use super::{Resource, Scope, Served};
 use crate::error::ApiResult;
 use http::header::USER_AGENT;
 use nauplius_base::time;
-use nauplius_kinds::{Descriptor, Kind};
+use nauplius_kinds::Descriptor;
 use nauplius_meta::apply::scale::ScalePaths;
 use nauplius_meta::apply::{Applied, Filter, Managed, Node, Request, Versions, only_times_differ};
 use nauplius_meta::gvk::GroupVersionKind;
@@ -15,31 +15,49 @@ use nauplius_meta::metadata::FIELD_MANAGER_MAX;
 use nauplius_meta::{normalize, object, schema};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 
-/// The versions of a kind.
+/// The versions of a kind. A custom resource has a kind, and a resource, of its own for each of them.
 struct KindVersions<'k> {
-    kind: &'k dyn Kind,
+    resource: &'k Resource,
+    served: Arc<Served>,
     subresource: &'k str,
+}
+
+impl KindVersions<'_> {
+    fn sibling(&self, api_version: &str) -> Option<&Resource> {
+        let own = &self.resource.group_resource;
+        let (group, version) = api_version.split_once('/')?;
+        (group == own.group)
+            .then(|| self.served.version(group, version, &own.resource))
+            .flatten()
+            .map(Arc::as_ref)
+    }
 }
 
 impl Versions for KindVersions<'_> {
     fn node(&self, version: &str) -> Option<Node<'_>> {
-        self.kind.merging(version)
+        let own = self.resource.kind.merging(version);
+        own.or_else(|| self.sibling(version)?.kind.merging(version))
     }
 
     fn convert<'o>(&self, object: &'o Value, from: &str, to: &str) -> Result<Option<Cow<'o, Value>>, String> {
-        let descriptor = self.kind.descriptor();
+        if self.resource.is_custom() {
+            let Some(sibling) = self.sibling(to) else { return Ok(None) };
+            return sibling.form_of(object).map(|object| Some(Cow::Owned(object)));
+        }
+        let descriptor = self.resource.kind.descriptor();
         let version = |name: &str| {
             descriptor.versions.iter().find(|version| convert::api_version(descriptor, &version.name) == name)
         };
         let (Some(from), Some(to)) = (version(from), version(to)) else { return Ok(None) };
         let mut object = object.clone();
-        convert::between(self.kind, from, to, &mut object);
+        convert::between(&*self.resource.kind, from, to, &mut object);
         Ok(Some(Cow::Owned(object)))
     }
 
     fn filter(&self, _version: &str) -> Filter {
-        self.kind.tracked(self.subresource)
+        self.resource.kind.tracked(self.subresource)
     }
 }
 
@@ -118,7 +136,8 @@ impl<'s> Write<'s> {
 
     fn with<T>(&self, lens: Lens, act: impl FnOnce(&Request<'_>) -> T) -> T {
         let subresource = self.scope.call.info.subresource.as_str();
-        let own = KindVersions { kind: &*self.scope.resource.kind, subresource };
+        let served = self.scope.server.registry.served();
+        let own = KindVersions { resource: &self.scope.resource, served, subresource };
         let versions: &dyn Versions = match lens {
             Lens::Version => &own,
             Lens::Scale => &ScaleVersions,

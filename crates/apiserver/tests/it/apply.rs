@@ -422,3 +422,114 @@ async fn concurrent_appliers_all_count() {
     assert_eq!(object["data"].as_object().unwrap().len(), 20);
     assert_eq!(owners(&object).len(), 20, "only updates are folded together");
 }
+
+const WIDGETS: &str = "/apis/x.example.com/v1/widgets";
+
+async fn widgets() -> Fixture {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "replicas": {"type": "integer", "default": 1},
+            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "plain": {"type": "array", "items": {"type": "string"}},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"],
+                "items": {"type": "object", "required": ["port", "protocol"], "properties": {"port": {"type": "integer"},
+                    "protocol": {"type": "string", "default": "TCP"}, "name": {"type": "string"}}}},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
+        "status": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}});
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema},
+            "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}})
+    };
+    let fixture = model().await;
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.x.example.com"}, "spec": {"group": "x.example.com", "scope": "Cluster",
+            "names": {"plural": "widgets", "kind": "Widget"}, "versions": [version("v1", true), version("v2", false)]}});
+    crate::custom_resources::define(&fixture, &definition).await;
+    fixture
+}
+
+fn widget(version: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("x.example.com/{version}"), "kind": "Widget", "metadata": {"name": "w"}, "spec": spec})
+}
+
+#[tokio::test]
+async fn custom_resources_are_applied_by_their_schema() {
+    let fixture = widgets().await;
+    let path = format!("{WIDGETS}/w");
+    let one = widget(
+        "v1",
+        json!({"tags": ["a"], "plain": ["p"], "ports": [{"port": 80, "protocol": "TCP"}], "free": {"x": {"y": 1}}}),
+    );
+    let created = apply(&fixture, &path, "fieldManager=one", &one).await.expect(201);
+    assert_eq!(created["spec"]["replicas"], 1);
+    assert_eq!(
+        owners(&created),
+        [concat!(
+            r#"one Apply x.example.com/v1 - {"f:spec":{"f:free":{"f:x":{".":{},"f:y":{}}},"f:plain":{},"#,
+            r#""f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"f:port":{},"f:protocol":{}}},"f:tags":{"v:\"a\"":{}}}}"#
+        )]
+    );
+    let two = widget("v1", json!({"tags": ["b"], "ports": [{"port": 80, "protocol": "TCP", "name": "web"}]}));
+    let merged = apply(&fixture, &path, "fieldManager=two", &two).await.expect(200);
+    assert_eq!(merged["spec"]["tags"], json!(["a", "b"]));
+    assert_eq!(merged["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "name": "web"}]));
+    let plain = widget("v1", json!({"plain": ["q"]}));
+    assert_eq!(
+        apply(&fixture, &path, "fieldManager=two", &plain).await.refusal(),
+        "409 Apply failed with 1 conflict: conflict with \"one\": .spec.plain"
+    );
+    let unknown = widget("v1", json!({"nope": 1}));
+    assert_eq!(
+        apply(&fixture, &path, "fieldManager=two", &unknown).await.refusal(),
+        "500 failed to create typed patch object (/w; x.example.com/v1, Kind=Widget): .spec.nope: field not declared in schema"
+    );
+    let same = apply(&fixture, &path, "fieldManager=one", &one).await.expect(200);
+    assert_eq!(same["metadata"]["resourceVersion"], merged["metadata"]["resourceVersion"]);
+    let patched = fixture.patch(&path, MERGE, &json!({"metadata": {"managedFields": []}})).await.expect(200);
+    assert_eq!(owners(&patched), [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn custom_resources_keep_owners_of_other_versions() {
+    let fixture = widgets().await;
+    let (first, second) = (format!("{WIDGETS}/w"), "/apis/x.example.com/v2/widgets/w");
+    apply(&fixture, &first, "fieldManager=one", &widget("v1", json!({"tags": ["a"], "plain": ["p"]})))
+        .await
+        .expect(201);
+    let applied =
+        apply(&fixture, second, "fieldManager=two", &widget("v2", json!({"tags": ["b"]}))).await.expect(200);
+    assert_eq!(applied["apiVersion"], "x.example.com/v2");
+    assert_eq!(
+        owners(&applied),
+        [
+            r#"one Apply x.example.com/v1 - {"f:spec":{"f:plain":{},"f:tags":{"v:\"a\"":{}}}}"#,
+            r#"two Apply x.example.com/v2 - {"f:spec":{"f:tags":{"v:\"b\"":{}}}}"#
+        ]
+    );
+    assert_eq!(
+        apply(&fixture, second, "fieldManager=two", &widget("v2", json!({"plain": ["q"]}))).await.refusal(),
+        "409 Apply failed with 1 conflict: conflict with \"one\": .spec.plain"
+    );
+    // What a manager had in one version and has not in the other goes.
+    let moved =
+        apply(&fixture, second, "fieldManager=one", &widget("v2", json!({"plain": ["p"]}))).await.expect(200);
+    assert_eq!(moved["spec"]["tags"], json!(["b"]));
+}
+
+#[tokio::test]
+async fn custom_resources_have_owners_of_status_and_scale() {
+    let fixture = widgets().await;
+    let path = format!("{WIDGETS}/w");
+    apply(&fixture, &path, "fieldManager=one", &widget("v1", json!({"replicas": 2}))).await.expect(201);
+    let mut status = widget("v1", json!({}));
+    status["status"] = json!({"replicas": 1});
+    let applied = apply(&fixture, &format!("{path}/status"), "fieldManager=one", &status).await.expect(200);
+    assert_eq!(owners(&applied)[1], r#"one Apply x.example.com/v1 status {"f:status":{"f:replicas":{}}}"#);
+    let scale = json!({"spec": {"replicas": 4}});
+    fixture.patch(&format!("{path}/scale?fieldManager=cli"), MERGE, &scale).await.expect(200);
+    let object = fixture.get(&path).await.expect(200);
+    assert_eq!(object["spec"]["replicas"], 4);
+    let entries = owners(&object);
+    assert_eq!(entries.last().unwrap(), r#"cli Update x.example.com/v1 scale {"f:spec":{"f:replicas":{}}}"#);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+}

@@ -75,7 +75,7 @@ async fn until(fixture: &Fixture, name: &str, condition: &str) -> Value {
         .unwrap_or_else(|_| panic!("{name} did not become {condition}"))
 }
 
-async fn define(fixture: &Fixture, definition: &Value) -> Value {
+pub async fn define(fixture: &Fixture, definition: &Value) -> Value {
     fixture.post(DEFINITIONS, definition).await.expect(201);
     until(fixture, definition["metadata"]["name"].as_str().unwrap(), "Established=True").await
 }

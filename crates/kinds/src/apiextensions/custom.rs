@@ -9,10 +9,11 @@ use crate::duration;
 use crate::kind::{Column, Context, Descriptor, Kind, Name, Scale, Subresource, Verbs, Version, put};
 use crate::tree::{flag, get, list, number, text, texts};
 use crate::{name, table};
+use nauplius_meta::apply::Node;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use nauplius_meta::structural::{
-    Schema, fill, prune, prune_nulls, validate, validate_lists, validate_update,
+    Schema, WholeObject, fill, prune, prune_nulls, validate, validate_lists, validate_update,
 };
 use nauplius_meta::{metadata, object};
 use serde_json::{Map, Value};
@@ -26,6 +27,7 @@ pub struct CustomResource {
     descriptor: Descriptor,
     schema: Arc<Schema>,
     schema_json: Box<str>,
+    whole: WholeObject,
     columns: Vec<(Column, Option<JsonPath>)>,
     selectable: Arc<[Box<str>]>,
     selectors: Vec<JsonPath>,
@@ -43,10 +45,12 @@ impl CustomResource {
         let json = &version["schema"]["openAPIV3Schema"];
         let selectors: Vec<&str> =
             list(version, "selectableFields").iter().map(|field| text(field, "jsonPath")).collect();
+        let schema = Arc::new(Schema::read(json));
         Some(Self {
             descriptor: describe(spec, names, version),
-            schema: Arc::new(Schema::read(json)),
             schema_json: json.to_string().into(),
+            whole: WholeObject(Arc::clone(&schema)),
+            schema,
             columns: columns(version),
             selectable: selectors.iter().map(|path| path.trim_start_matches('.').into()).collect(),
             selectors: selectors.into_iter().filter_map(|path| JsonPath::parse(path).ok()).collect(),
@@ -153,6 +157,10 @@ impl Kind for CustomResource {
 
     fn schema_json(&self) -> Option<&str> {
         Some(&self.schema_json)
+    }
+
+    fn merging(&self, api_version: &str) -> Option<Node<'_>> {
+        (api_version == self.api_version).then_some(Node::Custom(&self.whole))
     }
 
     fn default_fields(&self, object: &mut Value) {

@@ -85,7 +85,7 @@ pub enum Keys<'s> {
     /// Those of a built-in field.
     Field(&'static Field),
     /// Those of a custom resource's list.
-    Custom(&'s [String]),
+    Custom(&'s [Box<str>]),
 }
 
 /// A map or a structure.
@@ -108,7 +108,7 @@ enum Fields<'s> {
 impl<'s> Keys<'s> {
     /// Their names.
     pub fn names(self) -> impl Iterator<Item = &'s str> {
-        let (field, custom): (Option<&'static Field>, &'s [String]) = match self {
+        let (field, custom): (Option<&'static Field>, &'s [Box<str>]) = match self {
             Self::Field(field) => (Some(field), &[]),
             Self::Custom(names) => (None, names),
         };
@@ -116,7 +116,7 @@ impl<'s> Keys<'s> {
             .into_iter()
             .flat_map(Field::map_keys)
             .map(|name| -> &'s str { name })
-            .chain(custom.iter().map(String::as_str))
+            .chain(custom.iter().map(|name| &**name))
     }
 }
 

@@ -1,5 +1,4 @@
 //! Tests of server-side apply, as tables of what upstream does.
-mod custom;
 mod laws;
 mod manager;
 mod ownership;

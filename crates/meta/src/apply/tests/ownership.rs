@@ -1,9 +1,9 @@
 //! Who owns what after which writes.
 use serde_json::{Value, json};
 
-use super::custom::Schema;
 use super::world::{Schemas, World};
 use crate::apply::Filter;
+use crate::structural::Schema;
 
 fn leaves() -> World {
     World::custom(&json!({"type": "object", "properties": {
@@ -190,7 +190,7 @@ fn owners_follow_a_schema_that_changes() {
     let atomic = json!({"type": "object", "properties": {"apiVersion": {"type": "string"}, "kind": {"type": "string"},
         "metadata": {"type": "object"}, "spec": {"type": "object", "properties": {"struct": {"type": "object",
             "x-kubernetes-map-type": "atomic", "properties": {"x": {"type": "string"}, "y": {"type": "string"}}}}}}});
-    world.schemas = Schemas::Custom { v1: Some(Schema::new(&atomic)), v2: None };
+    world.schemas = Schemas::Custom { v1: Some(Schema::read(&atomic)), v2: None };
     assert_eq!(
         world.conflict("two", &thing(json!({"struct": {"x": "3"}}))),
         "Apply failed with 1 conflict: conflict with \"one\": .spec.struct"

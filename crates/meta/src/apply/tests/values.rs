@@ -1,17 +1,17 @@
 //! Values along a schema: what is valid, which fields they have, what changed, what a merge and a removal make of them.
 use serde_json::{Value, json};
 
-use super::custom::Schema;
 use crate::apply::{Node, Set, collect, compare, from_json, merge, reconcile, remove, to_json, validate};
 use crate::gvk::GroupVersionKind;
 use crate::schema::lookup_kind;
+use crate::structural::Schema;
 
 fn kind(group: &str, version: &str, kind: &str) -> Node<'static> {
     Node::Type(lookup_kind(&GroupVersionKind::new(group, version, kind)).unwrap())
 }
 
 fn grab_bag() -> Schema {
-    Schema::new(&json!({"type": "object", "properties": {
+    Schema::read(&json!({"type": "object", "properties": {
         "number": {"type": "integer"}, "text": {"type": "string"}, "flag": {"type": "boolean"},
         "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
         "map": {"type": "object", "additionalProperties": {"type": "string"}},

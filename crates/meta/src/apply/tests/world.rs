@@ -3,11 +3,11 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::custom::Schema;
 use crate::apply::{ApplyFailure, Filter, Managed, Node, Operation, Request, Versions, display_path};
 use crate::gvk::GroupVersionKind;
 use crate::object;
 use crate::schema::{TypeRef, lookup_kind};
+use crate::structural::Schema;
 
 /// Where the versions of the object get their schemas from.
 pub enum Schemas {
@@ -74,7 +74,7 @@ impl World {
         let schema = json!({"type": "object", "properties": {
             "apiVersion": {"type": "string"}, "kind": {"type": "string"},
             "metadata": {"type": "object"}, "spec": spec, "status": {"type": "object"}}});
-        Self::of(Schemas::Custom { v1: Some(Schema::new(&schema)), v2: Some(Schema::new(&schema)) })
+        Self::of(Schemas::Custom { v1: Some(Schema::read(&schema)), v2: Some(Schema::read(&schema)) })
     }
 
     fn gvk(&self, object: &Value) -> GroupVersionKind {
