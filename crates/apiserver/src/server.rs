@@ -146,6 +146,8 @@ impl ApiServer {
             bootstrap::run(&server, settings).await?;
             let lease = bootstrap::lease::run(Arc::clone(&server), settings.clone(), group.token());
             group.spawn("identity lease", lease);
+            let masters = bootstrap::masters::run(Arc::clone(&server), settings.clone(), group.token());
+            group.spawn("kubernetes endpoints", masters);
         }
         server.health.ready();
         Ok(server)

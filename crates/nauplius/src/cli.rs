@@ -55,6 +55,29 @@ pub struct NewClusterArgs {
     /// How long certificates live; they are renewed with a third of it left [default: a year].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(30..))]
     pub certificate_lifetime_s: Option<u64>,
+    /// Where the cluster's state is kept, if not in its data directory.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// An etcd cluster that keeps the state, in upstream's flags.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EtcdArgs {
+    /// Keep the state in etcd v3 at these http(s) addresses, comma separated [default: in the data directory].
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    pub etcd_servers: Vec<String>,
+    /// The CA of etcd's certificates [default: the well-known ones].
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Our certificate for etcd.
+    #[arg(long, value_name = "FILE")]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE")]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// What all keys in etcd begin with [default: /registry].
+    #[arg(long, value_name = "PREFIX")]
+    pub etcd_prefix: Option<String>,
 }
 
 /// The commands.
@@ -123,9 +146,44 @@ pub enum Command {
         #[command(subcommand)]
         what: BenchWhat,
     },
+    /// Write everything that the cluster's store holds into a file, while it runs or while it is down.
+    Backup {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// The file to make.
+        file: PathBuf,
+    },
+    /// Replace what a cluster's store holds by a backup; the cluster must be down, and is made when there is none.
+    Restore {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What a new one may be told.
+        #[command(flatten)]
+        new: NewClusterArgs,
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Look after a cluster's store.
+    Store {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// What to do.
+        #[command(subcommand)]
+        action: StoreAction,
+    },
     /// Serve the demo application (what the demo image runs).
     #[command(hide = true)]
     Demo,
+}
+
+/// What can be done to a store.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum StoreAction {
+    /// Verify checksums and indexes, and say what is wrong.
+    Check,
 }
 
 /// Image commands.

@@ -5,6 +5,7 @@ use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::machine;
+use crate::storage::Etcd;
 use ipnet::Ipv4Net;
 use nauplius_meta::names;
 use nauplius_pki::LeafRequest;
@@ -59,6 +60,9 @@ pub struct Cluster {
     /// How long certificates live, where it is not a year.
     #[serde(default)]
     pub certificate_lifetime_s: Option<u64>,
+    /// The etcd that keeps its state, if that is not in `data_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<Etcd>,
 }
 
 impl Cluster {
@@ -240,6 +244,7 @@ impl MachineList {
             jwks_uri: new.service_account_jwks_uri.clone().map(checked_jwks_uri).transpose()?,
             runtime_config: checked_runtime_config(new)?,
             certificate_lifetime_s: new.certificate_lifetime_s,
+            etcd: Etcd::of(&new.etcd)?,
         })
     }
 
@@ -440,6 +445,12 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     }
     if new.service_account_jwks_uri.is_some() && new.service_account_jwks_uri != known.jwks_uri {
         return contradiction("JWKS address", &known.jwks_uri.as_deref().unwrap_or("of the API server"));
+    }
+    if let Some(wanted) = Etcd::of(&new.etcd)?
+        && known.etcd.as_ref() != Some(&wanted)
+    {
+        let own = known.data_dir.display().to_string();
+        return contradiction("its state in", &known.etcd.as_ref().map_or(own, ToString::to_string));
     }
     if !new.runtime_config.is_empty() && new.runtime_config.join(",") != known.runtime_config {
         return contradiction("runtime configuration", &format!("{:?}", known.runtime_config));

@@ -24,6 +24,13 @@ pub enum Ask {
     },
     /// Make again what a running cluster should have and lacks.
     Mend,
+    /// Write everything that the store holds into a file.
+    Backup {
+        /// Absolute.
+        file: PathBuf,
+    },
+    /// Verify the store.
+    StoreCheck,
     /// Load an archive.
     ImageLoad {
         /// Absolute.

@@ -16,10 +16,12 @@ mod machine;
 mod memory;
 mod progress;
 mod server;
+mod state;
+mod storage;
 mod up;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, StoreAction};
 use failure::Failure;
 use std::process::ExitCode;
 
@@ -64,6 +66,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Delete { cluster } => commands::delete(&cluster).map(|()| ExitCode::SUCCESS),
         Command::Image { cluster, action } => commands::image(&cluster, action).map(|()| ExitCode::SUCCESS),
         Command::Bench { cluster, what } => bench::run(&cluster, &what).map(|()| ExitCode::SUCCESS),
+        Command::Backup { cluster, file } => state::backup(&cluster, &file).map(|()| ExitCode::SUCCESS),
+        Command::Restore { cluster, new, file } => {
+            state::restore(&cluster, &new, &file).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Store { cluster, action: StoreAction::Check } => state::check(&cluster),
         Command::Demo => Ok(demo::run()),
     }
 }

@@ -4,6 +4,7 @@
 //! Nothing here knows what a Pod is: keys and values are bytes. The seam is [`Store`]; behind it stand
 //! [`embedded::EmbeddedStore`], [`etcd::EtcdStore`] and, for tests, the `model` oracle.
 
+pub mod backup;
 mod clock;
 pub mod embedded;
 mod error;

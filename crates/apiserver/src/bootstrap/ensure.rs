@@ -4,7 +4,7 @@
 use super::BootstrapError;
 use crate::cache::Caches;
 use http::Method;
-use nauplius_client::Client;
+use nauplius_client::{Client, ClientError};
 use serde_json::Value;
 
 const PROTECT: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -48,6 +48,9 @@ fn failure(object: &Value) -> impl Fn(String) -> BootstrapError {
     move |reason| BootstrapError { object: name.clone(), reason }
 }
 
+/// How often an object that another server writes at the same time is looked at again.
+const ATTEMPTS: usize = 10;
+
 /// Creates `wanted`, or lets `mend` change what is there (it returns whether it did).
 ///
 /// # Errors
@@ -60,24 +63,42 @@ pub async fn ensure(
     mend: fn(&mut Value, &Value) -> bool,
 ) -> Result<(), BootstrapError> {
     let failed = failure(&wanted);
-    let (namespace, name) = (text(&wanted, "namespace").to_owned(), text(&wanted, "name").to_owned());
-    let collection = place.collection(&namespace);
-    let Some(entry) = caches.get(place.group, place.plural, &namespace, &name) else {
-        let created =
-            client.request(Method::POST, &collection, JSON, Some(wanted.to_string().into_bytes())).await;
-        return match created {
-            Err(error) if !error.is_already_exists() => Err(failed(error.to_string())),
-            _ => Ok(()),
-        };
+    for _ in 1..ATTEMPTS {
+        match once(client, caches, place, &wanted, mend).await? {
+            Err(error) if error.is_conflict() => {
+                caches.catch_up().await.map_err(|error| failed(error.to_string()))?;
+            }
+            outcome => return outcome.map_err(|error| failed(error.to_string())),
+        }
+    }
+    once(client, caches, place, &wanted, mend).await?.map_err(|error| failed(error.to_string()))
+}
+
+async fn once(
+    client: &Client,
+    caches: &Caches,
+    place: Place,
+    wanted: &Value,
+    mend: fn(&mut Value, &Value) -> bool,
+) -> Result<Result<(), ClientError>, BootstrapError> {
+    let (namespace, name) = (text(wanted, "namespace"), text(wanted, "name"));
+    let collection = place.collection(namespace);
+    let Some(entry) = caches.get(place.group, place.plural, namespace, name) else {
+        let body = Some(wanted.to_string().into_bytes());
+        return Ok(match client.request(Method::POST, &collection, JSON, body).await {
+            // Another server was faster; what it wrote is as we would have it.
+            Err(error) if error.is_already_exists() => Ok(()),
+            created => created.map(drop),
+        });
     };
-    let mut object = entry.object().map_err(|error| failed(error.to_string()))?;
+    let mut object = entry.object().map_err(|error| failure(wanted)(error.to_string()))?;
     let protected = object["metadata"]["annotations"][PROTECT] == "false";
-    if protected || !mend(&mut object, &wanted) {
-        return Ok(());
+    if protected || !mend(&mut object, wanted) {
+        return Ok(Ok(()));
     }
     let path = format!("{collection}/{name}");
     let body = Some(object.to_string().into_bytes());
-    client.request(Method::PUT, &path, JSON, body).await.map(drop).map_err(|error| failed(error.to_string()))
+    Ok(client.request(Method::PUT, &path, JSON, body).await.map(drop))
 }
 
 /// What is there stays as it is.
@@ -137,8 +158,11 @@ pub fn replace_subsets(object: &mut Value, wanted: &Value) -> bool {
 
 /// For EndpointSlices that are ours.
 pub fn replace_endpoints(object: &mut Value, wanted: &Value) -> bool {
-    let differs = |key: &str, inner: &str| object[key][0][inner] != wanted[key][0][inner];
-    let changed = differs("endpoints", "addresses") || differs("ports", "port");
+    let addresses = |object: &Value| -> Vec<Value> {
+        object["endpoints"].as_array().into_iter().flatten().map(|one| one["addresses"].clone()).collect()
+    };
+    let ports_differ = object["ports"][0]["port"] != wanted["ports"][0]["port"];
+    let changed = ports_differ || addresses(object) != addresses(wanted);
     if changed {
         object["endpoints"] = wanted["endpoints"].clone();
         object["ports"] = wanted["ports"].clone();

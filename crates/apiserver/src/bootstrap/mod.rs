@@ -3,6 +3,7 @@
 
 mod ensure;
 pub mod lease;
+pub mod masters;
 pub mod rbac;
 
 use crate::authz::loopback::Loopback;
@@ -63,6 +64,8 @@ pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), Boo
     objects.extend(flow_control());
     objects.extend(api_services(server));
     objects.extend(network(server, settings));
+    let addresses = masters::join(server, settings).await?;
+    objects.extend(endpoints(settings, &addresses));
     objects.push(Wanted {
         place: Place::core("configmaps"),
         object: authentication_config(settings),
@@ -148,8 +151,8 @@ fn priority_classes() -> [Value; 2] {
     ]
 }
 
-/// The service range, and the `kubernetes` service with this server behind it.
-fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 4] {
+/// The service range and the `kubernetes` service.
+fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 2] {
     let networks = &server.config.service_networks;
     let cidrs: Vec<String> =
         networks.iter().map(|network| format!("{}/{}", network.address, network.prefix)).collect();
@@ -168,12 +171,22 @@ fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 4] {
             ensure::keep as fn(&mut Value, &Value) -> bool,
         ),
         wanted(Place::core("services"), service, ensure::keep),
-        wanted(Place::core("endpoints"), kubernetes_endpoints(settings), ensure::replace_subsets),
-        wanted(
-            Place { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" },
-            kubernetes_slice(settings),
-            ensure::replace_endpoints,
-        ),
+    ]
+}
+
+/// Every API server of the cluster stands behind the `kubernetes` service.
+fn endpoints(settings: &Settings, addresses: &[IpAddr]) -> [Wanted; 2] {
+    [
+        Wanted {
+            place: Place::core("endpoints"),
+            object: kubernetes_endpoints(settings, addresses),
+            mend: ensure::replace_subsets,
+        },
+        Wanted {
+            place: Place { group: "discovery.k8s.io", version: "v1", plural: "endpointslices" },
+            object: kubernetes_slice(settings, addresses),
+            mend: ensure::replace_endpoints,
+        },
     ]
 }
 
@@ -203,7 +216,8 @@ fn kubernetes_service(network: Option<IpAddr>, port: u16) -> Value {
     })
 }
 
-fn kubernetes_endpoints(settings: &Settings) -> Value {
+fn kubernetes_endpoints(settings: &Settings, addresses: &[IpAddr]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
@@ -213,13 +227,15 @@ fn kubernetes_endpoints(settings: &Settings) -> Value {
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
         "subsets": [{
-            "addresses": [{"ip": settings.advertise_address.to_string()}],
+            "addresses": addresses,
             "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
         }],
     })
 }
 
-fn kubernetes_slice(settings: &Settings) -> Value {
+fn kubernetes_slice(settings: &Settings, addresses: &[IpAddr]) -> Value {
+    let endpoint = |ip: &IpAddr| json!({"addresses": [ip.to_string()], "conditions": {"ready": true}});
+    let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -229,7 +245,7 @@ fn kubernetes_slice(settings: &Settings) -> Value {
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
         "addressType": if settings.advertise_address.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [settings.advertise_address.to_string()], "conditions": {"ready": true}}],
+        "endpoints": endpoints,
         "ports": [{"name": "https", "port": settings.port, "protocol": "TCP"}],
     })
 }

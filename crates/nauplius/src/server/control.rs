@@ -5,6 +5,7 @@ use super::node::Node;
 use super::{Site, Stop};
 use crate::control::{Answer, Ask, ImageRow, LINE_MAX};
 use crate::failure::Failure;
+use crate::storage::Opened;
 use nauplius_base::task::{CancellationToken, Group, spawn};
 use nauplius_images::Reference;
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ pub fn start(
     site: &Site,
     health: Arc<Health>,
     node: Node,
+    store: Opened,
     stop: mpsc::Sender<Stop>,
     group: &Group,
 ) -> Result<(), Failure> {
@@ -30,7 +32,7 @@ pub fn start(
     let failed = |error: std::io::Error| Failure::io("cannot listen on", &path, &error);
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    let door = Arc::new(Door { health, node, stop });
+    let door = Arc::new(Door { health, node, store, stop });
     group.spawn("control socket", listen(listener, door, group.token()));
     Ok(())
 }
@@ -38,6 +40,7 @@ pub fn start(
 struct Door {
     health: Arc<Health>,
     node: Node,
+    store: Opened,
     stop: mpsc::Sender<Stop>,
 }
 
@@ -94,6 +97,8 @@ impl Door {
                     .map_err(|_| "the server stops already".to_owned())
             }
             Ask::Mend => self.mend().await,
+            Ask::Backup { file } => self.store.backup(&file).await.map_err(|failure| failure.to_string()),
+            Ask::StoreCheck => self.store.check().await.map_err(|failure| failure.to_string()),
             Ask::ImageList => return Answer::Images(self.images()),
             Ask::ImageLoad { archive } => {
                 let loaded = self.node.images().load_archive(&archive).await;

@@ -21,6 +21,7 @@ use crate::credentials::Credentials;
 use crate::failure::{Doing, Failure};
 use crate::lock::Lock;
 use crate::progress::{Report, Reporter};
+use crate::storage::Opened;
 use crate::{machine, up};
 use nauplius_base::task::Group;
 use nauplius_base::time;
@@ -166,12 +167,12 @@ async fn serve(cluster: Cluster, reporter: Reporter, worked: &AtomicBool) -> Res
 struct Running {
     node: node::Node,
     /// Whoever asked for the stop waits for this to be dropped.
-    store: plane::StoreHandle,
+    store: Opened,
 }
 
 async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) -> Result<Running, Failure> {
     site.reporter.stage("Store");
-    let store = plane::open_store(site).await?;
+    let store = Opened::open(&site.cluster).await?;
     site.reporter.stage("API server");
     let plane = plane::start(site, &store, group).await?;
     site.reporter.stage("Container runtime");
@@ -182,7 +183,7 @@ async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) ->
     addons::start(site, &plane, &node, group);
     let health = Arc::new(health::Health::new(Arc::clone(site), plane, components, node.clone(), networks));
     renewal::start(site, group);
-    control::start(site, Arc::clone(&health), node.clone(), stop.clone(), group)?;
+    control::start(site, Arc::clone(&health), node.clone(), store.clone(), stop.clone(), group)?;
     health.wait_until_it_works(site.reporter).await?;
     Ok(Running { node, store })
 }

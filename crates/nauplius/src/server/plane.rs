@@ -4,6 +4,7 @@ use super::Site;
 use crate::failure::{Doing, Failure};
 use crate::identity::Identities;
 use crate::machine;
+use crate::storage::Opened;
 use nauplius_apiserver::authn::Authenticate;
 use nauplius_apiserver::authn::certificate::ClientCertificate;
 use nauplius_apiserver::authn::service_account::ServiceAccountTokens;
@@ -20,43 +21,11 @@ use nauplius_base::task::Group;
 use nauplius_controllers::ControllerHealth;
 use nauplius_pki::PrivateKey;
 use nauplius_scheduler::SchedulerHealth;
-use nauplius_store::embedded::{EmbeddedStore, Options};
-use nauplius_store::{Store, StoreError};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
 const NODE_PREFIX: u8 = 24;
-
-/// The store, to be closed last.
-pub struct StoreHandle(EmbeddedStore);
-
-impl StoreHandle {
-    /// Waits until everything acknowledged is on disk and lets the files go.
-    ///
-    /// # Errors
-    /// When the last write fails.
-    pub async fn close(&self) -> Result<(), Failure> {
-        self.0.clone().close().await.doing("close the store")
-    }
-}
-
-/// Opens the cluster's store.
-///
-/// # Errors
-/// When another process has it open, or its files are damaged.
-pub async fn open_store(site: &Site) -> Result<StoreHandle, Failure> {
-    let path = site.cluster.data_dir.join("store");
-    match EmbeddedStore::open(&path, Options::default()).await {
-        Ok(store) => Ok(StoreHandle(store)),
-        Err(error @ StoreError::Corrupt { .. }) => Err(Failure::new(format!(
-            "cannot use the state in {}: {error}; put a good copy there, or begin anew after `nauplius delete --name {}`",
-            path.display(),
-            site.cluster.name
-        ))),
-        Err(error) => Err(Failure::new(format!("cannot open the store in {}: {error}", path.display()))),
-    }
-}
 
 /// The running API server.
 pub struct Plane {
@@ -70,8 +39,8 @@ pub struct Plane {
 ///
 /// # Errors
 /// When bootstrap objects cannot be written or the port is taken.
-pub async fn start(site: &Arc<Site>, store: &StoreHandle, group: &Group) -> Result<Arc<Plane>, Failure> {
-    let store: Arc<dyn Store> = Arc::new(store.0.clone());
+pub async fn start(site: &Arc<Site>, store: &Opened, group: &Group) -> Result<Arc<Plane>, Failure> {
+    let store = store.store();
     let served = nauplius_kinds::RuntimeConfig::parse(&site.cluster.runtime_config);
     let kinds = nauplius_kinds::serving(&served.doing("read the runtime configuration")?);
     let caches = Caches::new(Arc::clone(&store), &kinds);

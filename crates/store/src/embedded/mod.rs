@@ -17,6 +17,7 @@ mod queue;
 mod range;
 mod readers;
 mod replay;
+mod restore;
 mod schema;
 mod sum;
 mod watcher;
@@ -25,6 +26,7 @@ mod writer;
 pub use check::CheckReport;
 pub use options::Options;
 
+use crate::backup::{Backup, Summary};
 use crate::{
     KeyRange, LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, StoreResult, Txn,
     TxnOutcome, WatchRequest, WatchStream,
@@ -62,6 +64,7 @@ impl EmbeddedStore {
     }
 
     fn open_now(path: &Path, options: Options) -> StoreResult<Self> {
+        restore::recover(path)?;
         let directory = Arc::new(Directory::lock(path)?);
         let start = writer::Start::open(&directory, &options)?;
         let readers = Arc::new(Readers::open(&directory, &options)?);
@@ -84,6 +87,16 @@ impl EmbeddedStore {
             _ => Ok(()),
         })
         .await
+    }
+
+    /// Replaces the store in the directory `path`, which nobody may have open, by what a backup holds. Its revisions go on above all that
+    /// were known; watches and lists of before cannot be resumed.
+    ///
+    /// # Errors
+    /// `InUse`; those of a write, after which the old store is still there.
+    pub async fn restore(path: &Path, options: Options, backup: Backup) -> StoreResult<Summary> {
+        let path = path.to_owned();
+        blocking(move || restore::restore(&path, &options, &backup)).await
     }
 
     /// Verifies the files, every checksum and every index.

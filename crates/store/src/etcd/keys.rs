@@ -1,7 +1,9 @@
 //! Where a store's keys lie in etcd: those that begin with one prefix begin there with another. So several clusters can live in one
-//! etcd, and none sees more than its own.
+//! etcd, and none sees more than its own. Revisions are etcd's and a number more: a cluster that was restored goes on above the
+//! revisions that its clients have seen, wherever etcd's own counter stands.
 
-use crate::{KeyRange, prefix_end};
+use super::wire;
+use crate::{KeyRange, KeyValue, LeaseId, Revision, prefix_end};
 use bytes::Bytes;
 
 /// Above every key of ours, and where progress is written down (see `watch`).
@@ -12,6 +14,7 @@ const LAST: &[u8] = b"\xff";
 pub(super) struct Keys {
     ours: Bytes,
     theirs: Bytes,
+    ahead: i64,
 }
 
 /// A range in etcd's words.
@@ -25,7 +28,44 @@ pub(super) struct Place {
 impl Keys {
     /// Keys that begin with `ours` begin with `theirs` in etcd.
     pub(super) fn new(ours: Bytes, theirs: Bytes) -> Self {
-        Self { ours, theirs }
+        Self { ours, theirs, ahead: 0 }
+    }
+
+    /// Our revisions are etcd's and so many more.
+    pub(super) fn ahead(self, ahead: i64) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// An etcd revision as our callers know it.
+    pub(super) fn shown(&self, revision: i64) -> Revision {
+        Revision(revision + self.ahead)
+    }
+
+    /// A revision of ours in etcd; those from before a restore are long compacted, as its first one is.
+    pub(super) fn raw(&self, revision: Revision) -> i64 {
+        (revision.0 - self.ahead).max(1)
+    }
+
+    /// The revision that an answer carries.
+    pub(super) fn of_header(&self, header: Option<&wire::ResponseHeader>) -> Revision {
+        self.shown(header.map_or(0, |header| header.revision))
+    }
+
+    /// A key value as our callers know it.
+    pub(super) fn key_value(&self, kv: wire::KeyValue) -> KeyValue {
+        KeyValue {
+            key: self.here(&kv.key),
+            value: kv.value,
+            create_revision: self.shown(kv.create_revision),
+            mod_revision: self.shown(kv.mod_revision),
+            version: kv.version,
+            lease: (kv.lease != 0).then_some(LeaseId(kv.lease)),
+        }
+    }
+
+    /// Where it is written down by how much our revisions are ahead: beyond what anybody reads or watches.
+    pub(super) fn note(&self) -> Bytes {
+        [&self.theirs[..], LAST, b"\x01"].concat().into()
     }
 
     /// A key that is never there.

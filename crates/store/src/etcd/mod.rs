@@ -1,12 +1,14 @@
 //! The store in an etcd cluster, over etcd's own protocol: several API servers may share one. Reads are linearizable, large ranges are
 //! fetched in pages at one revision, watches survive the loss of a member.
 
+mod check;
 mod keys;
 mod lease;
 mod members;
 mod options;
 mod range;
 mod refusal;
+mod restore;
 mod revision;
 mod space;
 mod txn;
@@ -21,6 +23,8 @@ mod wire {
     tonic::include_proto!("etcdserverpb");
 }
 
+use crate::backup::{Backup, Summary};
+use crate::embedded::CheckReport;
 use crate::{
     KeyRange, LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, StoreResult, Txn,
     TxnOutcome, WatchRequest, WatchStream,
@@ -53,10 +57,26 @@ impl EtcdStore {
     /// `Unavailable` when the settings cannot be used or no member answers in time.
     pub async fn connect(options: EtcdOptions) -> StoreResult<Self> {
         let keys = Keys::new(options.prefix.clone(), options.stored_prefix.clone());
+        let members = Members::new(options)?;
+        let ahead = restore::ahead(&members, &keys).await?;
         let (newest, space) = (Newest::default(), space::Space::default());
-        let store = Self(Arc::new(Shared { members: Members::new(options)?, keys, newest, space }));
-        store.revision().await?;
-        Ok(store)
+        Ok(Self(Arc::new(Shared { members, keys: keys.ahead(ahead), newest, space })))
+    }
+
+    /// Looks for what is wrong: members, alarms, and what is kept.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub async fn check(&self) -> StoreResult<CheckReport> {
+        check::check(self).await
+    }
+
+    /// Replaces everything by what a backup holds. Nobody may use the store meanwhile; a handle from before is of no use after it.
+    ///
+    /// # Errors
+    /// Those of reads and writes; it can be repeated.
+    pub async fn restore(&self, backup: &Backup) -> StoreResult<Summary> {
+        restore::run(self, backup).await
     }
 
     /// The newest revision, linearizable.
@@ -68,7 +88,7 @@ impl EtcdStore {
         let request =
             wire::RangeRequest { key: self.0.keys.nobody(), count_only: true, ..Default::default() };
         let response = plain(self.range_rpc(request).await, "ask for the revision")?;
-        Ok(revision_of(response.header.as_ref()))
+        Ok(self.0.keys.of_header(response.header.as_ref()))
     }
 
     async fn range_rpc(&self, request: wire::RangeRequest) -> Result<wire::RangeResponse, Refusal> {
@@ -95,7 +115,7 @@ impl EtcdStore {
     }
 
     async fn compact_now(&self, at: Revision) -> StoreResult<()> {
-        let request = wire::CompactionRequest { revision: at.0, physical: false };
+        let request = wire::CompactionRequest { revision: self.0.keys.raw(at), physical: false };
         let call = |channel| async move { kv(channel).compact(request).await };
         match self.0.members.call(Again::Unsent, call).await {
             Ok(_) => Ok(()),
@@ -165,19 +185,4 @@ impl Store for EtcdStore {
 /// Answers have no limit but etcd's own: a page of a range may be large.
 fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
-}
-
-fn revision_of(header: Option<&wire::ResponseHeader>) -> Revision {
-    Revision(header.map_or(0, |header| header.revision))
-}
-
-fn key_value(keys: &Keys, kv: wire::KeyValue) -> crate::KeyValue {
-    crate::KeyValue {
-        key: keys.here(&kv.key),
-        value: kv.value,
-        create_revision: Revision(kv.create_revision),
-        mod_revision: Revision(kv.mod_revision),
-        version: kv.version,
-        lease: (kv.lease != 0).then_some(LeaseId(kv.lease)),
-    }
 }

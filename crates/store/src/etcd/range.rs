@@ -2,7 +2,7 @@
 
 use super::keys::Place;
 use super::refusal::Refusal;
-use super::{EtcdStore, key_value, revision_of, wire};
+use super::{EtcdStore, wire};
 use crate::{KeyRange, KeyValue, RangeRequest, RangeResponse, Revision, StoreError, StoreResult};
 
 /// Key values in the first page, when nothing is known of their size.
@@ -28,7 +28,7 @@ async fn whole(store: &EtcdStore, request: &RangeRequest) -> StoreResult<RangeRe
     // Nothing is read where nothing of ours can be, but the revision must still be one that can be read.
     let count_only = request.count_only || place.is_none();
     let mut next = place.unwrap_or_else(|| Place { key: store.0.keys.nobody(), end: bytes::Bytes::new() });
-    let mut at = request.at.map(|at| at.0.max(1));
+    let mut at = request.at;
     let mut whole: Option<RangeResponse> = None;
     let mut kvs: Vec<KeyValue> = Vec::new();
     let mut page = FIRST_PAGE;
@@ -38,14 +38,14 @@ async fn whole(store: &EtcdStore, request: &RangeRequest) -> StoreResult<RangeRe
             key: next.key.clone(),
             range_end: next.end.clone(),
             limit: i64::try_from(wanted).unwrap_or(i64::MAX),
-            revision: at.unwrap_or(0),
+            revision: at.map_or(0, |at| store.0.keys.raw(at)),
             serializable: false,
             keys_only: request.keys_only,
             count_only,
         };
         let response = checked(store, store.range_rpc(rpc).await, at).await?;
-        let revision = revision_of(response.header.as_ref());
-        at = at.or(Some(revision.0));
+        let revision = store.0.keys.of_header(response.header.as_ref());
+        at = at.or(Some(revision));
         let head = whole.get_or_insert(RangeResponse {
             kvs: Vec::new(),
             count: response.count.max(0).cast_unsigned(),
@@ -54,7 +54,7 @@ async fn whole(store: &EtcdStore, request: &RangeRequest) -> StoreResult<RangeRe
         });
         page = next_page(&response.kvs);
         let last = response.kvs.last().map(|kv| kv.key.clone());
-        kvs.extend(response.kvs.into_iter().map(|kv| key_value(&store.0.keys, kv)));
+        kvs.extend(response.kvs.into_iter().map(|kv| store.0.keys.key_value(kv)));
         let enough = count_only || (request.limit > 0 && kvs.len() >= request.limit);
         match last {
             Some(last) if response.more && !enough => next.key = [&last[..], b"\0"].concat().into(),
@@ -69,12 +69,12 @@ async fn whole(store: &EtcdStore, request: &RangeRequest) -> StoreResult<RangeRe
 async fn checked(
     store: &EtcdStore,
     result: Result<wire::RangeResponse, Refusal>,
-    at: Option<i64>,
+    at: Option<Revision>,
 ) -> StoreResult<wire::RangeResponse> {
     match result {
         Ok(response) => Ok(response),
         Err(Refusal::Compacted) => Err(store.compacted().await),
-        Err(Refusal::FutureRevision) => Err(store.future(Revision(at.unwrap_or_default())).await),
+        Err(Refusal::FutureRevision) => Err(store.future(at.unwrap_or_default()).await),
         Err(refusal) => Err(refusal.into_error("read a range", 0, 0)),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::members::Again;
 use super::refusal::Refusal;
-use super::{EtcdStore, key_value, kv, revision_of, wire};
-use crate::{Compare, KeyValue, LeaseId, Op, StoreError, StoreResult, Txn, TxnOutcome};
+use super::{EtcdStore, kv, wire};
+use crate::{Compare, KeyValue, LeaseId, Op, Revision, StoreError, StoreResult, Txn, TxnOutcome};
 use bytes::Bytes;
 use wire::request_op::Request;
 use wire::response_op::Response;
@@ -41,11 +41,16 @@ fn there(store: &EtcdStore, key: &Bytes) -> StoreResult<Bytes> {
 }
 
 fn unchanged(store: &EtcdStore, compare: &Compare) -> StoreResult<wire::Compare> {
+    let mod_revision = match compare.mod_revision {
+        // The key must be absent.
+        Revision::ZERO => 0,
+        revision => store.0.keys.raw(revision),
+    };
     Ok(wire::Compare {
         result: wire::compare::CompareResult::Equal.into(),
         target: wire::compare::CompareTarget::Mod.into(),
         key: there(store, &compare.key)?,
-        target_union: Some(wire::compare::TargetUnion::ModRevision(compare.mod_revision.0)),
+        target_union: Some(wire::compare::TargetUnion::ModRevision(mod_revision)),
     })
 }
 
@@ -73,7 +78,7 @@ fn look_at(store: &EtcdStore, key: &Bytes) -> StoreResult<wire::RequestOp> {
 }
 
 fn outcome(store: &EtcdStore, response: wire::TxnResponse) -> TxnOutcome {
-    let revision = revision_of(response.header.as_ref());
+    let revision = store.0.keys.of_header(response.header.as_ref());
     let found = response.responses.into_iter().map(|response| of_one(store, response)).collect();
     if response.succeeded {
         TxnOutcome::Committed { revision, previous: found }
@@ -89,7 +94,7 @@ fn of_one(store: &EtcdStore, response: wire::ResponseOp) -> Option<KeyValue> {
         Response::ResponsePut(response) => response.prev_kv,
         Response::ResponseDeleteRange(response) => response.prev_kvs.into_iter().next(),
     };
-    found.map(|kv| key_value(&store.0.keys, kv))
+    found.map(|kv| store.0.keys.key_value(kv))
 }
 
 /// etcd does not say which one; transactions of ours name one lease.

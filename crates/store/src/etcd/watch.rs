@@ -8,7 +8,7 @@
 use super::keys::Place;
 use super::members::Again;
 use super::refusal::Refusal;
-use super::{EtcdStore, key_value, kv, revision_of, version, wire};
+use super::{EtcdStore, kv, version, wire};
 use crate::{
     Event, KeyRange, ProgressHandle, Revision, StoreError, StoreResult, WatchMessage, WatchSource,
     WatchStream,
@@ -69,7 +69,8 @@ pub(super) async fn start(
 
 async fn refuse_compacted(store: &EtcdStore, from: Revision) -> StoreResult<()> {
     let key = store.0.keys.nobody();
-    let request = wire::RangeRequest { key, revision: from.0, count_only: true, ..Default::default() };
+    let request =
+        wire::RangeRequest { key, revision: store.0.keys.raw(from), count_only: true, ..Default::default() };
     match store.range_rpc(request).await {
         Ok(_) => Ok(()),
         Err(Refusal::Compacted) => Err(store.compacted().await),
@@ -83,13 +84,12 @@ pub(super) async fn compact_revision(store: &EtcdStore) -> StoreResult<Revision>
     let ask = async {
         let (channel, _) = store.0.members.channel()?;
         let place = Place { key: store.0.keys.nobody(), end: Bytes::new() };
-        let (_requests, mut answers) = open(channel, create(&place, Revision(1), false))
-            .await
-            .map_err(|s| unavailable(s.to_string()))?;
+        let (_requests, mut answers) =
+            open(channel, create(&place, 1, false)).await.map_err(|s| unavailable(s.to_string()))?;
         loop {
             match answers.message().await {
                 Ok(Some(answer)) if answer.compact_revision > 0 => {
-                    return Ok(Revision(answer.compact_revision));
+                    return Ok(store.0.keys.shown(answer.compact_revision));
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(unavailable("etcd ended a watch".to_owned())),
@@ -120,11 +120,11 @@ async fn open(
     Ok((requests, answers.into_inner()))
 }
 
-fn create(place: &Place, from: Revision, previous: bool) -> wire::WatchRequest {
+fn create(place: &Place, from: i64, previous: bool) -> wire::WatchRequest {
     let create = wire::WatchCreateRequest {
         key: place.key.clone(),
         range_end: place.end.clone(),
-        start_revision: from.0,
+        start_revision: from,
         progress_notify: true,
         prev_kv: previous,
         watch_id: 0,
@@ -232,7 +232,8 @@ impl Pump {
         let status = MaintenanceClient::new(channel.clone()).status(wire::StatusRequest {}).await?;
         let tells_progress = version::tells_progress(&status.into_inner().version);
         let place = if tells_progress { self.place.clone() } else { self.widened() };
-        let (requests, mut answers) = open(channel, create(&place, self.next, self.previous)).await?;
+        let (requests, mut answers) =
+            open(channel, create(&place, self.store.0.keys.raw(self.next), self.previous)).await?;
         let first = answers.message().await?;
         let first = first.ok_or_else(|| tonic::Status::unavailable("the watch ended as it began"))?;
         Ok((Stream { requests, answers, tells_progress }, first))
@@ -314,7 +315,7 @@ impl Pump {
         if answer.canceled {
             return Err(match answer.compact_revision {
                 0 => Ended::Broken(answer.cancel_reason),
-                revision => Ended::Compacted(Revision(revision)),
+                revision => Ended::Compacted(self.store.0.keys.shown(revision)),
             });
         }
         if answer.created {
@@ -328,8 +329,8 @@ impl Pump {
         let parts = std::mem::take(&mut self.parts);
         // The header of a message with events may be ahead of events that are still to come.
         let through = match parts.last().and_then(|event| event.kv.as_ref()) {
-            Some(last) => Revision(last.mod_revision),
-            None => revision_of(answer.header.as_ref()),
+            Some(last) => self.store.0.keys.shown(last.mod_revision),
+            None => self.store.0.keys.of_header(answer.header.as_ref()),
         };
         let events: Vec<Event> = parts.into_iter().filter_map(|event| self.event(event)).collect();
         if !events.is_empty() {
@@ -357,11 +358,11 @@ impl Pump {
         let keys = &self.store.0.keys;
         let kind = event.r#type();
         // What is written for progress is nobody's.
-        let kv = key_value(keys, event.kv.filter(|kv| kv.key != keys.beyond())?);
+        let kv = keys.key_value(event.kv.filter(|kv| kv.key != keys.beyond())?);
         if kv.mod_revision < self.next || !self.range.contains(&kv.key) {
             return None;
         }
-        let previous = event.prev_kv.map(|kv| key_value(keys, kv)).filter(|_| self.previous);
+        let previous = event.prev_kv.map(|kv| keys.key_value(kv)).filter(|_| self.previous);
         Some(match kind {
             wire::event::EventType::Put => Event::Put { kv, previous },
             wire::event::EventType::Delete => {

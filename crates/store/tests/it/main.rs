@@ -1,5 +1,6 @@
 //! What the stores promise, tried from outside.
 
+mod backup;
 mod embedded;
 mod etcd;
 mod full_disk;
