@@ -143,10 +143,10 @@ impl ApiServer {
             group.spawn("definitions", definitions.run(group.token()));
         }
         if let Some(settings) = &server.config.bootstrap {
-            bootstrap::run(&server, settings).await?;
+            let seat = bootstrap::run(&server, settings).await?;
             let lease = bootstrap::lease::run(Arc::clone(&server), settings.clone(), group.token());
             group.spawn("identity lease", lease);
-            let masters = bootstrap::masters::run(Arc::clone(&server), settings.clone(), group.token());
+            let masters = bootstrap::masters::run(Arc::clone(&server), settings.clone(), seat, group.token());
             group.spawn("kubernetes endpoints", masters);
         }
         server.health.ready();

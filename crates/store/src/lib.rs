@@ -11,6 +11,8 @@ mod error;
 pub mod etcd;
 #[cfg(any(test, feature = "model"))]
 pub mod etcd_process;
+#[cfg(any(test, feature = "model"))]
+pub mod faults;
 mod keys;
 #[cfg(any(test, feature = "model"))]
 pub mod model;

@@ -24,6 +24,9 @@ fn failed(error: &StoreError) -> BootstrapError {
     BootstrapError { object: "the lease of this API server".to_owned(), reason: error.to_string() }
 }
 
+/// That this server is there: to be kept by [`run`].
+pub struct Seat(LeaseId);
+
 /// Says that this server is there, and returns the addresses of all.
 ///
 /// # Errors
@@ -37,27 +40,28 @@ pub(super) async fn join(
     addresses(store).await.map_err(|error| failed(&error))
 }
 
-/// Keeps this server and the endpoints up to date until `shutdown`, and leaves.
+/// Keeps this server and the endpoints up to date until `shutdown`.
 ///
 /// # Errors
 /// Never: what fails is tried again at the next turn.
 pub async fn run(
     server: Arc<ApiServer>,
     settings: Settings,
+    seat: Seat,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let client = Client::new(
         server.transport(settings.loopback.user()),
         concat!("nauplius/", env!("CARGO_PKG_VERSION"), " (kubernetes endpoints)"),
     );
-    let mut lease = None;
+    let mut lease = seat.0;
     loop {
-        if let Err(error) = turn(&server, &client, &settings, &mut lease).await {
-            tracing::warn!(%error, "the endpoints of the kubernetes service are tended again later");
-        }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = time::sleep(INTERVAL) => {}
+        }
+        if let Err(error) = turn(&server, &client, &settings, &mut lease).await {
+            tracing::warn!(%error, "the endpoints of the kubernetes service are tended again later");
         }
     }
 }
@@ -66,17 +70,13 @@ async fn turn(
     server: &Arc<ApiServer>,
     client: &Client,
     settings: &Settings,
-    lease: &mut Option<LeaseId>,
+    lease: &mut LeaseId,
 ) -> Result<(), BootstrapError> {
     let store = &*server.config.store;
-    let kept = match *lease {
-        Some(id) => store.lease_keep_alive(id).await,
-        None => Err(StoreError::LeaseNotFound(LeaseId(0))),
-    };
-    match kept {
+    match store.lease_keep_alive(*lease).await {
         Ok(()) => {}
         Err(StoreError::LeaseNotFound(_)) => {
-            *lease = Some(enter(store, settings.advertise_address).await.map_err(|error| failed(&error))?);
+            *lease = enter(store, settings.advertise_address).await.map_err(|error| failed(&error))?;
         }
         Err(error) => return Err(failed(&error)),
     }

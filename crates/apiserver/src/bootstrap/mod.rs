@@ -47,11 +47,11 @@ pub struct Settings {
     pub host_name: String,
 }
 
-/// Makes what is missing.
+/// Makes what is missing, and takes this server's seat among those of the cluster.
 ///
 /// # Errors
 /// The first object that could not be made.
-pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), BootstrapError> {
+pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<masters::Seat, BootstrapError> {
     let transport = server.transport(settings.loopback.user());
     let client = Client::new(transport, concat!("nauplius/", env!("CARGO_PKG_VERSION"), " (bootstrap)"));
     // Namespaces first: nothing can be put into one that is not there.
@@ -64,14 +64,15 @@ pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<(), Boo
     objects.extend(flow_control());
     objects.extend(api_services(server));
     objects.extend(network(server, settings));
-    let addresses = masters::join(server, settings).await?;
+    let (seat, addresses) = masters::join(server, settings).await?;
     objects.extend(endpoints(settings, &addresses));
     objects.push(Wanted {
         place: Place::core("configmaps"),
         object: authentication_config(settings),
         mend: ensure::replace_data,
     });
-    write(server, &client, objects).await
+    write(server, &client, objects).await?;
+    Ok(seat)
 }
 
 /// One object that the cluster is to hold, and what is done with what is there already.

@@ -27,6 +27,8 @@ mod rbac;
 mod refusals;
 mod round_trips;
 mod secured;
+mod shared_store;
+mod store_trouble;
 mod support;
 mod tokens;
 mod typed;

@@ -41,6 +41,16 @@ impl Drop for Secured {
 
 /// Everything but the listener.
 pub async fn start(store: Arc<dyn Store>, authority: &Authority, group: &Group) -> Arc<ApiServer> {
+    start_at(IpAddr::from([192, 0, 2, 1]), store, authority, group).await
+}
+
+/// The same, reached at an address of its own.
+pub async fn start_at(
+    advertise_address: IpAddr,
+    store: Arc<dyn Store>,
+    authority: &Authority,
+    group: &Group,
+) -> Arc<ApiServer> {
     let kinds = nauplius_kinds::builtin();
     let caches = Caches::new(Arc::clone(&store), &kinds);
     let key = PrivateKey::generate().unwrap();
@@ -61,11 +71,11 @@ pub async fn start(store: Arc<dyn Store>, authority: &Authority, group: &Group) 
     config.caches = caches;
     config.bootstrap = Some(bootstrap::Settings {
         loopback,
-        advertise_address: IpAddr::from([192, 0, 2, 1]),
+        advertise_address,
         port: 6443,
         client_ca: authority.certificate_pem(),
         request_header_ca: authority.certificate_pem(),
-        host_name: "host".to_owned(),
+        host_name: format!("host-{advertise_address}"),
     });
     ApiServer::start(config, group).await.unwrap()
 }

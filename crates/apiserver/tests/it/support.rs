@@ -41,6 +41,11 @@ pub async fn model() -> Fixture {
     configured(|_| {}).await
 }
 
+/// A server over a store of the test's own.
+pub async fn over_store(store: Arc<dyn Store>) -> Fixture {
+    start(store, None, |_| {}).await
+}
+
 /// A server over the model, with another configuration.
 pub async fn configured(change: impl FnOnce(&mut Config)) -> Fixture {
     start(Arc::new(ModelStore::new(Clock::system())), None, change).await

@@ -12,6 +12,7 @@ mod kubectl;
 mod normal;
 mod python;
 mod refusals;
+mod state;
 mod survival;
 mod terminal;
 mod three_tier;

@@ -3,6 +3,7 @@
 mod backup;
 mod embedded;
 mod etcd;
+mod faults;
 mod full_disk;
 mod kill;
 mod model;

@@ -1,0 +1,67 @@
+//! The state of a cluster: kept in files or in etcd, backed up while it runs, put back when it is down, and checked.
+
+use crate::cluster::Cluster;
+use crate::kubectl::{self, Kubectl};
+use nauplius_store::etcd_process::EtcdProcess;
+
+fn version(kubectl: &Kubectl<'_>, name: &str) -> i64 {
+    kubectl.ok(&["get", "configmap", name, "-o", "jsonpath={.metadata.resourceVersion}"]).parse().unwrap()
+}
+
+/// Backed up and put back: what came after the backup is gone, and no revision is seen twice.
+fn there_and_back(cluster: &Cluster, kubectl: &Kubectl<'_>) {
+    let file = cluster.scratch.path().join("backup");
+    let file = file.to_str().unwrap();
+    kubectl.ok(&["create", "configmap", "kept", "--from-literal=a=1"]);
+    let told = cluster.run_ok(&["backup", file]);
+    assert!(told.contains(" keys at revision "), "{told}");
+    assert!(cluster.run_ok(&["store", "check"]).contains("nothing is wrong"));
+    kubectl.ok(&["create", "configmap", "later", "--from-literal=a=1"]);
+    let newest = version(kubectl, "later");
+
+    let refused = cluster.run(&["restore", file]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is up"), "{refused:?}");
+    cluster.run_ok(&["down"]);
+    assert!(cluster.run_ok(&["store", "check"]).contains("nothing is wrong"));
+    let again = format!("{file}-again");
+    cluster.run_ok(&["backup", &again]);
+    std::fs::write(format!("{file}-torn"), &std::fs::read(file).unwrap()[..5000]).unwrap();
+    let torn = cluster.run(&["restore", &format!("{file}-torn")]);
+    assert!(String::from_utf8_lossy(&torn.stderr).contains("ends too early"), "{torn:?}");
+    assert!(cluster.run_ok(&["restore", file]).contains("goes on at revision"));
+    cluster.run_ok(&["up"]);
+    assert!(version(kubectl, "kept") > newest, "a revision that clients have seen came again");
+    let gone = kubectl.run(&["get", "configmap", "later"]);
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("NotFound"), "{gone:?}");
+    let old = kubectl.run(&[
+        "get",
+        "--raw",
+        &format!("/api/v1/configmaps?resourceVersion={newest}&resourceVersionMatch=Exact"),
+    ]);
+    assert!(String::from_utf8_lossy(&old.stderr).contains("too old"), "{old:?}");
+    kubectl.ok(&["run", "hello", "--image=nauplius.local/demo:1"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=90s"]);
+}
+
+#[test]
+fn a_cluster_in_files_is_backed_up_and_restored() {
+    let cluster = Cluster::up();
+    let Some(kubectl) = kubectl::any("a_cluster_in_files", &cluster) else { return };
+    there_and_back(&cluster, &kubectl);
+}
+
+#[test]
+fn a_cluster_in_etcd_works_and_is_backed_up_and_restored() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let Some(etcd) = runtime.block_on(EtcdProcess::start("a_cluster_in_etcd", &[])) else { return };
+    let cluster = Cluster::named_only();
+    let refused = cluster.run(&["up", "--etcd-servers", "http://127.0.0.1:1"]);
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("cannot use etcd at http://127.0.0.1:1"),
+        "{refused:?}"
+    );
+    cluster.run_ok(&["up", "--etcd-servers", etcd.client_url(), "--etcd-prefix", "/east"]);
+    assert!(!cluster.data_dir().join("store").exists(), "its state is in etcd only");
+    let Some(kubectl) = kubectl::any("a_cluster_in_etcd", &cluster) else { return };
+    there_and_back(&cluster, &kubectl);
+}
