@@ -99,8 +99,13 @@ async fn write_to(store: &dyn Store, path: &Path) -> StoreResult<Summary> {
     let mut digest = Sha256::new();
     let mut out = [MAGIC, &revision.0.to_le_bytes()].concat();
     let mut keys = 0_u64;
-    let mut request =
-        RangeRequest { end: Some(ALL_KEYS), at: Some(revision), limit: PAGE, ..RangeRequest::default() };
+    let mut request = RangeRequest {
+        end: Some(ALL_KEYS),
+        at: Some(revision),
+        limit: PAGE,
+        uncounted: true,
+        ..RangeRequest::default()
+    };
     loop {
         let page = store.range(request.clone()).await?;
         page.kvs.iter().for_each(|kv| encode(kv, &mut out));

@@ -153,6 +153,9 @@ pub struct RangeRequest {
     pub keys_only: bool,
     /// Only counts.
     pub count_only: bool,
+    /// Does not count what the limit leaves out: `count` is then one more than was returned, if there is more. Reading a page in
+    /// the past costs no more than the page.
+    pub uncounted: bool,
 }
 
 impl RangeRequest {

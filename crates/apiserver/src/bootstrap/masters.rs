@@ -34,10 +34,10 @@ pub struct Seat(LeaseId);
 pub(super) async fn join(
     server: &Arc<ApiServer>,
     settings: &Settings,
-) -> Result<Vec<IpAddr>, BootstrapError> {
+) -> Result<(Seat, Vec<IpAddr>), BootstrapError> {
     let store = &*server.config.store;
-    enter(store, settings.advertise_address).await.map_err(|error| failed(&error))?;
-    addresses(store).await.map_err(|error| failed(&error))
+    let seat = enter(store, settings.advertise_address).await.map_err(|error| failed(&error))?;
+    Ok((Seat(seat), addresses(store).await.map_err(|error| failed(&error))?))
 }
 
 /// Keeps this server and the endpoints up to date until `shutdown`.

@@ -85,6 +85,7 @@ impl Caches {
         let mut entries = Vec::new();
         let mut request = RangeRequest {
             limit: LOAD_PAGE,
+            uncounted: true,
             at: Some(at),
             ..RangeRequest::prefix(cache.prefix().as_bytes().to_vec())
         };

@@ -186,7 +186,10 @@ fn limited(mut cursor: Cursor, selection: &Selection, limit: usize, revision: i6
 
 fn page_of(entries: Vec<Arc<Entry>>, selection: &Selection, left: usize, revision: i64) -> Items {
     let more = left > 0;
-    let next = entries.last().filter(|_| more).map(|last| encode_token(revision, last.path()));
+    let next = entries.last().filter(|_| more).map(|last| {
+        // With selectors nobody knows how many are left.
+        encode_token(revision, last.path(), selection.is_everything().then_some(left))
+    });
     let remaining = (more && selection.is_everything()).then(|| i64::try_from(left).unwrap_or(i64::MAX));
     Items { source: Source::Entries(entries.into_iter()), revision, next, remaining }
 }
@@ -196,6 +199,7 @@ async fn from_history(resource: &Resource, selection: &Selection, page: &Page, a
     let mut request = RangeRequest {
         limit: STORE_PAGE,
         at: Some(Revision(at)),
+        uncounted: page.left.is_some() || !selection.is_everything(),
         ..RangeRequest::prefix(prefix.clone().into_bytes())
     };
     if let Some(start) = &page.start {
@@ -214,7 +218,8 @@ async fn from_history(resource: &Resource, selection: &Selection, page: &Page, a
                 continue;
             }
             if page.limit > 0 && entries.len() == page.limit {
-                return Ok(page_of(entries, selection, count - index, at));
+                let left = page.left.map_or(count - index, |left| left.saturating_sub(page.limit).max(1));
+                return Ok(page_of(entries, selection, left, at));
             }
             entries.push(entry);
         }
@@ -251,7 +256,7 @@ fn expired(resource: &Resource, page: &Page, error: StoreError) -> ApiError {
                   objects that were created, modified, or deleted between the time the first chunk was returned and \
                   now may show up in the list."
             .to_owned(),
-        continue_token: encode_token(-1, start.trim_end_matches('\0')),
+        continue_token: encode_token(-1, start.trim_end_matches('\0'), None),
     }
 }
 

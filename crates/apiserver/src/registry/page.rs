@@ -34,6 +34,8 @@ pub(crate) struct Page {
     pub limit: usize,
     /// The path (`namespace/name`) to start at, from a continue token.
     pub start: Option<String>,
+    /// How many there are from there on, from the same token: so that no later page has to count them.
+    pub left: Option<usize>,
 }
 
 impl Page {
@@ -70,11 +72,11 @@ impl Page {
                 }
             }
         };
-        Ok(Self { at, limit, start: None })
+        Ok(Self { at, limit, start: None, left: None })
     }
 
     fn from_token(token: &str, version: Option<&str>, limit: usize) -> ApiResult<Self> {
-        let (revision, start) = decode_token(token).map_err(|reason| {
+        let Token { revision, start, left } = decode_token(token).map_err(|reason| {
             ApiError::bad_request(format!("invalid continue token: continue key is not valid: {reason}"))
         })?;
         if version.is_some_and(|version| version != "0") {
@@ -84,7 +86,7 @@ impl Page {
         }
         // A token from an expired list goes on at the newest revision.
         let at = if revision < 0 { At::Newest } else { At::Exactly(revision) };
-        Ok(Self { at, limit, start: Some(start) })
+        Ok(Self { at, limit, start: Some(start), left: left.filter(|_| revision > 0) })
     }
 }
 
@@ -123,8 +125,11 @@ pub(super) fn refuse(errors: Vec<FieldError>) -> ApiResult<()> {
 }
 
 /// A token that goes on after `last` at `revision`; a negative revision means the newest.
-pub(crate) fn encode_token(revision: i64, last: &str) -> String {
-    let token = json!({"v": TOKEN_VERSION, "rv": revision, "start": format!("{last}\0")});
+pub(crate) fn encode_token(revision: i64, last: &str, left: Option<usize>) -> String {
+    let mut token = json!({"v": TOKEN_VERSION, "rv": revision, "start": format!("{last}\0")});
+    if let Some(left) = left {
+        token["left"] = left.into();
+    }
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
@@ -138,7 +143,13 @@ fn illegal_base64(error: &DecodeError) -> String {
     format!("illegal base64 data at input byte {at}")
 }
 
-fn decode_token(token: &str) -> Result<(i64, String), String> {
+struct Token {
+    revision: i64,
+    start: String,
+    left: Option<usize>,
+}
+
+fn decode_token(token: &str) -> Result<Token, String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| illegal_base64(&error))?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if token["v"] != TOKEN_VERSION {
@@ -152,7 +163,11 @@ fn decode_token(token: &str) -> Result<(i64, String), String> {
         return Err("encoded start key empty (version meta.k8s.io/v1)".to_owned());
     }
     let climbs = start.split('/').any(|part| matches!(part, "" | "." | ".."));
-    if climbs { Err(start.to_owned()) } else { Ok((revision, start.to_owned())) }
+    if climbs {
+        return Err(start.to_owned());
+    }
+    let left = token["left"].as_u64().and_then(|left| usize::try_from(left).ok());
+    Ok(Token { revision, start: start.to_owned(), left })
 }
 
 #[cfg(test)]
@@ -177,8 +192,11 @@ mod tests {
         check_page("resourceVersion=7&limit=2", "Exactly(7) 2 None");
         check_page("resourceVersion=7&limit=2&resourceVersionMatch=NotOlderThan", "NotOlderThan(7) 2 None");
         check_page("resourceVersion=7&resourceVersionMatch=Exact", "Exactly(7) 0 None");
-        check_page(&format!("continue={}", encode_token(9, "a/b")), "Exactly(9) 0 Some(\"a/b\\0\")");
-        check_page(&format!("limit=3&continue={}", encode_token(-1, "a/b")), "Newest 3 Some(\"a/b\\0\")");
+        check_page(&format!("continue={}", encode_token(9, "a/b", None)), "Exactly(9) 0 Some(\"a/b\\0\")");
+        check_page(
+            &format!("limit=3&continue={}", encode_token(-1, "a/b", None)),
+            "Newest 3 Some(\"a/b\\0\")",
+        );
         check_page(
             "resourceVersionMatch=Exact",
             &invalid(
@@ -192,7 +210,7 @@ mod tests {
             ),
         );
         check_page(
-            &format!("resourceVersion=4&continue={}", encode_token(9, "a/b")),
+            &format!("resourceVersion=4&continue={}", encode_token(9, "a/b", None)),
             "400 specifying resource version is not allowed when using continue",
         );
     }

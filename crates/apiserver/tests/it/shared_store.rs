@@ -64,10 +64,8 @@ async fn both_write_the_bootstrap_once_and_stand_behind_the_service() {
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     assert_eq!(names(&one, roles).await, names(&other, roles).await);
     assert_eq!(names(&one, "/api/v1/namespaces").await.len(), 4);
-    for class in ["system-cluster-critical", "system-node-critical"] {
-        let path = format!("/apis/scheduling.k8s.io/v1/priorityclasses/{class}");
-        assert_eq!(one.get(&path).await.expect(200)["metadata"]["generation"], 1);
-    }
+    let classes = names(&other, "/apis/scheduling.k8s.io/v1/priorityclasses").await;
+    assert_eq!(classes, ["system-cluster-critical", "system-node-critical"]);
     let start = monotonic();
     let both = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]);
     loop {

@@ -22,7 +22,12 @@ pub(super) fn read(connection: &Connection, request: RangeRequest) -> StoreResul
     if at < meta.compacted {
         return Err(StoreError::Compacted { compact_revision: meta.compacted });
     }
-    let want = Want { limit: request.limit, keys_only: request.keys_only, count_only: request.count_only };
+    let want = Want {
+        limit: request.limit,
+        keys_only: request.keys_only,
+        count_only: request.count_only,
+        uncounted: request.uncounted && request.limit > 0 && !request.count_only,
+    };
     let (kvs, count) = match KeyRange::new(request.start, request.end) {
         KeyRange::Single(key) => single(connection, &meta, key, at, &want)?,
         KeyRange::Between(start, end) => between(connection, &meta, &start, &end, at, &want)?,
@@ -36,6 +41,7 @@ struct Want {
     limit: usize,
     keys_only: bool,
     count_only: bool,
+    uncounted: bool,
 }
 
 impl Want {
@@ -118,7 +124,12 @@ fn between(
     if at < meta.revision {
         return between_past(connection, start, end, at, want);
     }
-    let kvs = if want.count_only { Vec::new() } else { between_live(connection, start, end, want)? };
+    let mut kvs = if want.count_only { Vec::new() } else { between_live(connection, start, end, want)? };
+    if want.uncounted {
+        let count = kvs.len() as u64;
+        kvs.truncate(want.limit);
+        return Ok((kvs, count));
+    }
     let complete = !want.count_only && !want.is_enough(kvs.len());
     let count = if complete { kvs.len() as u64 } else { count_live(connection, start, end)? };
     Ok((kvs, count))
@@ -144,7 +155,9 @@ fn between_live(
         FROM live CROSS JOIN change c ON c.seq = live.seq WHERE live.key >= :start AND live.key < :end
         ORDER BY live.key LIMIT :limit";
     let failed = |error| read_error(&error, "read a range");
-    let limit = if want.limit == 0 { -1 } else { i64::try_from(want.limit).unwrap_or(-1) };
+    // One more says whether there are more.
+    let limit = i64::try_from(want.limit + usize::from(want.uncounted)).unwrap_or(0);
+    let limit = if limit == 0 { -1 } else { limit };
     let mut statement =
         connection.prepare_cached(if want.keys_only { KEYS } else { WHOLE }).map_err(failed)?;
     let bounds = named_params! { ":start": start, ":end": end, ":limit": limit };
@@ -198,6 +211,9 @@ fn between_past(
         }
         if let Some(seq) = seq {
             count += 1;
+            if want.uncounted && want.is_enough(kvs.len()) {
+                break;
+            }
             if !want.is_enough(kvs.len()) {
                 kvs.push(want.fetch(connection, seq)?);
             }

@@ -128,6 +128,34 @@ async fn the_files_stay_bounded() {
     store.close().await.unwrap();
 }
 
+/// Nobody waits for clean-up or asks for it: what runs beside the writes keeps the files small. The long form is `examples/churn.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn updates_without_end_stay_within_bounds() {
+    const VALUE_BYTES: usize = 1000;
+    const ROUNDS: i64 = 4000;
+    let scratch = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_pages: 256, ..Options::default() };
+    let store = EmbeddedStore::open(scratch.path(), options).await.unwrap();
+    let files = || -> u64 {
+        let entries = std::fs::read_dir(scratch.path()).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().map_or(0, |file| file.len())).sum()
+    };
+    let mut largest = 0;
+    for round in 0..ROUNDS {
+        let key = |index: i64| put(&format!("key-{:03}", (round * 10 + index) % 1000), vec![7; VALUE_BYTES]);
+        let revision = commit(&store, (0..10).map(key).collect()).await;
+        if round % 100 == 99 {
+            store.compact(Revision(revision.0 - 100)).await.unwrap();
+            largest = largest.max(files());
+        }
+    }
+    let written = ROUNDS as u64 * 10 * VALUE_BYTES as u64;
+    assert!(largest < written / 2, "{largest} bytes for {written} written");
+    store.settle().await.unwrap();
+    assert!(store.check().await.unwrap().is_ok());
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_spike_is_given_back() {
     let scratch = tempfile::tempdir().unwrap();

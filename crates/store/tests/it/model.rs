@@ -146,7 +146,7 @@ impl Pair {
             Step::Range { start, end, limit, back, keys_only, count_only } => {
                 let at = if let Some(back) = back { Some(self.back(back).await) } else { None };
                 let (start, end) = bounds(start, &end);
-                let request = RangeRequest { start, end, limit, at, keys_only, count_only };
+                let request = RangeRequest { start, end, limit, at, keys_only, count_only, uncounted: false };
                 assert_eq!(self.real().range(request.clone()).await, self.model.range(request).await);
             }
             Step::Watch { start, end, back, previous } => self.watch(start, &end, back, previous).await,

@@ -251,10 +251,40 @@ async fn large_ranges_are_read() {
         check(&store.range(past.clone()).await.unwrap(), KEYS, KEYS, KEYS * 4000);
         let page = RangeRequest { limit: 2100, ..past.clone() };
         check(&store.range(page).await.unwrap(), 2100, KEYS, 2100 * 4000);
+        let uncounted = RangeRequest { limit: 100, uncounted: true, ..past.clone() };
+        for request in [uncounted.clone(), RangeRequest { at: None, ..uncounted }] {
+            let page = store.range(request).await.unwrap();
+            assert!(page.kvs.len() == 100 && page.more && page.count > 100, "{name}: {}", page.count);
+        }
+        let rest = RangeRequest { start: "02990".into(), limit: 100, uncounted: true, ..past.clone() };
+        let rest = store.range(rest).await.unwrap();
+        assert_eq!((rest.kvs.len(), rest.more), (10, false), "{name}");
         let names = RangeRequest { keys_only: true, ..past };
         check(&store.range(names).await.unwrap(), KEYS, KEYS, 0);
         let mut watch = store.watch(WatchRequest::prefix("", Some(Revision(last.0 - 11)))).await.unwrap();
         assert_eq!(events(&mut watch, KEYS + 2).await.len(), KEYS + 2);
+    }
+}
+
+/// Leases live by a clock that nobody sets.
+#[tokio::test]
+async fn jumps_of_the_wall_clock_neither_end_nor_extend_a_lease() {
+    const DAY_MS: i64 = 86_400_000;
+    for Backend { name, store, .. } in &backends("jumps_of_the_wall_clock").await {
+        let (long, short) =
+            (store.lease_grant(600_000).await.unwrap(), store.lease_grant(1000).await.unwrap());
+        let mut watch = store.watch(WatchRequest::prefix("", None)).await.unwrap();
+        let leased =
+            |key: &'static str, lease| Op::Put { key: key.into(), value: "x".into(), lease: Some(lease) };
+        time::set_wall_offset_ms(DAY_MS);
+        committed(&**store, vec![leased("long", long), leased("short", short)]).await;
+        time::set_wall_offset_ms(-DAY_MS);
+        let seen = events(&mut watch, 3).await;
+        assert!(matches!(&seen[2], Event::Delete { key, .. } if key == "short"), "{name}: {seen:?}");
+        time::set_wall_offset_ms(DAY_MS);
+        store.lease_keep_alive(long).await.unwrap();
+        assert_eq!(store.range(RangeRequest::prefix("")).await.unwrap().count, 1, "{name}");
+        time::set_wall_offset_ms(0);
     }
 }
 
