@@ -29,7 +29,8 @@ impl Layout {
         self.metadata_at as usize
     }
 
-    fn fields(self) -> usize {
+    /// Where the bytes begin that stay as they are stored.
+    pub fn rest(self) -> usize {
         self.metadata() + METADATA.len()
     }
 }
@@ -93,28 +94,33 @@ pub fn decode_stored(stored: &[u8], revision: i64) -> Result<Value, String> {
 
 /// Writes a stored object with its revision; `head` replaces kind and apiVersion when they differ from the stored ones.
 pub fn write_object(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64, head: Option<&[u8]>) {
+    open_object(out, stored, layout, revision, head);
+    out.extend_from_slice(&stored[layout.rest()..]);
+}
+
+/// Writes the beginning of a stored object, its revision included; the rest of it is [`Layout::rest`].
+pub fn open_object(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64, head: Option<&[u8]>) {
     match head {
         Some(head) => out.extend_from_slice(head),
         None => out.extend_from_slice(&stored[..layout.metadata()]),
     }
-    write_metadata(out, stored, layout, revision);
+    open_metadata(out, revision);
 }
 
-/// Writes a stored object without kind and apiVersion, as items of typed lists are.
-pub fn write_item(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64) {
+/// Writes the beginning of a stored object without kind and apiVersion, as items of typed lists are.
+pub fn open_item(out: &mut Vec<u8>, revision: i64) {
     out.push(b'{');
-    write_metadata(out, stored, layout, revision);
+    open_metadata(out, revision);
 }
 
 /// An object that was only tried (a dry run) has revision 0 and shows none.
-fn write_metadata(out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64) {
+fn open_metadata(out: &mut Vec<u8>, revision: i64) {
     out.extend_from_slice(METADATA);
     if revision > 0 {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         write_number(out, revision);
         out.extend_from_slice(b"\",");
     }
-    out.extend_from_slice(&stored[layout.fields()..]);
 }
 
 /// The head `{"kind":…,"apiVersion":…,` for [`write_object`].
@@ -122,9 +128,20 @@ pub fn head(kind: &str, api_version: &str) -> Vec<u8> {
     format!("{{\"kind\":{},\"apiVersion\":{},", Value::from(kind), Value::from(api_version)).into_bytes()
 }
 
+/// Revisions are not negative.
 fn write_number(out: &mut Vec<u8>, number: i64) {
-    use std::io::Write as _;
-    write!(out, "{number}").expect("a vector takes every write");
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 #[cfg(test)]
@@ -146,7 +163,8 @@ mod tests {
         assert_eq!(decode_stored(&stored, 77).unwrap(), back);
 
         out.clear();
-        write_item(&mut out, &stored, layout, 78);
+        open_item(&mut out, 78);
+        out.extend_from_slice(&stored[layout.rest()..]);
         let item: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(item.get("kind"), None);
         assert_eq!(item["metadata"]["resourceVersion"], "78");
@@ -164,6 +182,15 @@ mod tests {
             String::from_utf8(stored).unwrap(),
             r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"a"}}"#
         );
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 1_234_567_890, i64::MAX] {
+            let mut out = Vec::new();
+            write_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
     }
 
     #[test]

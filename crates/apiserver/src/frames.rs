@@ -1,12 +1,14 @@
-//! Watch events as bytes: newline-delimited JSON, or length-delimited protobuf.
+//! Watch events as bytes: newline-delimited JSON, or length-delimited protobuf. An event is a beginning, the bulk of the object, which
+//! its entry keeps, and an end.
 
 use crate::cache::Entry;
 use crate::codec;
 use crate::error::ApiResult;
 use crate::negotiate::Format;
-use crate::render::View;
+use crate::render::{Bulk, Kept, View};
 use bytes::Bytes;
 use nauplius_meta::error::ApiError;
+use nauplius_meta::protobuf;
 use nauplius_streaming::Message;
 use serde_json::Value;
 
@@ -57,16 +59,32 @@ impl Frames {
         }
     }
 
-    /// An object's event, at `revision`.
-    pub fn entry(&self, out: &mut Vec<u8>, event: EventType, entry: &Entry, revision: i64) -> ApiResult<()> {
+    /// Writes the beginning of an object's event at `revision`; the bulk and the end, which follow it, are returned.
+    pub fn open(
+        &self,
+        out: &mut Vec<u8>,
+        event: EventType,
+        entry: &Entry,
+        revision: i64,
+    ) -> ApiResult<(Bulk, &'static [u8])> {
         if self.view.output.format == Format::Protobuf {
-            let object = self.view.value(entry.stored(), revision)?;
-            return self.protobuf(out, event, &object);
+            let message = self.view.message(entry, revision)?;
+            let (kind, api_version) = self.view.type_meta();
+            let (head, tail) =
+                protobuf::watch_frame_around(event.as_str(), &api_version, &kind, message.bytes.len());
+            out.extend_from_slice(&head);
+            return Ok((message, tail));
         }
         open(out, event);
-        self.view.write(out, entry.stored(), entry.layout(), revision)?;
-        out.extend_from_slice(b"}\n");
-        Ok(())
+        Ok((self.view.open(out, entry.stored(), entry.layout(), revision)?, b"}\n"))
+    }
+
+    /// The bulk of an event that was begun before, while its entry kept it.
+    pub fn bulk_again(&self, entry: &Entry, kept: Kept) -> ApiResult<Bytes> {
+        match kept {
+            Kept::Stored => Ok(entry.stored().slice(entry.layout().rest()..)),
+            Kept::Message => Ok(self.view.message(entry, entry.revision())?.bytes),
+        }
     }
 
     /// A bookmark.
@@ -93,20 +111,16 @@ impl Frames {
 
     fn value(&self, out: &mut Vec<u8>, event: EventType, value: &Value) {
         if self.view.output.format == Format::Protobuf {
-            if let Err(error) = self.protobuf(out, event, value) {
+            match codec::protobuf_watch_event(event.as_str(), value) {
+                Ok(frame) => out.extend_from_slice(&frame),
                 // Bookmarks and Status are plain messages; a client without them only misses a hint.
-                tracing::error!(%error, "an event could not be encoded");
+                Err(error) => tracing::error!(%error, "an event could not be encoded"),
             }
             return;
         }
         open(out, event);
         out.extend_from_slice(value.to_string().as_bytes());
         out.extend_from_slice(b"}\n");
-    }
-
-    fn protobuf(&self, out: &mut Vec<u8>, event: EventType, object: &Value) -> ApiResult<()> {
-        out.extend_from_slice(&codec::protobuf_watch_event(event.as_str(), object)?);
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! gzip for large answers, when the client takes it. Streams are compressed as they are read, a chunk at a time.
 
+use crate::chain::InFlight;
 use crate::respond::Reply;
 use bytes::Bytes;
 use flate2::Compression;
@@ -11,6 +12,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use nauplius_client::transport::{Body, BoxError};
 use std::io::Write as _;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Smaller answers go as they are; upstream's limit.
 pub(crate) const MIN_BYTES: usize = 128 << 10;
@@ -18,7 +20,7 @@ pub(crate) const MIN_BYTES: usize = 128 << 10;
 const LEVEL: u32 = 1;
 
 /// Compresses an answer if that is wanted and worth it.
-pub(crate) fn apply(request: &HeaderMap, reply: Reply) -> Reply {
+pub(crate) fn apply(request: &HeaderMap, reply: Reply, in_flight: &InFlight) -> Reply {
     let size = reply.body().size_hint().exact();
     // A body of unknown size is a list that did not fit into its first chunk.
     let large = size.is_none_or(|size| size >= MIN_BYTES as u64);
@@ -29,11 +31,12 @@ pub(crate) fn apply(request: &HeaderMap, reply: Reply) -> Reply {
     {
         return reply;
     }
+    let Some(permit) = in_flight.compression() else { return reply };
     let (mut parts, body) = reply.into_parts();
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     parts.headers.remove(CONTENT_LENGTH);
-    Reply::from_parts(parts, compressed(body))
+    Reply::from_parts(parts, compressed(body, permit))
 }
 
 /// Whether the client takes gzip.
@@ -46,16 +49,21 @@ pub(crate) fn wanted(headers: &HeaderMap) -> bool {
     })
 }
 
-fn compressed(body: Body) -> Body {
+fn compressed(body: Body, permit: OwnedSemaphorePermit) -> Body {
     let encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
-    let chunks = stream::unfold(Some((body, encoder)), |state| async move {
-        let (body, encoder) = state?;
-        match next(body, encoder).await {
-            Ok((chunk, state)) => Some((Ok(Frame::data(chunk)), state)),
-            Err(error) => Some((Err(error), None)),
-        }
+    let chunks = stream::unfold(Some((body, encoder)), move |state| {
+        let _held = &permit;
+        step(state)
     });
     StreamBody::new(chunks).boxed_unsync()
+}
+
+async fn step(state: State) -> Option<(Result<Frame<Bytes>, BoxError>, State)> {
+    let (body, encoder) = state?;
+    match next(body, encoder).await {
+        Ok((chunk, state)) => Some((Ok(Frame::data(chunk)), state)),
+        Err(error) => Some((Err(error), None)),
+    }
 }
 
 type State = Option<(Body, GzEncoder<Vec<u8>>)>;

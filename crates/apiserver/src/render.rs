@@ -1,19 +1,30 @@
 //! Objects on their way out: stored bytes into the version, shape and format that the client wants. Plain JSON of the stored
 //! form is only copied; everything else is made on demand.
 
+use crate::cache::Entry;
 use crate::codec;
 use crate::encode::{self, Layout, decode_stored};
 use crate::error::ApiResult;
-use crate::negotiate::{Format, Output, Shape};
+use crate::negotiate::{Format, JSON, Output, Shape, YAML};
 use crate::registry::convert::{api_version, from_hub};
 use crate::registry::internal_package;
 use crate::respond::{self, Reply};
 use crate::table::{self, IncludeObject};
+use bytes::Bytes;
+use futures_util::stream;
 use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use nauplius_client::transport::BoxError;
 use nauplius_kinds::{Kind, Version};
 use nauplius_meta::error::{ApiError, Reason, Status};
+use nauplius_meta::gvk::GroupVersionKind;
+use nauplius_meta::{protobuf, schema};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+/// Objects beyond this are not copied on their way out.
+const LARGE_BYTES: usize = 128 << 10;
 
 /// How one client sees one resource. Streams own one.
 #[derive(Clone)]
@@ -87,46 +98,88 @@ impl View {
         table::row(cells, object)
     }
 
-    /// One object as a tree, in the requested version and shape.
-    pub fn value(&self, stored: &[u8], revision: i64) -> ApiResult<Value> {
-        self.shaped(stored, revision)
-    }
-
-    /// Answers with one object.
-    pub fn one(&self, code: StatusCode, stored: &[u8], layout: Layout, revision: i64) -> ApiResult<Reply> {
+    /// Answers with one object. A large one is not copied: its bytes stay those of the cache.
+    pub fn one(&self, code: StatusCode, stored: &Bytes, layout: Layout, revision: i64) -> ApiResult<Reply> {
+        let media_type = self.output.format.media_type();
         let plain = self.output.format == Format::Json && !self.output.pretty;
-        let body = if plain {
-            let mut out = Vec::with_capacity(stored.len() + 64);
-            self.write(&mut out, stored, layout, revision)?;
-            out
-        } else {
-            encode_value(&self.shaped(stored, revision)?, &self.output)?
-        };
-        Ok(respond::bytes(code, self.output.format.media_type(), body))
+        if !plain {
+            let body = encode_value(&self.shaped(stored, revision)?, &self.output)?;
+            return Ok(respond::bytes(code, media_type, body));
+        }
+        let mut out =
+            Vec::with_capacity(if stored.len() < LARGE_BYTES { stored.len() + 64 } else { 1 << 10 });
+        let rest = self.open(&mut out, stored, layout, revision)?.bytes;
+        if rest.len() < LARGE_BYTES {
+            out.extend_from_slice(&rest);
+            return Ok(respond::bytes(code, media_type, out));
+        }
+        let mut reply = respond::bytes(code, media_type, Bytes::new());
+        let parts = [Bytes::from(out), rest].map(|part| Ok::<_, BoxError>(Frame::data(part)));
+        *reply.body_mut() = StreamBody::new(stream::iter(parts)).boxed_unsync();
+        Ok(reply)
     }
 
-    /// Writes one whole object as JSON.
-    pub fn write(&self, out: &mut Vec<u8>, stored: &[u8], layout: Layout, revision: i64) -> ApiResult<()> {
+    /// Writes the beginning of one whole object as JSON and returns the rest of it.
+    pub fn open(&self, out: &mut Vec<u8>, stored: &Bytes, layout: Layout, revision: i64) -> ApiResult<Bulk> {
         if self.copies() {
-            encode::write_object(out, stored, layout, revision, self.head.as_deref());
-            return Ok(());
+            encode::open_object(out, stored, layout, revision, self.head.as_deref());
+            return Ok(Bulk::stored(stored, layout));
         }
-        append(out, &self.shaped(stored, revision)?)
+        Ok(Bulk { bytes: text(&self.shaped(stored, revision)?)?.into(), kept: None })
     }
 
-    /// Writes one element of a list as JSON: an item without kind and apiVersion, or a table's row.
-    pub fn write_item(
-        &self,
-        out: &mut Vec<u8>,
-        stored: &[u8],
-        layout: Layout,
-        revision: i64,
-    ) -> ApiResult<()> {
+    /// Writes the beginning of one element of a list as JSON, an item without kind and apiVersion or a table's row, and returns the
+    /// rest of it.
+    pub fn open_item(&self, out: &mut Vec<u8>, entry: &Entry) -> ApiResult<Bulk> {
         if self.copies() {
-            encode::write_item(out, stored, layout, revision);
-            return Ok(());
+            encode::open_item(out, entry.revision());
+            return Ok(Bulk::stored(entry.stored(), entry.layout()));
         }
-        append(out, &self.item(stored, revision)?)
+        Ok(Bulk { bytes: text(&self.item(entry.stored(), entry.revision())?)?.into(), kept: None })
+    }
+
+    /// One element of a list as a tree.
+    pub fn item_value(&self, entry: &Entry) -> ApiResult<Value> {
+        self.item(entry.stored(), entry.revision())
+    }
+
+    /// The protobuf message of one element of a list, without an envelope.
+    pub fn item_message(&self, entry: &Entry) -> ApiResult<Bytes> {
+        if let Shape::MetadataList(_) = self.output.shape {
+            return Ok(message(&self.item_value(entry)?)?.into());
+        }
+        Ok(self.message(entry, entry.revision())?.bytes)
+    }
+
+    /// The protobuf message of an object at `revision`, without an envelope.
+    pub fn message(&self, entry: &Entry, revision: i64) -> ApiResult<Bulk> {
+        let make = || message(&self.shaped(entry.stored(), revision)?);
+        // Only what every reader of this kind gets is worth keeping.
+        if self.copies() && revision == entry.revision() && self.kind.descriptor().stored_as.is_none() {
+            return Ok(Bulk { bytes: entry.message(self.version, make)?, kept: Some(Kept::Message) });
+        }
+        Ok(Bulk { bytes: make()?.into(), kept: None })
+    }
+
+    /// Kind and apiVersion of an object as this client sees it.
+    pub fn type_meta(&self) -> (String, String) {
+        match &self.output.shape {
+            Shape::Object => (self.kind.descriptor().kind.to_string(), self.api_version()),
+            Shape::Metadata(version) | Shape::MetadataList(version) => {
+                ("PartialObjectMetadata".to_owned(), format!("meta.k8s.io/{version}"))
+            }
+            Shape::Table(version) => ("Table".to_owned(), format!("meta.k8s.io/{version}")),
+        }
+    }
+
+    /// Kind and apiVersion of a list, and the field that its elements are in.
+    pub fn list_type(&self) -> (String, String, &'static str) {
+        let (kind, api_version) = self.type_meta();
+        match &self.output.shape {
+            Shape::Object => (self.kind.descriptor().list_kind.to_string(), api_version, "items"),
+            Shape::Metadata(_) | Shape::MetadataList(_) => (format!("{kind}List"), api_version, "items"),
+            Shape::Table(_) => (kind, api_version, "rows"),
+        }
     }
 
     fn item(&self, stored: &[u8], revision: i64) -> ApiResult<Value> {
@@ -153,15 +206,10 @@ impl View {
     /// # Errors
     /// 406 when a list was asked for in the form of one object.
     pub fn list_head(&self, metadata: &Value) -> ApiResult<Vec<u8>> {
-        let descriptor = self.kind.descriptor();
-        let (kind, api_version, name) = match &self.output.shape {
-            Shape::Object => (descriptor.list_kind.to_string(), self.api_version(), "items"),
-            Shape::Metadata(_) => return Err(self.no_single_object()),
-            Shape::MetadataList(version) => {
-                ("PartialObjectMetadataList".to_owned(), format!("meta.k8s.io/{version}"), "items")
-            }
-            Shape::Table(version) => ("Table".to_owned(), format!("meta.k8s.io/{version}"), "rows"),
-        };
+        if let Shape::Metadata(_) = self.output.shape {
+            return Err(self.no_single_object());
+        }
+        let (kind, api_version, name) = self.list_type();
         let mut head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata}",
             Value::from(kind),
@@ -220,8 +268,39 @@ fn not_acceptable(message: String) -> ApiError {
     ApiError::Status(Box::new(Status::failure(406, Reason::NotAcceptable, message)))
 }
 
-fn append(out: &mut Vec<u8>, value: &Value) -> ApiResult<()> {
-    serde_json::to_writer(out, value).map_err(|error| ApiError::internal(error.to_string()))
+/// The rest of an encoded object.
+pub(crate) struct Bulk {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// How the entry gives them again; `None` when it does not keep them.
+    pub kept: Option<Kept>,
+}
+
+/// Which of an entry's bytes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// The stored ones from the first field of the metadata on.
+    Stored,
+    /// The protobuf message.
+    Message,
+}
+
+impl Bulk {
+    fn stored(stored: &Bytes, layout: Layout) -> Self {
+        Self { bytes: stored.slice(layout.rest()..), kept: Some(Kept::Stored) }
+    }
+}
+
+/// The protobuf message of a tree that says of what kind it is.
+fn message(tree: &Value) -> ApiResult<Vec<u8>> {
+    let ty = GroupVersionKind::of(tree).ok().and_then(|kind| schema::lookup_kind(&kind));
+    // Kinds without a table (custom resources) have no protobuf form.
+    let ty = ty.ok_or_else(|| ApiError::NotAcceptable(vec![JSON.to_owned(), YAML.to_owned()]))?;
+    protobuf::encode_message(tree, ty).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+fn text(value: &Value) -> ApiResult<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string()))
 }
 
 fn metadata_only(object: Value, version: &str) -> Value {

@@ -33,6 +33,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// Requests at once on one HTTP/2 connection; upstream's limit.
 const MAX_STREAMS: u32 = 250;
+/// Bytes of an answer that wait in a stream whose client does not read, besides the piece that comes next.
+const MAX_SEND_BYTES: usize = 32 << 10;
+/// Bytes of bodies that a client may send before they are read, on a stream and on a connection.
+const RECEIVE_WINDOW: u32 = 256 << 10;
+/// Bytes of encrypted answers that wait in a connection whose client does not read.
+const MAX_TLS_BYTES: usize = 32 << 10;
 /// How often a quiet HTTP/2 connection is probed, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -118,7 +124,8 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<TlsStrea
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no delay could not be set");
     }
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BYTES));
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_with(stream, bounded)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
@@ -148,6 +155,9 @@ fn builder() -> Builder<Spawner> {
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(MAX_SEND_BYTES)
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder

@@ -8,7 +8,14 @@ use nauplius_store::{KeyValue, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Bytes of protobuf messages that entries keep, all together; those that are made beyond it are made again for the next reader.
+const MAX_KEPT_BYTES: usize = 32 << 20;
+/// Messages of objects so large are always kept: readers who stop in the middle come back for the rest.
+const LARGE_BYTES: usize = 64 << 10;
+static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Stored bytes that are no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +38,7 @@ pub struct Entry {
     labels: Box<[(Box<str>, Box<str>)]>,
     fields: Box<[Box<str>]>,
     selectable: Selectable,
+    message: OnceLock<Message>,
 }
 
 /// The names of selectable fields: fixed for built-in kinds, shared by the objects of a custom resource.
@@ -67,6 +75,19 @@ impl Selectable {
             Self::Fixed(names) => names.iter().position(|own| *own == name),
             Self::Shared(names) => names.iter().position(|own| **own == *name),
         }
+    }
+}
+
+/// An object's protobuf message, kept for the next reader.
+#[derive(Debug)]
+struct Message {
+    version: usize,
+    bytes: Bytes,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        KEPT_BYTES.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -121,6 +142,7 @@ impl Entry {
             labels: labels.into_iter().map(|(k, v)| (k.into_boxed_str(), v.into_boxed_str())).collect(),
             fields: fields.into_boxed_slice(),
             selectable,
+            message: OnceLock::new(),
         })
     }
 
@@ -219,6 +241,24 @@ impl Entry {
         out
     }
 
+    /// The object's protobuf message in a served version of its own kind: made by `make`, at most once while there is room to keep it.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn message<E>(&self, version: usize, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Bytes, E> {
+        if let Some(kept) = self.message.get().filter(|kept| kept.version == version) {
+            return Ok(kept.bytes.clone());
+        }
+        let bytes = Bytes::from(make()?);
+        let kept = KEPT_BYTES.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+        let message = Message { version, bytes: bytes.clone() };
+        if kept <= MAX_KEPT_BYTES || bytes.len() > LARGE_BYTES {
+            // Another reader's, or another version's, may be there already: then this one is not kept.
+            let _ = self.message.set(message);
+        }
+        Ok(bytes)
+    }
+
     /// Bytes held, near enough for a bound.
     pub fn footprint(&self) -> usize {
         size_of::<Self>() + self.key.len() + self.value.len()
@@ -255,7 +295,7 @@ pub(crate) mod tests_support {
     use crate::encode::{Layout, encode_stored};
     use bytes::Bytes;
     use serde_json::json;
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     /// An entry whose whole key is its path.
     pub fn entry(path: &str, revision: i64) -> Arc<Entry> {
@@ -274,6 +314,7 @@ pub(crate) mod tests_support {
             labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             fields: Box::default(),
             selectable: Selectable::Fixed(&[]),
+            message: OnceLock::new(),
         })
     }
 }

@@ -7,6 +7,8 @@ mod resource;
 mod ring;
 mod snapshot;
 
+#[cfg(test)]
+pub(crate) use entry::tests_support;
 pub use entry::{Entry, UnreadableObject};
 pub use resource::{ResourceCache, Subscription};
 pub use ring::{Change, TooOld};

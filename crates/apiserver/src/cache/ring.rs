@@ -15,8 +15,9 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_AGE: Duration = Duration::from_secs(120);
 /// So many changes stay whatever their age, for watchers that come back late to quiet resources.
 const MIN_CHANGES: usize = 128;
-/// Changes handed to a watcher at once.
-const MAX_BATCH: usize = 256;
+/// Changes handed to a watcher at once, in number and in bytes: about what it sends before it asks again.
+const MAX_BATCH: usize = 64;
+const MAX_BATCH_BYTES: usize = 24 << 10;
 
 /// One change of one object.
 #[derive(Debug)]
@@ -102,12 +103,13 @@ impl Ring {
             return Err(TooOld { wanted: revision, oldest: self.floor });
         }
         let start = self.changes.partition_point(|(_, change)| change.revision <= revision);
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for (_, change) in self.changes.range(start..) {
             let boundary = batch.last().is_none_or(|last: &Arc<Change>| last.revision != change.revision);
-            if boundary && batch.len() >= MAX_BATCH {
+            if boundary && (batch.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES) {
                 break;
             }
+            bytes += change.new.as_ref().map_or(0, |new| new.stored().len());
             batch.push(Arc::clone(change));
         }
         Ok(batch)

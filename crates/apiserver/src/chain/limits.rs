@@ -1,5 +1,6 @@
 //! How much is done at once: requests in flight, with 429 for the one too many. Requests that are meant to last do not count.
 
+use crate::body::MAX_BODY_BYTES;
 use crate::request::Call;
 use crate::respond::{self, Reply};
 use http::header::RETRY_AFTER;
@@ -10,6 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+const KIB: usize = 1 << 10;
+/// Bodies up to this need no room of their own.
+const SMALL_BODY_BYTES: u64 = 64 << 10;
+
 /// Bounds of what is done at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -19,11 +24,24 @@ pub struct Limits {
     pub writes: usize,
     /// Watches, logs, exec and the like at once.
     pub long_running: usize,
+    /// Lists at once that are too large for one piece; others wait until one of them has been read or was given up.
+    pub large_lists: usize,
+    /// Answers that are compressed at once; others go as they are.
+    pub compressions: usize,
+    /// Bytes of large request bodies at once; others wait.
+    pub body_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { reads: 400, writes: 200, long_running: 10_000 }
+        Self {
+            reads: 400,
+            writes: 200,
+            long_running: 10_000,
+            large_lists: 16,
+            compressions: 32,
+            body_bytes: 24 << 20,
+        }
     }
 }
 
@@ -32,6 +50,10 @@ pub(crate) struct InFlight {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     long_running: Arc<Semaphore>,
+    large_lists: Arc<Semaphore>,
+    compressions: Arc<Semaphore>,
+    /// In KiB.
+    bodies: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -41,6 +63,9 @@ impl InFlight {
             reads: Arc::new(Semaphore::new(limits.reads)),
             writes: Arc::new(Semaphore::new(limits.writes)),
             long_running: Arc::new(Semaphore::new(limits.long_running)),
+            large_lists: Arc::new(Semaphore::new(limits.large_lists.max(1))),
+            compressions: Arc::new(Semaphore::new(limits.compressions)),
+            bodies: Arc::new(Semaphore::new(limits.body_bytes.max(MAX_BODY_BYTES) / KIB)),
             limits,
         }
     }
@@ -53,6 +78,34 @@ impl InFlight {
             limits.writes - self.writes.available_permits(),
             limits.long_running - self.long_running.available_permits(),
         )
+    }
+
+    /// A seat for a list that streams, if one is free.
+    pub(crate) fn try_large_list(&self) -> Option<OwnedSemaphorePermit> {
+        // Without a seat the caller waits for one.
+        Arc::clone(&self.large_lists).try_acquire_owned().ok()
+    }
+
+    /// A seat for a list that streams.
+    pub(crate) async fn large_list(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.large_lists).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Leave to compress an answer.
+    pub(crate) fn compression(&self) -> Option<OwnedSemaphorePermit> {
+        // Compression is an offer: without leave the answer goes as it is.
+        Arc::clone(&self.compressions).try_acquire_owned().ok()
+    }
+
+    /// Waits until there is room for a large request body; a small one needs no room. One of unknown length counts as the largest.
+    pub(crate) async fn body(&self, size: &http_body::SizeHint) -> Option<OwnedSemaphorePermit> {
+        let most = MAX_BODY_BYTES as u64;
+        let bytes = size.exact().unwrap_or(most).min(most);
+        if bytes <= SMALL_BODY_BYTES {
+            return None;
+        }
+        let kib = u32::try_from(bytes / KIB as u64).unwrap_or(u32::MAX);
+        Some(Arc::clone(&self.bodies).acquire_many_owned(kib).await.expect("the semaphore is never closed"))
     }
 
     /// A permit, if there is one.

@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use nauplius_base::time::{monotonic, timeout};
 use nauplius_client::transport::Body;
@@ -144,7 +145,10 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
             return reply;
         }
     };
-    let work = dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body);
+    let work = async {
+        let _room = if long { None } else { server.in_flight.body(&body.size_hint()).await };
+        dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body).await
+    };
     let mut reply = if long {
         work.await
     } else {
@@ -157,7 +161,7 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     if long {
         reply = held(reply, permit);
     } else {
-        reply = gzip::apply(&call.parts.headers, reply);
+        reply = gzip::apply(&call.parts.headers, reply, &server.in_flight);
     }
     for warning in call.warnings.headers() {
         // Control characters were removed, so only text beyond ASCII is left, which header values may carry as bytes.

@@ -2,28 +2,21 @@
 //! no object is copied before its turn, and no lock is held.
 
 use super::get::wait;
+use super::list_body::ListBody;
 use super::page::{At, Page, encode_token};
 use super::selection::Selection;
-use super::{Resource, Scope};
+use super::{Resource, Scope, streaming};
 use crate::cache::{Entry, Position, Snapshot};
 use crate::error::{ApiResult, from_store};
 use crate::gzip;
-use crate::negotiate::Format;
-use crate::render::{self, View};
 use crate::respond::{self, Reply};
 use bytes::Bytes;
-use futures_util::stream;
 use http::StatusCode;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
-use nauplius_client::transport::BoxError;
 use nauplius_meta::error::ApiError;
 use nauplius_store::{KeyValue, RangeRequest, Revision, StoreError};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
-/// Bytes written to the client at once.
-const CHUNK_BYTES: usize = 64 << 10;
 /// Key values read from the store at once for a later page.
 const STORE_PAGE: usize = 500;
 
@@ -31,10 +24,11 @@ pub(super) async fn list(scope: &Scope) -> ApiResult<Reply> {
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let page = Page::of(&scope.call.query)?;
     let items = read(scope, &selection, &page).await?;
-    reply(scope, items)
+    reply(scope, &selection, &page, items).await
 }
 
 /// Entries of a list at one revision.
+#[derive(Clone)]
 pub(super) struct Items {
     source: Source,
     revision: i64,
@@ -42,6 +36,7 @@ pub(super) struct Items {
     remaining: Option<i64>,
 }
 
+#[derive(Clone)]
 enum Source {
     Snapshot(Cursor),
     Entries(std::vec::IntoIter<Arc<Entry>>),
@@ -59,6 +54,7 @@ impl Iterator for Items {
 }
 
 /// Walks the selected entries of a snapshot.
+#[derive(Clone)]
 pub(super) struct Cursor {
     snapshot: Snapshot,
     position: Position,
@@ -270,8 +266,30 @@ impl Resource {
     }
 }
 
-fn reply(scope: &Scope, mut items: Items) -> ApiResult<Reply> {
-    let view = scope.view();
+async fn reply(scope: &Scope, selection: &Selection, page: &Page, items: Items) -> ApiResult<Reply> {
+    let media_type = scope.output.format.media_type();
+    let mut body = begin(scope, items).await?;
+    if body.is_done() {
+        return Ok(respond::bytes(StatusCode::OK, media_type, body.take()));
+    }
+    let in_flight = &scope.server.in_flight;
+    let seat = match in_flight.try_large_list() {
+        Some(seat) => seat,
+        None => {
+            // What waits must hold nothing.
+            drop(body);
+            let seat = in_flight.large_list().await;
+            body = begin(scope, read(scope, selection, page).await?).await?;
+            seat
+        }
+    };
+    let mut reply = respond::bytes(StatusCode::OK, media_type, Bytes::new());
+    *reply.body_mut() = streaming::body(body, seat);
+    Ok(reply)
+}
+
+/// The list's body with its first bytes: all of them, if it is a small list.
+async fn begin(scope: &Scope, mut items: Items) -> ApiResult<ListBody> {
     let mut metadata = json!({"resourceVersion": items.revision.to_string()});
     if let Some(next) = items.next.take() {
         metadata["continue"] = next.into();
@@ -279,73 +297,19 @@ fn reply(scope: &Scope, mut items: Items) -> ApiResult<Reply> {
     if let Some(remaining) = items.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    let mut writer = Writer { out: view.list_head(&metadata)?, view, items, first: true, done: false };
-    let output = writer.view.output.clone();
-    if output.format != Format::Json || output.pretty {
-        while !writer.done {
-            writer.fill()?;
-        }
-        let whole: Value =
-            serde_json::from_slice(&writer.out).map_err(|error| ApiError::internal(error.to_string()))?;
-        let body = render::encode_value(&whole, &output)?;
-        return Ok(respond::bytes(StatusCode::OK, output.format.media_type(), body));
-    }
-    writer.fill_to(gzip::MIN_BYTES)?;
-    let mut reply = respond::bytes(StatusCode::OK, output.format.media_type(), Bytes::new());
-    let first = Bytes::from(std::mem::take(&mut writer.out));
-    *reply.body_mut() = if writer.done {
-        nauplius_client::transport::full(first)
-    } else {
-        StreamBody::new(stream::iter(writer.into_chunks(first))).boxed_unsync()
-    };
-    Ok(reply)
+    let mut body = ListBody::new(scope.view(), items, &metadata).await?;
+    body.fill_to(gzip::MIN_BYTES)?;
+    Ok(body)
 }
 
-/// Writes the items of a list, a chunk at a time.
-struct Writer {
-    view: View,
-    items: Items,
-    out: Vec<u8>,
-    first: bool,
-    done: bool,
-}
+#[cfg(test)]
+pub(super) mod tests_support {
+    use super::{Items, Source};
+    use crate::cache::Entry;
+    use std::sync::Arc;
 
-impl Writer {
-    /// Adds items until the chunk is full or the list has ended.
-    fn fill(&mut self) -> ApiResult<()> {
-        self.fill_to(self.out.len() + CHUNK_BYTES)
-    }
-
-    fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
-        while self.out.len() < bytes {
-            let Some(entry) = self.items.next() else {
-                self.out.extend_from_slice(b"]}");
-                self.done = true;
-                return Ok(());
-            };
-            if !self.first {
-                self.out.push(b',');
-            }
-            self.first = false;
-            self.view.write_item(&mut self.out, entry.stored(), entry.layout(), entry.revision())?;
-        }
-        Ok(())
-    }
-
-    fn into_chunks(mut self, first: Bytes) -> impl Iterator<Item = Result<Frame<Bytes>, BoxError>> {
-        let rest = std::iter::from_fn(move || {
-            if self.done {
-                return None;
-            }
-            self.out = Vec::with_capacity(CHUNK_BYTES + (8 << 10));
-            Some(match self.fill() {
-                Ok(()) => Ok(Frame::data(Bytes::from(std::mem::take(&mut self.out)))),
-                Err(error) => {
-                    self.done = true;
-                    Err(error.into())
-                }
-            })
-        });
-        std::iter::once(Ok(Frame::data(first))).chain(rest)
+    /// A list of these entries.
+    pub fn items(entries: Vec<Arc<Entry>>) -> Items {
+        Items { source: Source::Entries(entries.into_iter()), revision: 9, next: None, remaining: None }
     }
 }

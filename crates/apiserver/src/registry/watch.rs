@@ -3,6 +3,7 @@
 
 use super::get::{parse_revision, wait};
 use super::list::{Cursor, converted};
+use super::outgoing::{Gone, Outgoing};
 use super::page::refuse;
 use super::selection::Selection;
 use super::{Resource, Scope};
@@ -12,6 +13,7 @@ use crate::frames::{EventType, Frames};
 use crate::request::Query;
 use crate::respond::{self, Reply};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -19,12 +21,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use nauplius_base::id;
 use nauplius_base::task::{CancellationToken, spawn};
-use nauplius_base::time::{Instant, monotonic, sleep_until};
+use nauplius_base::time::{Instant, Sleep, monotonic, sleep_until};
 use nauplius_client::transport::BoxError;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_streaming::{accept_messages, is_websocket_request};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,8 +38,6 @@ const MIN_TIMEOUT_S: u64 = 1_800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its end a watch gets a last bookmark; upstream's.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
-/// Bytes gathered before they are handed to the connection.
-const CHUNK_BYTES: usize = 64 << 10;
 
 pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
@@ -51,15 +52,17 @@ pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
     }
     let mut reply = respond::bytes(StatusCode::OK, watcher.frames.content_type(), Bytes::new());
     let chunks = stream::unfold(watcher, |mut watcher| async move {
-        let chunk = watcher.next_chunk().await?;
-        Some((Ok::<_, BoxError>(Frame::data(chunk)), watcher))
+        match watcher.next_piece().await? {
+            Ok(piece) => Some((Ok::<_, BoxError>(Frame::data(piece)), watcher)),
+            Err(Gone) => Some((Err("the watcher fell behind within an object".into()), watcher)),
+        }
     });
     *reply.body_mut() = StreamBody::new(chunks).boxed_unsync();
     Ok(reply)
 }
 
 /// Each event is a message: text for JSON, and binary without its length for protobuf.
-fn over_websocket(scope: &Scope, watcher: Watcher) -> ApiResult<Reply> {
+fn over_websocket(scope: &Scope, mut watcher: Watcher) -> ApiResult<Reply> {
     let mut request = Request::from_parts(scope.call.parts.clone(), ());
     let (answer, socket) = match accept_messages(&mut request) {
         Ok(accepted) => accepted,
@@ -67,9 +70,11 @@ fn over_websocket(scope: &Scope, watcher: Watcher) -> ApiResult<Reply> {
     };
     let mut answer = plain(answer);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(watcher.frames.content_type()));
+    watcher.out.keep_whole();
     let messages = stream::unfold(watcher, |mut watcher| async move {
-        let chunk = watcher.next_chunk().await?;
-        Some((stream::iter(watcher.frames.messages(&chunk)), watcher))
+        // Without the object that it fell behind in, the stream ends.
+        let piece = watcher.next_piece().await?.ok()?;
+        Some((stream::iter(watcher.frames.messages(&piece)), watcher))
     });
     spawn("watch over a WebSocket", async move {
         if let Err(error) = socket.send_all(messages.flatten()).await {
@@ -164,13 +169,13 @@ struct Watcher {
     resource: Arc<Resource>,
     selection: Selection,
     frames: Frames,
-    subscription: Subscription,
-    shutdown: CancellationToken,
+    out: Outgoing,
+    alarms: Alarms,
     phase: Phase,
-    /// Changes up to here were sent.
+    /// Changes up to this revision were sent,
     after: i64,
-    deadline: Instant,
-    next_bookmark: Option<Instant>,
+    /// and so many of the next one's.
+    within: usize,
     /// How many events all watches of the resource were sent.
     sent: Arc<AtomicU64>,
     /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
@@ -184,16 +189,68 @@ enum Phase {
     Ended,
 }
 
+/// What wakes a watch. Its timers are kept from one change to the next.
+struct Alarms {
+    subscription: Subscription,
+    token: CancellationToken,
+    shutdown: BoxFuture<'static, ()>,
+    deadline: Pin<Box<Sleep>>,
+    bookmark: Option<Pin<Box<Sleep>>>,
+}
+
 enum Wake {
     Changed,
     Bookmark,
     End,
 }
 
+impl Alarms {
+    fn new(scope: &Scope, options: &Options) -> Self {
+        let now = monotonic();
+        let deadline = now + options.timeout;
+        let token = scope.server.shutdown_token().clone();
+        Self {
+            subscription: scope.resource.cache.subscribe(),
+            shutdown: Box::pin(token.clone().cancelled_owned()),
+            token,
+            deadline: Box::pin(sleep_until(deadline)),
+            bookmark: options.bookmarks.then(|| Box::pin(sleep_until(next_bookmark(now, deadline)))),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.token.is_cancelled() || monotonic() >= self.deadline.deadline()
+    }
+
+    async fn next(&mut self) -> Wake {
+        let Self { subscription, shutdown, deadline, bookmark, .. } = self;
+        let bookmark = async {
+            match bookmark {
+                Some(bookmark) => bookmark.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = subscription.changed() => Wake::Changed,
+            () = shutdown => Wake::End,
+            () = deadline => Wake::End,
+            () = bookmark => Wake::Bookmark,
+        }
+    }
+
+    /// The next bookmark's time.
+    fn bookmark_was_sent(&mut self) {
+        let next = next_bookmark(monotonic(), self.deadline.deadline());
+        self.bookmark.iter_mut().for_each(|bookmark| bookmark.as_mut().reset(next));
+    }
+}
+
 impl Watcher {
     async fn new(scope: &Scope, selection: Selection, options: &Options, frames: Frames) -> ApiResult<Self> {
         let resource = Arc::clone(&scope.resource);
-        let subscription = resource.cache.subscribe();
+        // It hears of changes from before the snapshot on.
+        let alarms = Alarms::new(scope, options);
         let (snapshot, revision) = resource.current();
         let phase = if !options.initial_events {
             Phase::Live
@@ -204,18 +261,15 @@ impl Watcher {
             let cursor = Cursor::new(&resource, snapshot, selection.clone(), None);
             Phase::Initial { entries: Box::new(cursor), end_bookmark: options.end_bookmark }
         };
-        let now = monotonic();
-        let deadline = now + options.timeout;
         Ok(Self {
+            out: Outgoing::new(resource.has_form()),
             resource,
             selection,
             frames,
-            subscription,
-            shutdown: scope.server.shutdown_token().clone(),
+            alarms,
             phase,
             after: options.after.unwrap_or(revision),
-            deadline,
-            next_bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
+            within: 0,
             sent: scope.server.metrics.events(scope.gvr()),
             converted: HashMap::new(),
             prepared: Vec::new(),
@@ -223,57 +277,48 @@ impl Watcher {
     }
 
     /// The next bytes; `None` when the watch has ended.
-    async fn next_chunk(&mut self) -> Option<Bytes> {
-        let mut out = Vec::new();
+    async fn next_piece(&mut self) -> Option<Result<Bytes, Gone>> {
         loop {
+            if self.out.go_on(&self.frames).is_err() {
+                self.phase = Phase::Ended;
+                return Some(Err(Gone));
+            }
             match &mut self.phase {
-                Phase::Ended => return None,
-                Phase::Initial { .. } => self.initial(&mut out),
+                Phase::Ended if self.out.is_empty() => return None,
+                Phase::Ended => {}
+                Phase::Initial { .. } => self.initial(),
+                Phase::Live if self.alarms.is_over() => self.phase = Phase::Ended,
                 Phase::Live => match self.convert().await {
-                    Ok(()) => self.live(&mut out),
-                    Err(error) => self.fail(&mut out, &error),
+                    Ok(()) => self.live(),
+                    Err(error) => self.fail(&error),
                 },
             }
-            if !out.is_empty() {
-                return Some(out.into());
-            }
-            if matches!(self.phase, Phase::Live) {
-                match self.sleep().await {
+            if self.out.is_empty() && matches!(self.phase, Phase::Live) {
+                match self.alarms.next().await {
                     Wake::Changed => {}
-                    Wake::Bookmark => self.bookmark(&mut out),
+                    Wake::Bookmark => self.bookmark(),
                     Wake::End => self.phase = Phase::Ended,
                 }
-                if !out.is_empty() {
-                    return Some(out.into());
-                }
+            }
+            if !self.out.is_empty() {
+                return Some(Ok(self.out.take()));
             }
         }
     }
 
-    async fn sleep(&mut self) -> Wake {
-        let bookmark = self.next_bookmark;
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Wake::End,
-            () = sleep_until(self.deadline) => Wake::End,
-            () = self.subscription.changed() => Wake::Changed,
-            () = sleep_until(bookmark.unwrap_or(self.deadline)), if bookmark.is_some() => Wake::Bookmark,
-        }
-    }
-
-    fn initial(&mut self, out: &mut Vec<u8>) {
-        let Phase::Initial { entries, end_bookmark } = &mut self.phase else { return };
-        while out.len() < CHUNK_BYTES {
+    fn initial(&mut self) {
+        while !self.out.is_full() {
+            let Phase::Initial { entries, end_bookmark } = &mut self.phase else { return };
             let Some(entry) = entries.next() else {
                 if *end_bookmark {
-                    self.frames.bookmark(out, self.after, true);
+                    self.frames.bookmark(self.out.piece(), self.after, true);
                 }
                 self.phase = Phase::Live;
                 return;
             };
-            if let Err(error) = self.frames.entry(out, EventType::Added, &entry, entry.revision()) {
-                self.fail(out, &error);
-                return;
+            let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision());
+            if let Err(error) = pushed {
+                self.fail(&error);
             }
             self.sent.fetch_add(1, Ordering::Relaxed);
         }
@@ -307,11 +352,12 @@ impl Watcher {
         self.resource.cache.changes_after(self.after).map_or(true, |changes| !changes.is_empty())
     }
 
-    fn live(&mut self, out: &mut Vec<u8>) {
-        while out.len() < CHUNK_BYTES {
+    /// Adds changes until the piece is full or there are no more.
+    fn live(&mut self) {
+        while !self.out.is_full() {
             let changes = match self.next_changes() {
                 Ok(changes) => changes,
-                Err(error) => return self.fail(out, &too_old(error)),
+                Err(error) => return self.fail(&too_old(error)),
             };
             let Some(last) = changes.last() else {
                 if self.resource.cache.is_closed() && !self.is_behind() {
@@ -319,25 +365,39 @@ impl Watcher {
                 }
                 return;
             };
-            self.after = last.revision;
-            for change in &changes {
-                if let Err(error) = self.change(out, change) {
-                    return self.fail(out, &error);
+            for (index, change) in changes.iter().enumerate().skip(self.within) {
+                if self.out.is_full() {
+                    return;
                 }
+                if let Err(error) = self.change(change) {
+                    return self.fail(&error);
+                }
+                self.passed(change, changes.get(index + 1));
             }
+            debug_assert_eq!(self.after, last.revision, "batches hold whole revisions");
         }
     }
 
+    /// Notes that a change was sent; `next` is the one after it in the batch.
+    fn passed(&mut self, change: &Change, next: Option<&Arc<Change>>) {
+        if next.is_some_and(|next| next.revision == change.revision) {
+            self.within += 1;
+        } else {
+            (self.after, self.within) = (change.revision, 0);
+        }
+    }
+
+    /// The form of an object that this watcher sees, if it does.
+    fn selected<'a>(&'a self, entry: &'a Option<Arc<Entry>>) -> Option<&'a Arc<Entry>> {
+        let entry = entry.as_ref()?;
+        let converted =
+            if self.converted.is_empty() { None } else { self.converted.get(&(Arc::as_ptr(entry) as usize)) };
+        Some(converted.unwrap_or(entry)).filter(|entry| self.selection.covers(entry))
+    }
+
     /// What a change means to this watcher: objects enter and leave its selection.
-    fn change(&mut self, out: &mut Vec<u8>, change: &Change) -> ApiResult<()> {
-        let shown = |entry: &Arc<Entry>| {
-            let converted = self.converted.get(&(Arc::as_ptr(entry) as usize));
-            Arc::clone(converted.unwrap_or(entry))
-        };
-        let selected = |entry: &Option<Arc<Entry>>| {
-            entry.as_ref().map(shown).filter(|entry| self.selection.covers(entry))
-        };
-        let (old, new) = (selected(&change.old), selected(&change.new));
+    fn change(&mut self, change: &Change) -> ApiResult<()> {
+        let (old, new) = (self.selected(&change.old), self.selected(&change.new));
         let (event, entry) = match (old, new) {
             (None, None) => return Ok(()),
             (None, Some(new)) => (EventType::Added, new),
@@ -345,25 +405,26 @@ impl Watcher {
             (Some(old), None) => (EventType::Deleted, old),
         };
         self.sent.fetch_add(1, Ordering::Relaxed);
-        self.frames.entry(out, event, &entry, change.revision)
+        let entry = Arc::clone(entry);
+        self.out.push(&self.frames, event, &entry, change.revision)
     }
 
     /// Only sent when every change up to its revision was sent.
-    fn bookmark(&mut self, out: &mut Vec<u8>) {
+    fn bookmark(&mut self) {
         let progress = self.resource.caches.revision();
-        self.live(out);
+        self.live();
         if self.resource.has_form() && self.is_behind() {
             return;
         }
-        if matches!(self.phase, Phase::Live) && out.len() < CHUNK_BYTES {
+        if matches!(self.phase, Phase::Live) && !self.out.is_full() {
             self.after = self.after.max(progress);
-            self.frames.bookmark(out, self.after, false);
-            self.next_bookmark = Some(next_bookmark(monotonic(), self.deadline));
+            self.frames.bookmark(self.out.piece(), self.after, false);
+            self.alarms.bookmark_was_sent();
         }
     }
 
-    fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
-        self.frames.error(out, error);
+    fn fail(&mut self, error: &ApiError) {
+        self.frames.error(self.out.piece(), error);
         self.phase = Phase::Ended;
     }
 }

@@ -96,7 +96,10 @@ async fn follow_now(fixture: &Fixture, selector: &str) -> State {
 
 #[tokio::test]
 async fn too_much_at_once_is_refused() {
-    let fixture = configured(|config| config.limits = Limits { reads: 0, writes: 1, long_running: 0 }).await;
+    let fixture = configured(|config| {
+        config.limits = Limits { reads: 0, writes: 1, long_running: 0, ..Limits::default() }
+    })
+    .await;
     let refused = fixture.get(MAPS).await;
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.code.as_u16(), 429);

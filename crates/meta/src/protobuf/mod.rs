@@ -174,6 +174,71 @@ pub fn watch_frame(event_type: &str, object: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// What stands before and after a message of `message_bytes` in the frame that [`watch_frame`] makes of its envelope.
+pub fn watch_frame_around(
+    event_type: &str,
+    api_version: &str,
+    kind: &str,
+    message_bytes: usize,
+) -> (Vec<u8>, &'static [u8]) {
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(&seal_head(api_version, kind, message_bytes));
+    let object_bytes = head.len() + message_bytes + SEAL_TAIL.len();
+    let mut raw = Writer::default();
+    raw.bytes_head(1, object_bytes);
+    let raw = raw.finish();
+    let mut event = Writer::default();
+    event.bytes(1, event_type.as_bytes());
+    event.bytes_head(2, raw.len() + object_bytes);
+    let event = event.finish();
+    let length = event.len() + raw.len() + object_bytes;
+    let mut frame = Vec::with_capacity(64);
+    frame.extend_from_slice(&(length as u32).to_be_bytes());
+    for part in [&event, &raw, &head] {
+        frame.extend_from_slice(part);
+    }
+    (frame, SEAL_TAIL)
+}
+
+/// The end of an envelope: no encoding, no content type.
+const SEAL_TAIL: &[u8] = &[0x1a, 0, 0x22, 0];
+
+/// What stands before a message of `message_bytes` in an envelope, after the magic.
+fn seal_head(api_version: &str, kind: &str, message_bytes: usize) -> Vec<u8> {
+    let mut meta = Writer::default();
+    meta.bytes(1, api_version.as_bytes());
+    meta.bytes(2, kind.as_bytes());
+    let mut body = Writer::default();
+    body.message(1, meta);
+    body.bytes_head(2, message_bytes);
+    body.finish()
+}
+
+/// What stands before and after the items of an enveloped list, as [`encode_list`] writes it. Together the items, each behind what
+/// [`list_item_head`] writes, take `items_bytes`.
+pub fn list_frame(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items_bytes: usize,
+) -> Result<(Vec<u8>, &'static [u8]), ProtobufError> {
+    let list_meta = crate::schema::lookup_type("meta/v1", "ListMeta").expect("the table has ListMeta");
+    let mut list = Writer::default();
+    list.message(1, encode::message(metadata, list_meta)?);
+    let list = list.finish();
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(&seal_head(api_version, kind, list.len() + items_bytes));
+    head.extend_from_slice(&list);
+    Ok((head, SEAL_TAIL))
+}
+
+/// What stands before an item of a list.
+pub fn list_item_head(message_bytes: usize) -> Vec<u8> {
+    let mut head = Writer::default();
+    head.bytes_head(2, message_bytes);
+    head.finish()
+}
+
 /// Writes an enveloped list of messages that are encoded already: `metadata` is a ListMeta, `items` the messages without envelopes.
 pub fn encode_list<'a>(
     api_version: &str,

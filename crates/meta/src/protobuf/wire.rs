@@ -40,9 +40,14 @@ impl Writer {
     }
 
     pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
-        self.tag(field, BYTES);
-        self.raw_varint(bytes.len() as u64);
+        self.bytes_head(field, bytes.len());
         self.0.extend_from_slice(bytes);
+    }
+
+    /// What stands before `length` bytes that someone else writes.
+    pub(super) fn bytes_head(&mut self, field: u32, length: usize) {
+        self.tag(field, BYTES);
+        self.raw_varint(length as u64);
     }
 
     pub(super) fn message(&mut self, field: u32, message: Self) {

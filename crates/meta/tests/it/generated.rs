@@ -163,6 +163,9 @@ fn watch_frames_hold_enveloped_objects() {
     assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, frame.len() - 4);
     let event = protobuf::decode_message(&frame[4..], lookup_type("meta/v1", "WatchEvent").unwrap()).unwrap();
     assert_eq!(event, json!({"type": "ADDED", "object": object}));
+    let message = protobuf::encode_message(&object, namespace).unwrap();
+    let (head, tail) = protobuf::watch_frame_around("ADDED", "v1", "Namespace", message.len());
+    assert_eq!([&head, &message, tail].concat(), frame);
 }
 
 #[test]
@@ -177,6 +180,10 @@ fn lists_of_encoded_items_read_as_lists() {
         [&item[..], &item[..]],
     )
     .unwrap();
+    let whole = [protobuf::list_item_head(item.len()), item.clone()].concat().repeat(2);
+    let (head, tail) =
+        protobuf::list_frame("v1", "NamespaceList", &json!({"resourceVersion": "7"}), whole.len()).unwrap();
+    assert_eq!([&head, &whole, tail].concat(), bytes);
     let read = protobuf::decode(&bytes, list).unwrap();
     assert_eq!((&read["kind"], &read["metadata"]["resourceVersion"]), (&json!("NamespaceList"), &json!("7")));
     assert_eq!(read["items"].as_array().unwrap().len(), 2);

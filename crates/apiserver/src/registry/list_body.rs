@@ -1,0 +1,257 @@
+//! The body of a list in every format, written a piece at a time while the client reads: neither the list nor a large object in it
+//! is ever whole in memory. Which objects are in the list is not decided here.
+
+use super::list::Items;
+use crate::cache::Entry;
+use crate::codec;
+use crate::error::ApiResult;
+use crate::negotiate::Format;
+use crate::render::{self, View};
+use bytes::Bytes;
+use nauplius_meta::error::ApiError;
+use nauplius_meta::protobuf;
+use serde_json::{Value, json};
+
+/// Bytes written to the client at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Elements that are measured before other requests get their turn.
+const MEASURED_AT_ONCE: usize = 64;
+
+/// Writes the elements of a list between what stands around them.
+pub(super) struct ListBody {
+    view: View,
+    items: Items,
+    form: Form,
+    out: Vec<u8>,
+    /// What is left of a large element.
+    rest: Option<(Bytes, usize)>,
+    tail: Vec<u8>,
+    first: bool,
+    done: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Indented,
+    Yaml,
+    Protobuf,
+}
+
+impl ListBody {
+    pub async fn new(view: View, items: Items, metadata: &Value) -> ApiResult<Self> {
+        let form = match view.output.format {
+            Format::Json if view.output.pretty => Form::Indented,
+            Format::Json => Form::Json,
+            Format::Yaml => Form::Yaml,
+            Format::Protobuf => Form::Protobuf,
+        };
+        let head = view.list_head(metadata)?;
+        let (out, tail) = match form {
+            Form::Json => (head, b"]}".to_vec()),
+            Form::Indented | Form::Yaml => around(&view, form, head)?,
+            Form::Protobuf => envelope(&view, &items, metadata).await?,
+        };
+        Ok(Self { view, items, form, out, rest: None, tail, first: true, done: false })
+    }
+
+    /// Whether everything was written.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The next piece.
+    pub fn piece(&mut self) -> ApiResult<Bytes> {
+        self.out.reserve(PIECE_BYTES + (8 << 10));
+        self.fill_to(PIECE_BYTES)?;
+        Ok(self.take())
+    }
+
+    /// What was written so far.
+    pub fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.out).into()
+    }
+
+    /// Writes until there are so many bytes or the list has ended.
+    pub fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
+        while self.out.len() < bytes && !self.done {
+            if let Some((rest, sent)) = self.rest.take() {
+                self.append(rest, sent, bytes);
+            } else if let Some(entry) = self.items.next() {
+                self.element(&entry, bytes)?;
+                self.first = false;
+            } else {
+                self.finish();
+            }
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, entry: &Entry, bytes: usize) -> ApiResult<()> {
+        match self.form {
+            Form::Json => {
+                if !self.first {
+                    self.out.push(b',');
+                }
+                let bulk = self.view.open_item(&mut self.out, entry)?;
+                self.append(bulk.bytes, 0, bytes);
+            }
+            Form::Protobuf => {
+                let message = self.view.item_message(entry)?;
+                self.out.extend_from_slice(&protobuf::list_item_head(message.len()));
+                self.append(message, 0, bytes);
+            }
+            Form::Indented => {
+                let separator: &[u8] = if self.first { b"\n    " } else { b",\n    " };
+                self.out.extend_from_slice(separator);
+                let text = format!("{:#}", self.view.item_value(entry)?).replace('\n', "\n    ");
+                self.append(text.into(), 0, bytes);
+            }
+            Form::Yaml => {
+                if self.first {
+                    self.out.push(b'\n');
+                }
+                let text = as_item(&codec::to_yaml(&self.view.item_value(entry)?));
+                self.append(text.into(), 0, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds as much of an element as there is room for.
+    fn append(&mut self, element: Bytes, sent: usize, bytes: usize) {
+        let left = element.len() - sent;
+        let room = bytes.saturating_sub(self.out.len()).max(PIECE_BYTES);
+        let end = sent + left.min(room);
+        self.out.extend_from_slice(&element[sent..end]);
+        self.rest = (end < element.len()).then_some((element, end));
+    }
+
+    fn finish(&mut self) {
+        match (self.form, self.first) {
+            (Form::Indented, false) => self.out.extend_from_slice(b"\n  "),
+            (Form::Yaml, true) => self.out.extend_from_slice(b" []\n"),
+            _ => {}
+        }
+        self.out.append(&mut self.tail);
+        self.done = true;
+    }
+}
+
+/// What stands around the elements in formats for people: the text of an empty list, cut where its elements would be.
+fn around(view: &View, form: Form, mut head: Vec<u8>) -> ApiResult<(Vec<u8>, Vec<u8>)> {
+    head.extend_from_slice(b"]}");
+    let empty: Value =
+        serde_json::from_slice(&head).map_err(|error| ApiError::internal(error.to_string()))?;
+    let text = render::encode_value(&empty, &view.output)?;
+    let text = String::from_utf8(text).map_err(|error| ApiError::internal(error.to_string()))?;
+    let name = view.list_type().2;
+    let (mark, kept) = match form {
+        Form::Yaml => (format!("{name}: []\n"), name.len() + 1),
+        _ => (format!("\"{name}\": []"), name.len() + 5),
+    };
+    let at = text.find(&mark).ok_or_else(|| ApiError::internal("a list without its elements"))?;
+    let tail = match form {
+        Form::Yaml => &text[at + mark.len()..],
+        _ => &text[at + kept..],
+    };
+    Ok((text[..at + kept].into(), tail.into()))
+}
+
+/// One element of a list in YAML.
+fn as_item(document: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(document.len() + document.len() / 8);
+    for (index, line) in document.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let indent: &[u8] = match (index, line) {
+            (0, _) => b"- ",
+            (_, b"\n") => b"",
+            _ => b"  ",
+        };
+        out.extend_from_slice(indent);
+        out.extend_from_slice(line);
+    }
+    out
+}
+
+/// What stands around the messages. An envelope begins with the length of all of it, so every message is measured first.
+async fn envelope(view: &View, items: &Items, metadata: &Value) -> ApiResult<(Vec<u8>, Vec<u8>)> {
+    let mut total = 0;
+    for (index, entry) in items.clone().enumerate() {
+        let message = view.item_message(&entry)?.len();
+        total += protobuf::list_item_head(message).len() + message;
+        if index % MEASURED_AT_ONCE == MEASURED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (kind, api_version, _) = view.list_type();
+    // A list without elements must be refused in this format, too, when its kind has no messages.
+    codec::to_protobuf(&json!({"kind": kind, "apiVersion": api_version}))?;
+    let frame = protobuf::list_frame(&api_version, &kind, metadata, total);
+    let (head, tail) = frame.map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok((head, tail.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests_support::labelled;
+    use crate::negotiate::{Output, Shape};
+    use crate::registry::list::tests_support::items;
+    use crate::table::IncludeObject;
+    use std::sync::Arc;
+
+    fn view(output: Output) -> View {
+        let kinds = nauplius_kinds::builtin();
+        let kind = kinds.iter().find(|kind| &*kind.descriptor().plural == "configmaps").unwrap();
+        View::new(Arc::clone(kind), 0, output, IncludeObject::Metadata)
+    }
+
+    async fn written(output: &Output, entries: &[Arc<Entry>], piece: usize) -> Vec<u8> {
+        let metadata = json!({"resourceVersion": "9"});
+        let mut body = ListBody::new(view(output.clone()), items(entries.to_vec()), &metadata).await.unwrap();
+        let mut whole = Vec::new();
+        while !body.is_done() {
+            body.fill_to(piece).unwrap();
+            whole.extend_from_slice(&body.take());
+        }
+        whole
+    }
+
+    /// Whatever the format, the pieces together are what the whole list as one tree gives.
+    #[tokio::test]
+    async fn pieces_are_the_whole_list() {
+        let labels = [("a", "b"), ("c", "multi\nline: text\n\nend")];
+        let entries: Vec<_> =
+            (0..5).map(|index| labelled(&format!("m-{index}"), index + 1, &labels)).collect();
+        let formats = [Format::Json, Format::Yaml, Format::Protobuf];
+        for (format, pretty, count) in formats
+            .iter()
+            .flat_map(|format| [(format, false, 0), (format, true, 0), (format, false, 5), (format, true, 5)])
+        {
+            let output = Output { format: *format, pretty, shape: Shape::Object };
+            let json = written(&Output::json(), &entries[..count], 1).await;
+            let tree: Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!(tree["items"].as_array().unwrap().len(), count);
+            let expected = render::encode_value(&tree, &output).unwrap();
+            for piece in [1, 300, 1 << 20] {
+                let got = written(&output, &entries[..count], piece).await;
+                assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected), "{output:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_element_is_cut() {
+        let long = "x".repeat(300_000);
+        let entries = [labelled("m", 3, &[("a", &long)]), labelled("n", 4, &[])];
+        let view = view(Output::json());
+        let mut body = ListBody::new(view, items(entries.to_vec()), &json!({})).await.unwrap();
+        let mut pieces = Vec::new();
+        while !body.is_done() {
+            pieces.push(body.piece().unwrap());
+        }
+        assert!(pieces.len() > 4 && pieces.iter().all(|piece| piece.len() <= 2 * PIECE_BYTES));
+        let tree: Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        assert_eq!(tree["items"][0]["metadata"]["labels"]["a"], Value::from(long));
+    }
+}
