@@ -1,3 +1,4 @@
 //! The API server as a whole, with the test tools.
 
 mod bench;
+mod rounds;
