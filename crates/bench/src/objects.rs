@@ -63,6 +63,15 @@ fn pod(name: &str, index: usize) -> String {
     .to_string()
 }
 
+/// A pod that is nearly as large as a body may be.
+pub fn large_pod(name: &str) -> String {
+    const BYTES: usize = 2_900_000;
+    let mut pod = pod(name, 1);
+    let at = pod.find("--listen").unwrap_or(0);
+    pod.insert_str(at, &"x".repeat(BYTES));
+    pod
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +80,9 @@ mod tests {
     fn a_config_map_is_about_a_kilobyte_and_one_in_ten_is_selected() {
         // The server adds uid and time of creation.
         assert!((1_150..1_300).contains(&config_map("writes-0000001", 1, "0").len()));
+        let large = large_pod("p");
+        assert!((2_900_000..3 << 20).contains(&large.len()));
+        assert!(serde_json::from_str::<serde_json::Value>(&large).is_ok());
         let selected = (0..100).filter(|index| body(Resource::Pods, "p", *index).contains("bench-selected"));
         assert_eq!(selected.count(), 10);
     }

@@ -12,7 +12,7 @@ pub struct ApiArgs {
     /// Its context [default: the current one].
     #[arg(long)]
     pub context: Option<String>,
-    /// What to measure; startup runs only when it is named and --restart says how.
+    /// What to measure; startup and pressure run only when they are named, startup with --restart.
     #[arg(long, value_delimiter = ',', default_values_t = [Workload::Writes, Workload::Gets, Workload::Lists, Workload::Watches])]
     pub workloads: Vec<Workload>,
     /// Clients of writes and gets.
@@ -66,6 +66,8 @@ pub enum Workload {
     Watches,
     /// A start over many objects.
     Startup,
+    /// Full lists, stalled watchers, many writes and large objects at once.
+    Pressure,
 }
 
 impl std::fmt::Display for Workload {
@@ -76,6 +78,7 @@ impl std::fmt::Display for Workload {
             Self::Lists => "lists",
             Self::Watches => "watches",
             Self::Startup => "startup",
+            Self::Pressure => "pressure",
         })
     }
 }

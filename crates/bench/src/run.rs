@@ -118,6 +118,7 @@ impl<'a> Bench<'a> {
                 Workload::Lists => workload::lists::run(self).await?,
                 Workload::Watches => workload::watches::run(self).await?,
                 Workload::Startup => workload::startup::run(self).await?,
+                Workload::Pressure => workload::pressure::run(self).await?,
             }
         }
         Ok(())

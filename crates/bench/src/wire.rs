@@ -61,14 +61,14 @@ impl Target {
         Ok(Self { address, authority: authority.to_owned(), server_name, bearer, tls })
     }
 
-    async fn dial(&self) -> Result<SendRequest<Full<Bytes>>, BenchError> {
+    async fn dial(&self, window: u32) -> Result<SendRequest<Full<Bytes>>, BenchError> {
         let failed = |reason: String| BenchError::Connect { address: self.authority.clone(), reason };
         let tcp = TcpStream::connect(self.address).await.map_err(|error| failed(error.to_string()))?;
         tcp.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
         let tls = self.tls.connect(self.server_name.clone(), tcp).await;
         let tls = tls.map_err(|error| failed(error.to_string()))?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_stream_window_size(window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(tls))
             .await
@@ -80,9 +80,14 @@ impl Target {
 
     /// Connections for so many clients.
     pub async fn connect(&self, clients: usize) -> Result<Wire, BenchError> {
+        self.connect_with(clients, STREAM_WINDOW).await
+    }
+
+    /// Connections whose streams take no more than `window` bytes before they are read.
+    pub async fn connect_with(&self, clients: usize, window: u32) -> Result<Wire, BenchError> {
         let mut senders = Vec::new();
         for _ in 0..clients.div_ceil(STREAMS) {
-            senders.push(self.dial().await?);
+            senders.push(self.dial(window).await?);
         }
         Ok(Wire { senders, authority: self.authority.clone(), bearer: self.bearer.clone() })
     }

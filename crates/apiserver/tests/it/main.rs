@@ -4,6 +4,7 @@ mod admission;
 mod apply;
 mod bodies;
 mod bootstrap;
+mod confined;
 mod consistency;
 mod crud;
 mod custom_resources;

@@ -2,6 +2,7 @@
 
 pub mod gets;
 pub mod lists;
+pub mod pressure;
 pub mod startup;
 pub mod watches;
 pub mod writes;

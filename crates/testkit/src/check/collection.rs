@@ -3,6 +3,7 @@
 use super::Violation;
 use crate::history::{Change, Event, History, Listing, Operation, Outcome, Segment};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Included};
 
 pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut found = values(history);
@@ -142,7 +143,8 @@ impl<'a> Log<'a> {
     /// What a piece of a watch should have shown and did not.
     fn lost(&self, watch: &Segment) -> Vec<Violation> {
         let own: HashSet<i64> = watch.events.iter().map(|event| event.revision).collect();
-        let should = self.events.range(watch.from + 1..=watch.through.max(watch.from));
+        let should = self.events.range((Excluded(watch.from), Included(watch.through.max(watch.from + 1))));
+        let should = should.filter(|(revision, _)| **revision <= watch.through);
         let lost = should.map(|(revision, _)| *revision).filter(|revision| !own.contains(revision));
         lost.map(|revision| Violation::Lost { watcher: watch.watcher.clone(), revision }).collect()
     }

@@ -85,6 +85,9 @@ fn check(spoil: impl FnOnce(&mut History), expected: impl Fn(&Violation) -> bool
 fn a_good_history_is_good() {
     assert_eq!(violations(&good()), []);
     assert_eq!(violations(&History::default()), []);
+    let mut quiet = good();
+    quiet.watches.push(watch("q", 12, 12, &[]));
+    assert_eq!(violations(&quiet), []);
 }
 
 #[test]
