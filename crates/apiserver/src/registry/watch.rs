@@ -293,7 +293,9 @@ impl Watcher {
                     Err(error) => self.fail(&error),
                 },
             }
-            if self.out.is_empty() && matches!(self.phase, Phase::Live) {
+            // Converted changes come one batch at a time; the next one may be there already.
+            let more = self.resource.has_form() && self.is_behind();
+            if self.out.is_empty() && matches!(self.phase, Phase::Live) && !more {
                 match self.alarms.next().await {
                     Wake::Changed => {}
                     Wake::Bookmark => self.bookmark(),
