@@ -82,11 +82,12 @@ async fn changes(admin: &Fixture) -> i64 {
 /// What a watch shows until the end marker, as `TYPE namespace/name`.
 async fn shown(reader: &Fixture, admin: &Fixture, path: &str, marker: &str) -> Vec<String> {
     let mut events = reader.watch(path).await;
+    // A watch takes its snapshot when it is first read: the marker comes after that.
+    let mut event = events.next().await.expect("an event");
     let end = json!({"data": {"end": "yes"}});
     let mut lines = Vec::new();
     admin.patch(&format!("{MAPS}/{marker}"), "application/merge-patch+json", &end).await.expect(200);
     loop {
-        let event = events.next().await.expect("an event");
         let object: &Value = &event["object"];
         if object["data"]["end"] == "yes" {
             let over = json!({"data": {"end": null}});
@@ -95,6 +96,7 @@ async fn shown(reader: &Fixture, admin: &Fixture, path: &str, marker: &str) -> V
         }
         let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
         lines.push(format!("{} {}/{}", event["type"].as_str().unwrap(), text("namespace"), text("name")));
+        event = events.next().await.expect("an event");
     }
 }
 

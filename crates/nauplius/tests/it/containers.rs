@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-const PODS: &str = include_str!("manifests/containers.yaml");
+const PODS: &str = include_str!("containers.yaml");
 /// Of the manifest.
 const HOST_PORT: u16 = 18_473;
 

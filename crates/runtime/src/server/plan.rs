@@ -142,8 +142,8 @@ fn refuse_unsupported(
         return Err(CriError::invalid("CDI devices are not supported by this runtime"));
     }
     let apparmor = security.apparmor.as_ref().map(v1::SecurityProfile::profile_type);
-    if apparmor == Some(ProfileType::Localhost) {
-        return Err(CriError::invalid("AppArmor profiles of the node are not supported by this runtime"));
+    if apparmor.is_some_and(|profile| profile != ProfileType::Unconfined) {
+        return Err(CriError::invalid("AppArmor profiles are not supported by this runtime"));
     }
     let selinux =
         security.selinux_options.as_ref().is_some_and(|options| *options != v1::SeLinuxOption::default());
