@@ -345,6 +345,11 @@ fn files(transcript: &mut Transcript<'_>) {
     transcript.shown(&["apply", "-f", manifests], &places);
     settle(transcript, "deployment/app");
     transcript.run(&["get", "configmap,secret"]);
+    // The pod that was scaled away stands in the slice until its container has ended.
+    eventually("two pods", || {
+        let names = transcript.kubectl.ok(&["get", "pods", "-l", "app=app", "-o", "name"]);
+        (names.lines().count() == 2).then_some(())
+    });
     transcript.sorted(&["get", "endpointslices"]);
     transcript.run(&[
         "exec",
