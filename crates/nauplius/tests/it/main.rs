@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod commands;
 mod containers;
+mod custom;
 mod debian;
 mod endurance;
 mod house;
