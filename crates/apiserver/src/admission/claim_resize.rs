@@ -50,6 +50,7 @@ impl ClaimResize {
 
 fn size(claim: &Value) -> Option<Quantity> {
     // A claim that is stored asks for a quantity.
+    // A claim without an amount asks for none.
     Quantity::from_value(&claim["spec"]["resources"]["requests"]["storage"]).ok()
 }
 

@@ -128,6 +128,7 @@ fn headers(call: &Call) -> HeaderMap {
             headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
         let mut hops: Vec<String> = prior.into_iter().map(str::to_owned).collect();
         hops.push(remote.ip().to_canonical().to_string());
+        // What came in headers may go on in one; without it the backend knows one hop less.
         if let Ok(hops) = HeaderValue::try_from(hops.join(", ")) {
             headers.insert(FORWARDED_FOR.clone(), hops);
         }

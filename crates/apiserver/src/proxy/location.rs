@@ -110,6 +110,7 @@ pub(super) fn of_endpoints<'a>(
         let of_name = ports.iter().filter(|own| object::get_str(own, &["name"]) == port);
         for port in of_name.filter_map(|port| u16::try_from(object::get_i64(port, &["port"])?).ok()) {
             for address in object::get_array(subset, &["addresses"]) {
+                // Validation admits addresses only; another text leads nowhere.
                 if let Ok(ip) = object::get_str(address, &["ip"]).parse::<IpAddr>() {
                     found.push((SocketAddr::new(ip, port), &address["targetRef"]));
                 }

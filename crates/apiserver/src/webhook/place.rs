@@ -77,6 +77,7 @@ impl Place {
         if let Some(service) = &self.service {
             return service.addresses(caches, self.port);
         }
+        // A host that is no address is a name.
         if let Ok(ip) = self.server_name().parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, self.port)]);
         }

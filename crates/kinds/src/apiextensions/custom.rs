@@ -123,6 +123,7 @@ fn describe(spec: &Value, names: &Value, version: &Value) -> Descriptor {
 fn columns(version: &Value) -> Vec<(Column, Option<JsonPath>)> {
     let own = list(version, "additionalPrinterColumns");
     if own.is_empty() {
+        // The path is a constant that parses.
         let path = JsonPath::parse(".metadata.creationTimestamp").ok();
         let age = Column { type_: "date".into(), ..table::age() };
         return vec![(age, path)];

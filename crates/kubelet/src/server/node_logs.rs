@@ -101,6 +101,7 @@ impl Server {
             Ok(Found::Moved) => {
                 let mut answer = text(StatusCode::MOVED_PERMANENTLY, "");
                 let last = path.rsplit('/').next().unwrap_or_default();
+                // A name that no header can carry is not found by a browser, either.
                 if let Ok(target) = HeaderValue::from_str(&format!("{last}/")) {
                     answer.headers_mut().insert(header::LOCATION, target);
                 }
