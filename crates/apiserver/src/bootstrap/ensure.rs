@@ -85,11 +85,14 @@ async fn once(
     let collection = place.collection(namespace);
     let Some(entry) = caches.get(place.group, place.plural, namespace, name) else {
         let body = Some(wanted.to_string().into_bytes());
-        return Ok(match client.request(Method::POST, &collection, JSON, body).await {
-            // Another server was faster; what it wrote is as we would have it.
-            Err(error) if error.is_already_exists() => Ok(()),
-            created => created.map(drop),
-        });
+        let Err(refusal) = client.request(Method::POST, &collection, JSON, body).await else {
+            return Ok(Ok(()));
+        };
+        // Another server was faster; what it wrote is as we would have it. Its object can also stand behind another refusal: it has the
+        // address of the service, for one.
+        caches.catch_up().await.map_err(|error| failure(wanted)(error.to_string()))?;
+        let is_there = caches.get(place.group, place.plural, namespace, name).is_some();
+        return Ok(if is_there { Ok(()) } else { Err(refusal) });
     };
     let mut object = entry.object().map_err(|error| failure(wanted)(error.to_string()))?;
     let protected = object["metadata"]["annotations"][PROTECT] == "false";
