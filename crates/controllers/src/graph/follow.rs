@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// A watch is renewed after 5 to 10 minutes, as client-go does.
 const WATCH_MIN_S: u64 = 300;
-/// How long a resource that is no longer served is still followed.
-const DRAIN: Duration = Duration::from_secs(5);
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 
@@ -32,23 +30,18 @@ impl Follower {
         Self { is_synced: true, ..self }
     }
 
-    /// Follows until the end of everything or of the resource. What happened to its objects before that end may come a little later.
+    /// Follows until the end of everything or of the resource: once that has come, until the server ends the watch, which has told all
+    /// that happened before.
     pub async fn run_until(
-        self,
+        mut self,
         shutdown: CancellationToken,
         end: CancellationToken,
     ) -> Result<(), Infallible> {
-        let (graph, resource) = (Arc::clone(&self.graph), self.resource);
-        let ended = async {
-            end.cancelled().await;
-            time::sleep(DRAIN).await;
-        };
-        tokio::select! {
-            stopped = self.run(shutdown) => return stopped,
-            () = ended => {}
-        }
-        if !graph.resources.is_served(resource) {
-            graph.forget(resource);
+        if shutdown.run_until_cancelled(self.follow(&end)).await.is_some() {
+            let Self { graph, resource, .. } = self;
+            if !graph.resources.is_served(resource) {
+                graph.forget(resource);
+            }
         }
         Ok(())
     }
@@ -59,17 +52,22 @@ impl Follower {
     }
 
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
-        shutdown.run_until_cancelled(self.follow()).await;
+        shutdown.run_until_cancelled(self.follow(&CancellationToken::new())).await;
         Ok(())
     }
 
-    async fn follow(&mut self) {
+    async fn follow(&mut self, end: &CancellationToken) {
         let mut stand: Option<String> = None;
         loop {
+            let listed = stand.is_none();
             let outcome = match &mut stand {
                 None => self.list().await.map(|revision| stand = Some(revision)),
                 Some(revision) => self.watch(revision).await,
             };
+            let goes_on = listed && outcome.is_ok();
+            if end.is_cancelled() && !goes_on {
+                return;
+            }
             match outcome {
                 Ok(()) => self.backoff.reset(),
                 Err(error) if error.is_expired() => stand = None,
