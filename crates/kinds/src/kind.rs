@@ -340,6 +340,14 @@ fn content_keys(value: &Value) -> BTreeSet<String> {
     keys.filter(|key| !ignored.contains(&key.as_str())).cloned().collect()
 }
 
+/// What is tracked of a kind whose status is written without any metadata.
+pub(crate) fn tracked_without_metadata(subresource: &str) -> Filter {
+    match subresource {
+        "status" => Filter::Exclude(&[&["metadata"], &["spec"]]),
+        _ => Filter::Exclude(&[&["status"]]),
+    }
+}
+
 /// Replaces `key` of `new` by what `old` has there.
 pub fn carry(new: &mut Value, old: &Value, key: &str) {
     put(new, key, old.get(key).cloned());

@@ -3,10 +3,11 @@
 use super::{GROUP, policy, rule};
 use crate::check::{Errors, messages, one_of_if_set};
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::table::{self, integer, string};
 use crate::tree::{child, list, text};
 use crate::{conditions, name};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -31,6 +32,10 @@ fn set_defaults(object: &mut Value) {
 impl Kind for ValidatingAdmissionPolicy {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

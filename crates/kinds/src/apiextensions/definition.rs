@@ -4,9 +4,10 @@ use super::approval::{ANNOTATION, Approval, approval, is_protected};
 use super::{conversion, is_condition_true, names, versions};
 use crate::check::Errors;
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind, carry, put};
+use crate::kind::{Column, Context, Descriptor, Kind, carry, put, tracked_without_metadata};
 use crate::tree::{child, equal, flag, get, list, number, set, text, texts, with};
 use crate::{name, table};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names::dns1123_subdomain;
 use nauplius_meta::normalize;
@@ -105,6 +106,10 @@ impl Kind for CustomResourceDefinition {
             generation += 1;
         }
         put(&mut new["metadata"], "generation", Some(generation.into()));
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

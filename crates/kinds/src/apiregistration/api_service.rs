@@ -3,10 +3,11 @@
 use super::GROUP;
 use crate::check::{Errors, messages, port_number};
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind};
+use crate::kind::{Column, Context, Descriptor, Kind, tracked_without_metadata};
 use crate::table::{self, string};
 use crate::tree::{count, default_nonzero, flag, get, list, number, set, text, with};
 use crate::{duration, name};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path, quote};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -50,6 +51,10 @@ impl Kind for APIService {
             }]});
         }
         set(object, "status", status);
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -9,6 +9,7 @@ use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::pem;
 use crate::table::{self, NONE, string};
 use crate::tree::{child, default, each, equal, is_unset, list, number, remove, set, text, texts};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -87,6 +88,14 @@ impl Kind for CertificateSigningRequest {
             let conditions = remove(child(new, "status"), "conditions");
             carry(new, old, "status");
             crate::kind::put(child(new, "status"), "conditions", conditions);
+        }
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Exclude(&[&["spec"], &["status", "conditions"]]),
+            "approval" => Filter::Exclude(&[&["spec"], &["status", "certificate"]]),
+            _ => Filter::Exclude(&[&["spec"], &["status"]]),
         }
     }
 

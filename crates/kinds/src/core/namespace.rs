@@ -6,6 +6,7 @@ use crate::describe::describe;
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::tree::{at, child, default, get, set, text, texts};
 use crate::{name, table};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -63,6 +64,13 @@ impl Kind for Namespace {
         match context.subresource {
             Some("finalize") => carry(new, old, "status"),
             _ => carry(new, old, "spec"),
+        }
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        match subresource {
+            "status" => Filter::Exclude(&[&["spec"]]),
+            _ => Filter::Exclude(&[&["status"]]),
         }
     }
 

@@ -76,6 +76,7 @@ impl Kind for Pod {
                 &["spec", "initContainers", "*", "resources"],
                 &["spec", "initContainers", "*", "resizePolicy"],
             ]),
+            "ephemeralcontainers" => Filter::Include(&[&["spec", "ephemeralContainers"]]),
             _ => Filter::Exclude(&[&["status"]]),
         }
     }

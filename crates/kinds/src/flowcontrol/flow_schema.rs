@@ -3,10 +3,11 @@
 use super::{GROUP, conditions, fixed};
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::table::{self, NONE, string};
 use crate::tree::{child, count, default_nonzero, equal, flag, get, list, text, texts};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -33,6 +34,10 @@ fn set_defaults(object: &mut Value) {
 impl Kind for FlowSchema {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -4,10 +4,11 @@ use super::{GROUP, conditions, fixed};
 use crate::check::Errors;
 use crate::describe::describe;
 use crate::kind::carry;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::table::{self, NONE, string};
 use crate::tree::{count, default, default_nonzero, equal, get, number, text, with};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -47,6 +48,10 @@ fn default_queuing(queuing: &mut Value) {
 impl Kind for PriorityLevelConfiguration {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -3,11 +3,12 @@
 use super::{GROUP, allocation, claim};
 use crate::check::Errors;
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::runtime_config::RuntimeConfig;
 use crate::table::{self, string};
 use crate::tree::{get, list, with};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -39,6 +40,10 @@ fn from_hub(object: &mut Value) {
 impl Kind for ResourceClaim {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -4,11 +4,12 @@ use super::GROUP;
 use crate::check::{self, Errors, messages};
 use crate::core::persistent_volume::validate_inline;
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind};
+use crate::kind::{Column, Context, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::pod_template::csi_driver;
 use crate::table::{self, string};
 use crate::tree::{entries, flag, get, number, set, text};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -30,6 +31,10 @@ impl Kind for VolumeAttachment {
 
     fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
         set(object, "status", json!({"attached": false}));
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -3,11 +3,12 @@
 use crate::check::{self, Errors};
 use crate::conditions;
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::runtime_config::RuntimeConfig;
 use crate::table::{self, string};
 use crate::tree::{list, text};
+use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -23,6 +24,10 @@ pub(crate) fn kind(config: &RuntimeConfig) -> StorageVersionMigration {
 impl Kind for StorageVersionMigration {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn tracked(&self, subresource: &str) -> Filter {
+        tracked_without_metadata(subresource)
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

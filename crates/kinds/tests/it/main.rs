@@ -2,6 +2,7 @@
 //! each kind. Where the facts are not there the tests are counted as skipped.
 
 mod cases;
+mod tracked;
 
 use nauplius_kinds::{Context, Kind, RuntimeConfig, Version, builtin, serving};
 use serde_json::Value;
