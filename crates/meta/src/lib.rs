@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod error;
 pub mod field;
+pub mod go;
 pub mod gvk;
 pub mod intstr;
 pub mod json;

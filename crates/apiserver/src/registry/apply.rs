@@ -23,7 +23,7 @@ const MAX_ROUNDS: usize = 8;
 
 pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes) -> ApiResult<Reply> {
     let mut options = WriteOptions::of_apply(&scope.call.query)?;
-    let config = decode(scope, bytes, options.field_validation)?;
+    let config = decode(bytes)?;
     let force = scope.call.query.flag("force");
     for _ in 0..MAX_ROUNDS {
         options.object["kind"] = "UpdateOptions".into();
@@ -47,11 +47,16 @@ pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes) -> ApiResult
     })
 }
 
-fn decode(scope: &Scope, bytes: &[u8], validation: FieldValidation) -> ApiResult<Value> {
-    let decoded =
-        read(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
-    if let Some(path) = decoded.duplicates.first() {
-        let key = path.rsplit('.').next().unwrap_or(path);
+/// A configuration, and the key that stands in it twice.
+struct Config {
+    value: Value,
+    duplicate: Option<String>,
+}
+
+impl Config {
+    /// Upstream reads strictly what it has applied already.
+    fn check(&self, scope: &Scope, validation: FieldValidation) -> ApiResult<()> {
+        let Some(key) = &self.duplicate else { return Ok(()) };
         let message =
             format!("error converting YAML to JSON: yaml: unmarshal errors: key {key:?} already set in map");
         match validation {
@@ -61,10 +66,17 @@ fn decode(scope: &Scope, bytes: &[u8], validation: FieldValidation) -> ApiResult
                 return Err(ApiError::bad_request(format!("error strict decoding YAML: {message}")));
             }
         }
+        Ok(())
     }
+}
+
+fn decode(bytes: &[u8]) -> ApiResult<Config> {
+    let decoded =
+        read(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+    let duplicate = decoded.duplicates.first().map(|path| path.rsplit('.').next().unwrap_or(path).to_owned());
     let other = match decoded.value {
-        object @ Value::Object(_) => return Ok(object),
-        Value::Null => return Ok(Value::Object(serde_json::Map::new())),
+        value @ Value::Object(_) => return Ok(Config { value, duplicate }),
+        Value::Null => return Ok(Config { value: Value::Object(serde_json::Map::new()), duplicate }),
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::String(_) => "string",
@@ -90,7 +102,7 @@ fn read(bytes: &[u8]) -> Result<json::Decoded, String> {
 struct Apply<'s> {
     scope: &'s Scope,
     lens: Lens,
-    config: &'s Value,
+    config: &'s Config,
     force: bool,
     options: &'s WriteOptions,
 }
@@ -99,8 +111,10 @@ impl Transform for Apply<'_> {
     fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>> {
         Box::pin(async move {
             let (scope, old) = (self.scope, &existing.object);
-            let mut shown = managed::apply(scope, self.lens, Some(old), self.config, self.force)?;
-            normalise(scope, self.lens, self.config, &mut shown)?;
+            let mut shown =
+                managed::apply(scope, self.lens, Some(old), &self.config.value, self.force).await?;
+            self.config.check(scope, self.options.field_validation)?;
+            normalise(scope, self.lens, &self.config.value, &mut shown)?;
             set_namespace(scope, &mut shown)?;
             check_name(scope, &shown)?;
             let scale = matches!(self.lens, Lens::Scale).then(|| shown.clone());
@@ -113,9 +127,10 @@ impl Transform for Apply<'_> {
     }
 }
 
-async fn create(scope: &Scope, config: &Value, force: bool, options: &WriteOptions) -> ApiResult<Written> {
-    let mut new = managed::apply(scope, Lens::Version, None, config, force)?;
-    normalise(scope, Lens::Version, config, &mut new)?;
+async fn create(scope: &Scope, config: &Config, force: bool, options: &WriteOptions) -> ApiResult<Written> {
+    let mut new = managed::apply(scope, Lens::Version, None, &config.value, force).await?;
+    config.check(scope, options.field_validation)?;
+    normalise(scope, Lens::Version, &config.value, &mut new)?;
     let uid = object::uid(&new);
     if !uid.is_empty() {
         let message = format!(

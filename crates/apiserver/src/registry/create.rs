@@ -39,7 +39,7 @@ pub(crate) async fn create_object(
 ) -> ApiResult<Written> {
     wipe_system_fields(&mut object);
     set_namespace(scope, &mut object)?;
-    managed::created(scope, &mut object);
+    managed::created(scope, &mut object).await;
     create_tracked(scope, object, options).await
 }
 

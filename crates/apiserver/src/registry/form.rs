@@ -7,7 +7,6 @@ use crate::cache::{Entry, UnreadableObject};
 use crate::encode::encode_stored;
 use crate::error::{ApiResult, unreadable};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use nauplius_kinds::Kind;
 use nauplius_meta::error::ApiError;
@@ -128,12 +127,11 @@ impl Resource {
         }
     }
 
-    /// An object of another version in this one, where that needs nobody's help.
-    pub(super) fn form_of(&self, object: &Value) -> Result<Value, String> {
-        let Some(form) = &self.form else { return Ok(object.clone()) };
-        match form.one(object.clone(), &form.own).now_or_never() {
-            Some(converted) => converted.map_err(|error| error.to_string()),
-            None => Err("managed fields of another version need its webhook".to_owned()),
+    /// An object of another version in this one.
+    pub(super) async fn form_of(&self, object: Value) -> ApiResult<Value> {
+        match &self.form {
+            Some(form) => form.one(object, &form.own).await,
+            None => Ok(object),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whose fields a write changes: between the registry's hub objects and `meta::apply`. Computed from what the client sent, before
 //! admission and strategies, as upstream does it. What an owner may do is not known here.
 
+use super::conversions::Conversions;
 use super::convert;
 use super::lens::Lens;
 use super::{Resource, Scope, Served};
@@ -10,6 +11,7 @@ use nauplius_base::time;
 use nauplius_kinds::Descriptor;
 use nauplius_meta::apply::scale::ScalePaths;
 use nauplius_meta::apply::{Applied, Filter, Managed, Node, Request, Versions, only_times_differ};
+use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::metadata::FIELD_MANAGER_MAX;
 use nauplius_meta::{normalize, object, schema};
@@ -22,17 +24,20 @@ struct KindVersions<'k> {
     resource: &'k Resource,
     served: Arc<Served>,
     subresource: &'k str,
+    conversions: &'k Conversions,
 }
 
 impl KindVersions<'_> {
     fn sibling(&self, api_version: &str) -> Option<&Resource> {
-        let own = &self.resource.group_resource;
-        let (group, version) = api_version.split_once('/')?;
-        (group == own.group)
-            .then(|| self.served.version(group, version, &own.resource))
-            .flatten()
-            .map(Arc::as_ref)
+        sibling(self.resource, &self.served, api_version).map(Arc::as_ref)
     }
+}
+
+/// The resource of another version of a kind.
+fn sibling<'s>(resource: &Resource, served: &'s Served, api_version: &str) -> Option<&'s Arc<Resource>> {
+    let own = &resource.group_resource;
+    let (group, version) = api_version.split_once('/')?;
+    (group == own.group).then(|| served.version(group, version, &own.resource)).flatten()
 }
 
 impl Versions for KindVersions<'_> {
@@ -43,8 +48,10 @@ impl Versions for KindVersions<'_> {
 
     fn convert<'o>(&self, object: &'o Value, from: &str, to: &str) -> Result<Option<Cow<'o, Value>>, String> {
         if self.resource.is_custom() {
-            let Some(sibling) = self.sibling(to) else { return Ok(None) };
-            return sibling.form_of(object).map(|object| Some(Cow::Owned(object)));
+            if self.sibling(to).is_none() {
+                return Ok(None);
+            }
+            return self.conversions.get(object, to).map(|object| Some(Cow::Owned(object)));
         }
         let descriptor = self.resource.kind.descriptor();
         let version = |name: &str| {
@@ -134,10 +141,29 @@ impl<'s> Write<'s> {
         Self { scope, empty: empty(&gvk), gvk, manager: manager(scope), now }
     }
 
-    fn with<T>(&self, lens: Lens, act: impl FnOnce(&Request<'_>) -> T) -> T {
+    /// Works out who owns what, as often as it takes to know the object in every version that somebody owns fields in.
+    async fn with<T>(&self, lens: Lens, act: impl Fn(&Request<'_>) -> T) -> T {
+        let conversions = Conversions::default();
+        loop {
+            let outcome = self.with_known(lens, &conversions, &act);
+            let Some(wanted) = conversions.take_wanted() else { return outcome };
+            let (object, version) = wanted.clone();
+            conversions.learn(wanted, self.convert(object, &version).await);
+        }
+    }
+
+    async fn convert(&self, object: Value, version: &str) -> ApiResult<Value> {
+        let (resource, served) = (&self.scope.resource, self.scope.server.registry.served());
+        match sibling(resource, &served, version).cloned() {
+            Some(sibling) => sibling.form_of(object).await,
+            None => Err(ApiError::internal(format!("{version} is not served any more"))),
+        }
+    }
+
+    fn with_known<T>(&self, lens: Lens, conversions: &Conversions, act: impl Fn(&Request<'_>) -> T) -> T {
         let subresource = self.scope.call.info.subresource.as_str();
         let served = self.scope.server.registry.served();
-        let own = KindVersions { resource: &self.scope.resource, served, subresource };
+        let own = KindVersions { resource: &self.scope.resource, served, subresource, conversions };
         let versions: &dyn Versions = match lens {
             Lens::Version => &own,
             Lens::Scale => &ScaleVersions,
@@ -154,23 +180,25 @@ impl<'s> Write<'s> {
 }
 
 /// Records who made a new object.
-pub(super) fn created(scope: &Scope, new: &mut Value) {
+pub(super) async fn created(scope: &Scope, new: &mut Value) {
     let write = Write::new(scope, Lens::Version);
-    let entries = write.with(Lens::Version, |request| request.update(&write.empty, &in_version(scope, new)));
+    let shown = in_version(scope, new);
+    let entries = write.with(Lens::Version, |request| request.update(&write.empty, &shown)).await;
     set_entries(new, entries);
 }
 
 /// Records who changed what between two forms of an object.
-pub(super) fn updated(scope: &Scope, lens: Lens, new: &mut Value, old: &Value) -> ApiResult<()> {
+pub(super) async fn updated(scope: &Scope, lens: Lens, new: &mut Value, old: &Value) -> ApiResult<()> {
     let write = Write::new(scope, lens);
     let entries = match lens {
         Lens::Version => {
-            write.with(lens, |request| request.update(&in_version(scope, old), &in_version(scope, new)))
+            let (before, after) = (in_version(scope, old), in_version(scope, new));
+            write.with(lens, |request| request.update(&before, &after)).await
         }
         Lens::Scale => {
             let old_scale = scale_with_entries(scope, old)?;
             let new_scale = lens.show(scope, new)?;
-            let entries = write.with(lens, |request| request.update(&old_scale, &new_scale));
+            let entries = write.with(lens, |request| request.update(&old_scale, &new_scale)).await;
             parent_entries(scope, old, &entries)
         }
     };
@@ -179,7 +207,7 @@ pub(super) fn updated(scope: &Scope, lens: Lens, new: &mut Value, old: &Value) -
 }
 
 /// Applies a configuration to what is there, if anything. The object, in the form of the lens, has its entries.
-pub(super) fn apply(
+pub(super) async fn apply(
     scope: &Scope,
     lens: Lens,
     old: Option<&Value>,
@@ -192,7 +220,7 @@ pub(super) fn apply(
         (Lens::Version, Some(old)) => lens.show(scope, old)?,
         (Lens::Scale, Some(old)) => scale_with_entries(scope, old)?,
     };
-    let applied = write.with(lens, |request| request.apply(&live, config, force));
+    let applied = write.with(lens, |request| request.apply(&live, config, force)).await;
     let Applied { object, managed_fields } = applied.map_err(|failure| failure.to_error())?;
     let mut object = object.unwrap_or(live);
     set_entries(&mut object, managed_fields);

@@ -3,6 +3,7 @@
 
 mod apply;
 mod collection;
+mod conversions;
 pub(crate) mod convert;
 mod create;
 mod decode;

@@ -20,13 +20,14 @@ use nauplius_meta::normalize::{StrictIssue, strict_error};
 use nauplius_meta::patch::json::{self as json_patch, JsonPatchError};
 use nauplius_meta::patch::merge;
 use nauplius_meta::patch::strategic::{self, StrategicError};
-use nauplius_meta::{json, object, schema};
+use nauplius_meta::{go, json, object, schema};
 use serde_json::Value;
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
+const NO_MERGE_PATCH: &str = "Invalid JSON Patch";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -45,27 +46,10 @@ pub(crate) async fn patch(scope: &Scope, body: Body) -> ApiResult<Reply> {
     }
     let mut options = WriteOptions::of(&scope.call.query, "PatchOptions")?;
     options.object["kind"] = "UpdateOptions".into();
-    let decoded = json::decode_strict(&bytes)
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    check_shape(form, &decoded.value)?;
-    let duplicates = decoded.duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
-    let mut transform = Patch { scope, lens, form, patch: decoded.value, duplicates, options: &options };
+    let mut transform = Patch { scope, lens, form, bytes: &bytes, options: &options };
     let written =
         scope.resource.modify(scope.namespace(), scope.name(), &mut transform, options.dry_run).await?;
     answer(scope, lens, StatusCode::OK, &written)
-}
-
-/// What is no patch of its form at all, in the words of the decoder that upstream gives it to first.
-fn check_shape(form: Form, patch: &Value) -> ApiResult<()> {
-    let wanted = match form {
-        Form::Json if !patch.is_array() && !patch.is_null() => "[]handlers.jsonPatchOp",
-        Form::Merge if !patch.is_object() && !patch.is_null() => "map[string]interface {}",
-        _ => return Ok(()),
-    };
-    let kind = json::kind_of(patch);
-    Err(ApiError::bad_request(format!(
-        "error decoding patch: json: cannot unmarshal {kind} into Go value of type {wanted}"
-    )))
 }
 
 fn form(scope: &Scope) -> ApiResult<Form> {
@@ -89,17 +73,30 @@ struct Patch<'s> {
     scope: &'s Scope,
     lens: Lens,
     form: Form,
-    patch: Value,
-    duplicates: Vec<StrictIssue>,
+    bytes: &'s [u8],
     options: &'s WriteOptions,
+}
+
+/// A patch out of a body, and what is odd about it.
+struct Decoded {
+    patch: Value,
+    odd: Vec<String>,
+}
+
+/// What became of a tree that was patched.
+struct Patched {
+    /// The patch, or what it made, as refusals of the result show it.
+    shown: String,
+    odd: Vec<String>,
 }
 
 impl Transform for Patch<'_> {
     fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>> {
         Box::pin(async move {
             let mut shown = self.lens.show(self.scope, &existing.object)?;
-            self.apply(&mut shown)?;
-            self.normalise(&mut shown)?;
+            // Upstream looks at the patch only where there is something to patch.
+            let patched = self.apply(&mut shown)?;
+            self.normalise(&mut shown, patched)?;
             check_name(self.scope, &shown)?;
             let (uid, old) = (object::uid(&shown), object::uid(&existing.object));
             if !uid.is_empty() && uid != old && self.scope.call.info.subresource.is_empty() {
@@ -112,49 +109,98 @@ impl Transform for Patch<'_> {
                 ));
             }
             let mut new = self.lens.fold(self.scope, shown, &existing.object)?;
-            managed::updated(self.scope, self.lens, &mut new, &existing.object)?;
+            managed::updated(self.scope, self.lens, &mut new, &existing.object).await?;
             finish_update(self.scope, new, existing, self.options).await
         })
     }
 }
 
 impl Patch<'_> {
-    fn apply(&self, shown: &mut Value) -> ApiResult<()> {
-        match self.form {
-            Form::Json => json_patch::apply(shown, &self.patch).map_err(|error| refused_json(&error)),
-            Form::Merge if self.patch.is_object() => {
-                merge::apply(shown, self.patch.clone());
-                Ok(())
+    fn decode(&self) -> ApiResult<Decoded> {
+        let strict = self.options.field_validation != FieldValidation::Ignore;
+        let decoded = json::decode_strict(self.bytes).map_err(|error| match (self.form, strict) {
+            (Form::Json | Form::Merge, true) => {
+                ApiError::bad_request(format!("error decoding patch: {error}"))
             }
-            Form::Merge | Form::Apply => Err(ApiError::bad_request("Invalid JSON Patch")),
-            Form::Strategic => {
-                let ty = schema::lookup_kind(&self.lens.gvk(self.scope)).ok_or(ApiError::PathNotFound)?;
-                strategic::apply(shown, self.patch.clone(), ty).map_err(|error| refused_strategic(&error))
-            }
+            (Form::Merge, false) => ApiError::bad_request(NO_MERGE_PATCH),
+            _ => ApiError::bad_request(error.to_string()),
+        })?;
+        let mut odd: Vec<String> = decoded
+            .duplicates
+            .into_iter()
+            .map(|path| StrictIssue::DuplicateField(path).to_string())
+            .collect();
+        if strict && self.form == Form::Json {
+            let found = json_patch::check(&decoded.value)
+                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+            odd.extend(found.iter().map(ToString::to_string));
+            odd.iter_mut().for_each(|text| text.insert_str(0, "json patch "));
         }
+        if strict && self.form == Form::Merge && !decoded.value.is_object() && !decoded.value.is_null() {
+            let kind = json::kind_of(&decoded.value);
+            return Err(ApiError::bad_request(format!(
+                "error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+            )));
+        }
+        Ok(Decoded { patch: decoded.value, odd })
+    }
+
+    fn apply(&self, shown: &mut Value) -> ApiResult<Patched> {
+        let Decoded { patch, odd } = self.decode()?;
+        let shown = match self.form {
+            Form::Json => {
+                json_patch::apply(shown, &patch).map_err(|error| refused_json(&error))?;
+                shown.to_string()
+            }
+            Form::Merge | Form::Apply => {
+                if !patch.is_object() && !patch.is_array() {
+                    return Err(ApiError::bad_request(NO_MERGE_PATCH));
+                }
+                merge::apply(shown, patch);
+                shown.to_string()
+            }
+            Form::Strategic => self.apply_strategic(shown, patch)?,
+        };
+        Ok(Patched { shown, odd })
+    }
+
+    fn apply_strategic(&self, shown: &mut Value, patch: Value) -> ApiResult<String> {
+        let ty = schema::lookup_kind(&self.lens.gvk(self.scope)).ok_or(ApiError::PathNotFound)?;
+        let text = go::value(&strategic::used(shown, &patch));
+        strategic::apply(shown, patch, ty).map_err(|error| refused_strategic(&error))?;
+        strategic::restore(shown, ty).map_err(|error| invalid(&text, error.to_string()))?;
+        Ok(text)
     }
 
     /// The patched tree must still be of its kind; what the kind does not know is told.
-    fn normalise(&self, shown: &mut Value) -> ApiResult<()> {
-        let text = shown.to_string();
-        let invalid = |message: String| {
-            let error = FieldError::invalid(&Path::new("patch"), text.as_str(), message);
-            ApiError::invalid(&GroupKind::new("", ""), "", vec![error])
-        };
+    fn normalise(&self, shown: &mut Value, patched: Patched) -> ApiResult<()> {
         let gvk = self.lens.gvk(self.scope);
         let schema = self.scope.schema_of(&gvk);
         let found = codec::normalise(shown, &gvk, schema).map_err(|error| match error {
-            DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => invalid(message),
+            DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => {
+                invalid(&patched.shown, message)
+            }
         })?;
-        let issues: Vec<StrictIssue> = self.duplicates.iter().cloned().chain(found).collect();
+        let mut found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        if self.form == Form::Strategic {
+            found.sort_unstable();
+        }
+        let mut issues = patched.odd;
+        issues.extend(found);
         match self.options.field_validation {
             FieldValidation::Ignore => {}
             FieldValidation::Strict if issues.is_empty() => {}
-            FieldValidation::Strict => return Err(invalid(strict_error(&issues))),
-            FieldValidation::Warn => self.scope.call.warnings.extend(issues.iter().map(ToString::to_string)),
+            FieldValidation::Strict => return Err(invalid(&patched.shown, strict_error(&issues))),
+            FieldValidation::Warn => self.scope.call.warnings.extend(issues),
         }
         Ok(())
     }
+}
+
+/// 422 for what a patch made.
+fn invalid(shown: &str, message: String) -> ApiError {
+    let error = FieldError::invalid(&Path::new("patch"), shown, message);
+    ApiError::invalid(&GroupKind::new("", ""), "", vec![error])
 }
 
 /// 422 without the reason in its message, as upstream answers patches that do not fit.
@@ -164,7 +210,9 @@ fn unprocessable(message: &str) -> ApiError {
 
 fn refused_json(error: &JsonPatchError) -> ApiError {
     match error {
-        JsonPatchError::NotAList { .. } => ApiError::bad_request(error.to_string()),
+        JsonPatchError::Type { .. } | JsonPatchError::PartType { .. } => {
+            ApiError::bad_request(error.to_string())
+        }
         JsonPatchError::TooManyOperations(_) => ApiError::RequestEntityTooLarge(error.to_string()),
         other => unprocessable(&other.to_string()),
     }
@@ -173,7 +221,7 @@ fn refused_json(error: &JsonPatchError) -> ApiError {
 fn refused_strategic(error: &StrategicError) -> ApiError {
     use StrategicError as E;
     match error {
-        E::NotAnObject | E::MergeDirective | E::DeleteFromList | E::SetElementOrder | E::RetainKeys => {
+        E::NotAnObject(_) | E::DeleteFromList | E::SetElementOrder | E::RetainKeys => {
             ApiError::bad_request(error.to_string())
         }
         E::ListOfLists => unprocessable(&error.to_string()),

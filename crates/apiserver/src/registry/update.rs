@@ -99,7 +99,7 @@ impl Transform for Replace<'_> {
                 return Err(self.wrong_uid(uid, old_uid));
             }
             let mut new = self.lens.fold(self.scope, self.object.clone(), &existing.object)?;
-            managed::updated(self.scope, self.lens, &mut new, &existing.object)?;
+            managed::updated(self.scope, self.lens, &mut new, &existing.object).await?;
             finish_update(self.scope, new, existing, self.options).await
         })
     }

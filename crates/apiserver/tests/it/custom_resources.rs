@@ -825,6 +825,54 @@ async fn a_webhook_converts_between_versions() {
     assert_eq!(fixture.get(&format!("{newer}/a")).await.expect(200)["spec"], json!({"address": "j:4"}));
 }
 
+/// Whose fields are whose is worked out in each owner's version, which only the webhook can make.
+#[tokio::test]
+async fn owners_follow_an_object_through_its_webhook() {
+    let webhook = webhook::start().await;
+    let fixture = model().await;
+    fixture.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    let url = format!("https://127.0.0.1:{}/convert", webhook.port);
+    define(&fixture, &with_webhook(json!({"url": url, "caBundle": webhook.ca_bundle}))).await;
+    let (older, newer) =
+        (format!("{TABS}/a"), "/apis/stable.example.com/v2/namespaces/n/crontabs/a".to_owned());
+    let apply = async |path: &str, query: &str, spec: Value| {
+        let version = if path == newer { "v2" } else { "v1" };
+        let mut config = tab("a", spec);
+        config["apiVersion"] = format!("stable.example.com/{version}").into();
+        fixture.patch(&format!("{path}?{query}"), "application/apply-patch+yaml", &config).await
+    };
+    let owners = |object: &Value| -> Vec<String> {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        // One that changed nothing has no time, and stands first.
+        let mut owners: Vec<_> =
+            entries.map(|entry| format!("{} {}", entry["manager"], entry["fieldsV1"])).collect();
+        owners.sort_unstable();
+        owners
+    };
+    apply(&older, "fieldManager=one", json!({"host": "h", "port": "1"})).await.expect(201);
+    let shared = apply(&newer, "fieldManager=two", json!({"address": "h:1"})).await.expect(200);
+    let both = [
+        r#""one" {"f:spec":{"f:host":{},"f:port":{}}}"#.to_owned(),
+        r#""two" {"f:spec":{"f:address":{}}}"#.to_owned(),
+    ];
+    assert_eq!(owners(&shared), both);
+    let refused = apply(&newer, "fieldManager=three", json!({"address": "h:2"})).await;
+    assert_eq!(
+        refused.refusal(),
+        "409 Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.port\nconflicts with \"two\":\n- .spec.address"
+    );
+    let forced = apply(&newer, "fieldManager=three&force=true", json!({"address": "h:2"})).await.expect(200);
+    assert_eq!(
+        owners(&forced),
+        [r#""one" {"f:spec":{"f:host":{}}}"#, r#""three" {"f:spec":{"f:address":{}}}"#]
+    );
+    // An update in the other version takes what it changes, too.
+    let merge = "application/merge-patch+json";
+    let change = json!({"spec": {"port": "3"}});
+    let patched = fixture.patch(&format!("{older}?fieldManager=cli"), merge, &change).await.expect(200);
+    assert_eq!(owners(&patched), [r#""cli" {"f:spec":{"f:port":{}}}"#, r#""one" {"f:spec":{"f:host":{}}}"#]);
+}
+
 #[tokio::test]
 async fn a_webhook_that_cannot_be_reached_or_trusted_is_told() {
     let webhook = webhook::start().await;

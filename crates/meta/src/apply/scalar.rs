@@ -90,21 +90,6 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// As Go's `%v` prints a value.
-pub(super) fn go_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
-        Value::Object(fields) => {
-            let entries: Vec<_> =
-                fields.iter().map(|(name, value)| format!("{name}:{}", go_value(value))).collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        scalar => scalar.to_string(),
-    }
-}
-
 /// As Go's `%#v` prints a value.
 pub(super) fn go_syntax(value: &Value) -> String {
     match value {
@@ -124,19 +109,6 @@ pub(super) fn go_syntax(value: &Value) -> String {
             text
         }
         scalar => scalar.to_string(),
-    }
-}
-
-/// As Go's `%T` names the type of a value.
-pub(super) fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 
@@ -175,7 +147,6 @@ mod tests {
     #[test]
     fn values_print_as_in_go() {
         let value = json!({"b": ["x", 1, null], "a": true});
-        assert_eq!(go_value(&value), "map[a:true b:[x 1 <nil>]]");
         assert_eq!(
             go_syntax(&value),
             "map[string]interface {}{\"a\":true, \"b\":[]interface {}{\"x\", 1, interface {}(nil)}}"

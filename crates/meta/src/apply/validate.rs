@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use super::element::PathElement;
 use super::item;
 use super::node::{List, Map as MapNode, Node, Relation, Scalar};
-use super::scalar::{go_syntax, go_type, go_value};
+use super::scalar::go_syntax;
 use super::set::Set;
+use crate::go;
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ fn check(value: &Value, node: Node<'_>, duplicates: bool, errors: &mut TypedErro
             Value::Null => {}
             Value::Object(fields) => check_fields(fields, map, duplicates, errors),
             other => {
-                errors.0.extend(TypedErrors::one(format!("expected map, got &{{{}}}", go_value(other))).0)
+                errors.0.extend(TypedErrors::one(format!("expected map, got &{{{}}}", go::value(other))).0)
             }
         }
     } else if let Some(scalar) = atom.scalar {
@@ -79,7 +80,7 @@ fn check(value: &Value, node: Node<'_>, duplicates: bool, errors: &mut TypedErro
             Value::Null => {}
             Value::Array(items) => check_items(items, list, duplicates, errors),
             other => {
-                errors.0.extend(TypedErrors::one(format!("expected list, got &{{{}}}", go_value(other))).0)
+                errors.0.extend(TypedErrors::one(format!("expected list, got &{{{}}}", go::value(other))).0)
             }
         }
     } else {
@@ -92,14 +93,14 @@ pub(super) fn check_scalar(scalar: Scalar, value: Option<&Value>, prefix: &str) 
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(()) };
     let message = match scalar {
         Scalar::Numeric if !value.is_number() => {
-            format!("expected numeric (int or float), got {}", go_type(value))
+            format!("expected numeric (int or float), got {}", go::type_name(value))
         }
         Scalar::String if !value.is_string() => {
             format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value))
         }
-        Scalar::Boolean if !value.is_boolean() => format!("expected boolean, got &{{{}}}", go_value(value)),
+        Scalar::Boolean if !value.is_boolean() => format!("expected boolean, got &{{{}}}", go::value(value)),
         Scalar::Untyped if value.is_array() || value.is_object() => {
-            format!("expected any scalar, got &{{{}}}", go_value(value))
+            format!("expected any scalar, got &{{{}}}", go::value(value))
         }
         _ => return Ok(()),
     };

@@ -26,7 +26,7 @@ impl fmt::Display for StrictIssue {
 }
 
 /// Upstream's text of a refusal for strict issues: `strict decoding error: a, b`.
-pub fn strict_error(issues: &[StrictIssue]) -> String {
+pub fn strict_error(issues: &[impl fmt::Display]) -> String {
     let texts: Vec<_> = issues.iter().map(ToString::to_string).collect();
     format!("strict decoding error: {}", texts.join(", "))
 }

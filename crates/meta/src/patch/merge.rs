@@ -1,16 +1,20 @@
-//! JSON merge patches (RFC 7386). It must not know types.
-use serde_json::{Map, Value};
+//! JSON merge patches (RFC 7386), as upstream's library applies them. It must not know types.
+use serde_json::Value;
+
+use crate::object::Object;
 
 /// Merges the patch into the document: a null removes, an object merges, everything else replaces.
 pub fn apply(document: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *document = patch;
-        return;
-    };
-    if !document.is_object() {
-        *document = Value::Object(Map::new());
+    match (document, patch) {
+        (Value::Object(fields), Value::Object(patch)) => merge(fields, patch),
+        (document, mut patch) => {
+            discard_nulls(&mut patch);
+            *document = patch;
+        }
     }
-    let Value::Object(fields) = document else { return };
+}
+
+fn merge(fields: &mut Object, patch: Object) {
     for (name, value) in patch {
         if value.is_null() {
             fields.remove(&name);
@@ -20,15 +24,35 @@ pub fn apply(document: &mut Value, patch: Value) {
     }
 }
 
+/// What is added must not carry the removals of fields into the document, not even in the items of lists.
+fn discard_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(discard_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(discard_nulls),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
+
+    fn check(rows: &[(Value, Value, Value)]) {
+        for (document, patch, expected) in rows {
+            let mut document = document.clone();
+            apply(&mut document, patch.clone());
+            assert_eq!(document, *expected, "{patch}");
+        }
+    }
 
     #[test]
     fn the_examples_of_the_standard_hold() {
-        for (mut document, patch, expected) in [
+        check(&[
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
             (json!({"a": "b"}), json!({"a": null}), json!({})),
@@ -41,10 +65,20 @@ mod tests {
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-        ] {
-            apply(&mut document, patch);
-            assert_eq!(document, expected);
-        }
+        ]);
+    }
+
+    /// Read from `merge` and `pruneNulls` of json-patch.
+    #[test]
+    fn nulls_in_lists_go_with_what_is_added() {
+        let with_null = json!({"a": [{"b": null, "c": 1}, null]});
+        let without = json!({"a": [{"c": 1}, null]});
+        check(&[
+            (json!({}), with_null.clone(), without.clone()),
+            (json!({"a": null}), with_null.clone(), without.clone()),
+            (json!({"a": ["x"]}), with_null.clone(), without.clone()),
+            (json!({"a": "x"}), with_null, without),
+        ]);
     }
 
     proptest! {

@@ -1,30 +1,30 @@
 //! The order of merged lists: that of `$setElementOrder`, then that of the patch, then that of the object. It must not merge items.
 use serde_json::Value;
 
-use super::list::{is_of_objects, no_merge_key};
-use super::{Merged, PATCH, SET_ORDER, Shape, StrategicError, go_type, go_value, list};
+use super::error::{Merged, StrategicError};
+use super::list::is_of_objects;
+use super::shape::Shape;
+use super::{PATCH, SET_ORDER, directed, list, without_marked};
+use crate::go;
 use crate::object::Object;
+
+/// Upstream's sort inserts up to so many items one by one, and its comparison takes an item without a place for the first of any two.
+const INSERTED: usize = 20;
 
 /// Merges the lists whose order the patch states, and takes them out of the patch.
 pub(super) fn merge_ordered_lists(original: &mut Object, patch: &mut Object, shape: Shape) -> Merged {
     let directives: Vec<String> = patch.keys().filter(|name| name.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
         let Some(order) = patch.remove(&directive) else { continue };
-        let name = &directive[SET_ORDER.len()..];
-        if name.is_empty() {
-            return Err(StrategicError::SetElementOrder);
-        }
-        let order = as_list(order)?;
+        let order = as_list(&order)?;
+        let name = directed(&directive, SET_ORDER).ok_or(StrategicError::SetElementOrder)?;
         merge_ordered(original, patch, name, &order, shape)?;
     }
     Ok(())
 }
 
-fn as_list(value: Value) -> Merged<Vec<Value>> {
-    match value {
-        Value::Array(items) => Ok(items),
-        other => Err(StrategicError::BadType { expected: "[]interface {}", received: go_type(&other) }),
-    }
+fn as_list(value: &Value) -> Merged<Vec<Value>> {
+    value.as_array().cloned().ok_or_else(|| StrategicError::no_list(value))
 }
 
 fn merge_ordered(
@@ -34,26 +34,22 @@ fn merge_ordered(
     order: &[Value],
     shape: Shape,
 ) -> Merged {
-    // A null in the patch deletes the list, which happens with the other fields.
-    if patch.get(name).is_some_and(Value::is_null) {
-        return Ok(());
-    }
-    let current = original.get(name).filter(|value| !value.is_null()).cloned().map(as_list).transpose()?;
-    let patched = patch.get(name).cloned().map(as_list).transpose()?;
-    let plan = shape.plan(name)?;
+    // Where nothing was, trees have a null that Go does not write.
+    let live = original.get(name).filter(|value| !value.is_null()).map(as_list).transpose()?;
+    let patched = patch.get(name).map(as_list).transpose()?;
+    let plan = shape.list_plan(name)?;
     check_order(patched.as_deref().unwrap_or_default(), order, plan.merge_key)?;
-    let live = current.clone().unwrap_or_default();
-    let merged = match (current, patched) {
+    let merged = match (live.clone(), patched.clone()) {
         (None, None) => return Ok(()),
-        (Some(current), None) => current,
-        (None, Some(patched)) => patched.into_iter().filter_map(super::without_directives).collect(),
-        (Some(current), Some(patched)) => list::merge(current, patched, &plan, false)?,
+        (Some(live), None) => live,
+        (None, Some(patched)) => patched.into_iter().filter_map(without_marked).collect(),
+        (Some(live), Some(patched)) if plan.strategy.merge => list::merge(live, patched, &plan, false)?,
+        (Some(_), Some(patched)) => patched,
     };
-    let arranged = if plan.merge_key.is_empty() {
-        arrange_scalars(merged, order, &live)
-    } else {
-        arrange(merged, order, &live, plan.merge_key)?
-    };
+    merged.iter().try_for_each(|item| identity(item, plan.merge_key).map(drop))?;
+    let live = live.unwrap_or_default();
+    let are_objects = is_of_objects(&live, patched.as_deref().unwrap_or_default())?;
+    let arranged = arrange(merged, order, &live, plan.merge_key, are_objects)?;
     original.insert(name.to_owned(), Value::Array(arranged));
     patch.remove(name);
     Ok(())
@@ -64,64 +60,102 @@ fn check_order(patch: &[Value], order: &[Value], key: &str) -> Merged {
     if patch.is_empty() || order.is_empty() {
         return Ok(());
     }
-    let mut rest = order.iter();
-    for item in patch.iter().filter(|item| item.get(PATCH).is_none()) {
-        let wanted = identity(item, key)?;
-        let found = rest.try_fold(false, |_, stated| match identity(stated, key) {
-            Ok(stated) if stated == wanted => Err(Ok(true)),
-            Ok(_) => Ok(false),
-            Err(error) => Err(Err(error)),
-        });
-        match found {
-            Err(Ok(_)) => {}
-            Err(Err(error)) => return Err(error),
-            Ok(_) => {
-                return Err(StrategicError::OrderMismatch {
-                    patch: go_value(&Value::Array(patch.to_vec())),
-                    order: go_value(&Value::Array(order.to_vec())),
-                });
-            }
+    let mut items = Vec::with_capacity(patch.len());
+    for item in patch {
+        if !key.is_empty() && !item.is_object() {
+            return Err(StrategicError::no_map(item));
+        }
+        if item.get(PATCH).is_none() {
+            items.push(item);
         }
     }
-    Ok(())
+    let mut left = items.into_iter().peekable();
+    for stated in order {
+        let Some(item) = left.peek() else { break };
+        if identity(item, key)? == identity(stated, key)? {
+            left.next();
+        }
+    }
+    match left.peek() {
+        None => Ok(()),
+        Some(_) => {
+            let shown = |list: &[Value]| go::value(&Value::Array(list.to_vec()));
+            Err(StrategicError::OrderMismatch { patch: shown(patch), order: shown(order) })
+        }
+    }
 }
 
 /// What an item is matched by: the value of its key, or itself when there is no key.
 fn identity<'a>(item: &'a Value, key: &str) -> Merged<&'a Value> {
-    if key.is_empty() { Ok(item) } else { item.get(key).ok_or_else(|| no_merge_key(item, key)) }
-}
-
-/// Puts objects into order: those in `stated` by it, the others by `live`, and both lists into each other.
-pub(super) fn arrange(merged: Vec<Value>, stated: &[Value], live: &[Value], key: &str) -> Merged<Vec<Value>> {
-    if !is_of_objects(&merged, &[])? && !merged.is_empty() {
-        return Err(StrategicError::BadType {
-            expected: "map[string]interface {}",
-            received: go_type(&merged[0]),
-        });
+    if key.is_empty() {
+        return Ok(item);
     }
-    for item in merged.iter().chain(stated).chain(live) {
-        identity(item, key)?;
-    }
-    Ok(interleave(merged, stated, live, |item| item.get(key).unwrap_or(&Value::Null)))
+    let fields = item.as_object().ok_or_else(|| StrategicError::no_map(item))?;
+    fields.get(key).ok_or_else(|| StrategicError::no_merge_key(fields, key))
 }
 
-/// Puts scalars into order.
-pub(super) fn arrange_scalars(merged: Vec<Value>, stated: &[Value], live: &[Value]) -> Vec<Value> {
-    interleave(merged, stated, live, |item| item)
-}
-
-fn interleave(
+/// Puts items into order: those in `stated` by it, the others by `live`, and both lists into each other.
+pub(super) fn arrange(
     merged: Vec<Value>,
     stated: &[Value],
     live: &[Value],
-    identity: impl for<'v> Fn(&'v Value) -> &'v Value,
-) -> Vec<Value> {
-    let place =
-        |list: &[Value], item: &Value| list.iter().position(|other| identity(other) == identity(item));
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| place(stated, item).is_some());
-    named.sort_by_key(|item| place(stated, item));
-    others.sort_by_key(|item| place(live, item).unwrap_or(usize::MAX));
+    key: &str,
+    are_objects: bool,
+) -> Merged<Vec<Value>> {
+    for item in &merged {
+        identity(item, key)?;
+    }
+    if !key.is_empty()
+        && !merged.is_empty()
+        && let Some(index) = stated.iter().position(|item| !item.is_object())
+    {
+        return Err(StrategicError::NotAMap(index));
+    }
+    let (named, others) = merged.into_iter().partition(|item| place(stated, item, key).is_some());
+    let named = sort(named, stated, key, are_objects)?;
+    let others = sort(others, live, key, are_objects)?;
+    Ok(interleave(named, others, live, key))
+}
+
+/// Where an item stands in a list, by its key or by itself.
+fn place(list: &[Value], item: &Value, key: &str) -> Option<usize> {
+    if key.is_empty() {
+        return list.iter().position(|other| other == item);
+    }
+    list.iter().position(|other| other.get(key) == item.get(key))
+}
+
+fn sort(items: Vec<Value>, order: &[Value], key: &str, are_objects: bool) -> Merged<Vec<Value>> {
+    if are_objects {
+        for item in items.iter().chain(order) {
+            let fields = item.as_object().ok_or_else(|| StrategicError::no_map(item))?;
+            fields.get(key).ok_or_else(|| StrategicError::no_merge_key(fields, key))?;
+        }
+    }
+    let mut placed: Vec<_> = items.into_iter().map(|item| (place(order, &item, key), item)).collect();
+    if placed.len() > INSERTED || placed.iter().all(|(place, _)| place.is_some()) {
+        placed.sort_by_key(|(place, _)| *place);
+    } else {
+        insert_in_order(&mut placed);
+    }
+    Ok(placed.into_iter().map(|(_, item)| item).collect())
+}
+
+fn insert_in_order(placed: &mut [(Option<usize>, Value)]) {
+    let is_less = |left: Option<usize>, right: Option<usize>| match (left, right) {
+        (Some(left), Some(right)) => left < right,
+        _ => true,
+    };
+    for end in 1..placed.len() {
+        let mut at = end;
+        while at > 0 && is_less(placed[at].0, placed[at - 1].0) {
+            placed.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+}
+
+fn interleave(named: Vec<Value>, others: Vec<Value>, live: &[Value], key: &str) -> Vec<Value> {
     let mut arranged = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
@@ -130,7 +164,8 @@ fn interleave(
             (other, None) => other.is_some(),
             (None, _) => false,
             (Some(other), Some(item)) => {
-                matches!((place(live, other), place(live, item)), (Some(other), Some(item)) if other < item)
+                let places = (place(live, other, key), place(live, item, key));
+                matches!(places, (Some(other), Some(item)) if other < item)
             }
         };
         arranged.extend(if other_first { others.next() } else { named.next() });
