@@ -8,22 +8,32 @@ use nauplius_pki::{Authority, LeafRequest};
 use nauplius_store::Clock;
 use nauplius_store::model::ModelStore;
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// A kubectl of one version that talks to a server of its own, as the administrator.
-struct Kubectl {
-    binary: PathBuf,
-    home: tempfile::TempDir,
+/// A server of its own, over TLS, and the administrator's credentials for it.
+pub struct Server {
+    files: tempfile::TempDir,
+    address: SocketAddr,
     group: Group,
 }
 
-impl Drop for Kubectl {
+impl Drop for Server {
     fn drop(&mut self) {
         self.group.shut_down();
     }
+}
+
+/// A kubectl of one version, with a home and a namespace of its own, as the administrator.
+pub struct Kubectl {
+    binary: PathBuf,
+    home: PathBuf,
+    // The server lives as long as anybody talks to it.
+    _server: Arc<Server>,
 }
 
 /// Other versions lie beside the kubectl of the path.
@@ -40,9 +50,9 @@ pub fn binary(version: &str) -> Option<PathBuf> {
     binary
 }
 
-impl Kubectl {
-    async fn start(version: &str) -> Option<Self> {
-        let binary = binary(version)?;
+impl Server {
+    /// Starts one.
+    pub async fn start() -> Arc<Self> {
         let authority = Authority::create("kubernetes").unwrap();
         let store = Arc::new(ModelStore::new(Clock::system()));
         let mut config = Config::new(store, nauplius_kinds::builtin(), Arc::new(Union::default()));
@@ -54,46 +64,74 @@ impl Kubectl {
         let address = listener.local_addr().unwrap();
         let tls = serve::tls_config(server_tls(&authority), client_roots(&authority)).unwrap();
         spawn("server", serve::serve(server, listener, tls));
-        let home = tempfile::tempdir().unwrap();
+        let files = tempfile::tempdir().unwrap();
         let admin =
             authority.issue(&LeafRequest::client("admin", vec!["system:masters".to_owned()])).unwrap();
-        let write = |name: &str, content: &str| std::fs::write(home.path().join(name), content).unwrap();
+        let write = |name: &str, content: &str| std::fs::write(files.path().join(name), content).unwrap();
         write("ca.crt", &authority.certificate_pem());
         write("admin.crt", &admin.certificate_pem);
         write("admin.key", &admin.key_pem);
+        Arc::new(Self { files, address, group })
+    }
+}
+
+impl Kubectl {
+    async fn start(version: &str) -> Option<Self> {
+        let binary = binary(version)?;
+        Some(Self::new(binary, Server::start().await, version, "default"))
+    }
+
+    /// A version on a server that others use, too.
+    pub fn on(server: &Arc<Server>, version: &str, namespace: &str) -> Option<Self> {
+        Some(Self::new(binary(version)?, Arc::clone(server), version, namespace))
+    }
+
+    fn new(binary: PathBuf, server: Arc<Server>, version: &str, namespace: &str) -> Self {
+        let files = server.files.path();
+        let (home, file) = (files.join(version), |name: &str| files.join(name));
+        std::fs::create_dir_all(&home).unwrap();
+        let address = format!("https://{}", server.address);
         let kubeconfig = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("https://{address}"), "certificate-authority": "ca.crt"}}],
-            "users": [{"name": "test", "user": {"client-certificate": "admin.crt", "client-key": "admin.key"}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": {"server": address, "certificate-authority": file("ca.crt")}}],
+            "users": [{"name": "test", "user": {"client-certificate": file("admin.crt"), "client-key": file("admin.key")}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
         });
-        write("config", &kubeconfig.to_string());
-        Some(Self { binary, home, group })
+        std::fs::write(home.join("config"), kubeconfig.to_string()).unwrap();
+        Self { binary, home, _server: server }
     }
 
     /// Exit code and output of both kinds.
-    async fn run(&self, arguments: &str, input: &str) -> (i32, String) {
+    pub async fn run(&self, arguments: &str, input: &str) -> (i32, String) {
         let mut command = Command::new(&self.binary);
-        let home = self.home.path();
+        let home = &self.home;
         command.args(arguments.split_whitespace()).current_dir(home).env_clear().env("HOME", home);
         command.env("KUBECONFIG", home.join("config")).env("PATH", "/usr/bin:/bin");
         command.env("KUBE_EDITOR", "sed -i s/replicas:.1/replicas:\\ 4/");
-        std::fs::write(home.join("input.yaml"), input).unwrap();
-        let stdin = std::fs::File::open(home.join("input.yaml")).unwrap();
-        command.stdin(Stdio::from(stdin));
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        command.env("KUBECTL_APPLYSET", "true").stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = input.to_owned();
+        let running = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            // One that does not read its input may be gone before it is written.
+            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+            child.wait_with_output().unwrap()
+        });
+        let output = running.await.unwrap();
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
         (output.status.code().unwrap_or(-1), text)
     }
 
-    async fn good(&self, arguments: &str, input: &str) -> String {
+    /// The output of a command that must succeed.
+    pub async fn good(&self, arguments: &str, input: &str) -> String {
         let (code, text) = self.run(arguments, input).await;
         assert_eq!(code, 0, "{arguments}: {text}");
         text
     }
 
-    async fn says(&self, arguments: &str, expected: &[&str]) {
+    /// A command that must say these things.
+    pub async fn says(&self, arguments: &str, expected: &[&str]) {
         let text = self.good(arguments, "").await;
         for expected in expected {
             assert!(squeeze(&text).contains(expected), "{arguments} does not say {expected:?}: {text}");
@@ -111,7 +149,8 @@ pub fn squeeze(text: &str) -> String {
     squeezed
 }
 
-fn deployment(image: &str, more: &str) -> String {
+/// A deployment of one container, and what else stands in its list.
+pub fn deployment(image: &str, more: &str) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n  replicas: 1\n  selector:\n    matchLabels: {{app: web}}\n  \
          template:\n    metadata:\n      labels: {{app: web}}\n    spec:\n      containers:\n      - name: web\n        image: {image}\n{more}"
@@ -247,7 +286,8 @@ async fn prunes(kubectl: &Kubectl) {
     assert_eq!(left, "configmap/other\nconfigmap/two\n");
 }
 
-const TABS: &str = "
+/// A definition of custom resources.
+pub const TABS: &str = "
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata:
@@ -280,7 +320,8 @@ spec:
             properties: {replicas: {type: integer}}
 ";
 
-fn tab(cron: &str, more: &str) -> String {
+/// An object of it.
+pub fn tab(cron: &str, more: &str) -> String {
     format!(
         "apiVersion: stable.example.com/v1\nkind: CronTab\nmetadata:\n  name: a\nspec:\n  cron: {cron}\n{more}"
     )

@@ -15,6 +15,7 @@ mod followed;
 mod hooks;
 mod identities;
 mod kubectl;
+mod kubectl_apply;
 mod kubectl_auth;
 mod lists;
 mod network;
