@@ -61,7 +61,7 @@ pub fn create(group: &str, limits: &PodLimits) -> io::Result<()> {
     }
     if let Some(point) = mounts.v1("cpu") {
         let directory = point.join(relative);
-        fs::create_dir_all(&directory)?;
+        make(&directory)?;
         fs::write(directory.join("cpu.shares"), limits.cpu_shares.to_string())?;
         if let Some(quota) = limits.cpu_quota {
             fs::write(directory.join("cpu.cfs_quota_us"), quota.to_string())?;
@@ -69,7 +69,7 @@ pub fn create(group: &str, limits: &PodLimits) -> io::Result<()> {
     }
     if let Some(point) = mounts.v1("memory") {
         let directory = point.join(relative);
-        fs::create_dir_all(&directory)?;
+        make(&directory)?;
         if let Some(limit) = limits.memory_limit {
             fs::write(directory.join("memory.limit_in_bytes"), limit.to_string())?;
         }
@@ -109,6 +109,18 @@ fn is_wider(now: &str, limit: i64) -> bool {
     now.is_some_and(|now| now >= 0 && now < limit)
 }
 
+/// Makes a directory with its parents. Whoever removes another cluster's last group may take an empty parent away in between.
+fn make(directory: &Path) -> io::Result<()> {
+    const TRIES: usize = 20;
+    for _ in 1..TRIES {
+        match fs::create_dir_all(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    fs::create_dir_all(directory)
+}
+
 fn create_v2(root: &Path, relative: &str, limits: &PodLimits) -> io::Result<()> {
     let mut directory = root.to_owned();
     for part in relative.split('/').filter(|part| !part.is_empty()) {
@@ -117,7 +129,7 @@ fn create_v2(root: &Path, relative: &str, limits: &PodLimits) -> io::Result<()> 
             let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
         }
         directory.push(part);
-        fs::create_dir_all(&directory)?;
+        make(&directory)?;
     }
     // As runtimes translate: 2..262144 shares are 1..10000 in weight.
     let weight = 1 + (limits.cpu_shares - 2) * 9999 / 262_142;

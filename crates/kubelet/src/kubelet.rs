@@ -7,6 +7,7 @@ use crate::eviction::{self, Pressure};
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
 use crate::node::{machine, pod_range, register};
+use crate::pod::halt;
 use crate::pods::Pods;
 use crate::server::{self, Server};
 use crate::spec::field::NodeFacts;
@@ -35,6 +36,7 @@ const SENTENCES: usize = 16;
 /// A kubelet that runs.
 #[derive(Clone)]
 pub struct Kubelet {
+    context: Arc<Context>,
     port: u16,
     health: watch::Receiver<Health>,
 }
@@ -48,6 +50,12 @@ impl Kubelet {
     /// How it is.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    /// Stops all pods' containers when the node goes down, each with its hooks and in its own time. The kubelet's tasks must have ended;
+    /// the API keeps the pods, and the next kubelet starts them again.
+    pub async fn stop_pods(&self) {
+        halt::all(&self.context).await;
     }
 
     /// Waits until the API has the node as ready.
@@ -138,9 +146,9 @@ pub async fn run(
         "kubelet-housekeeping",
         eviction::run(Arc::clone(&context), pressing, sentences, token.clone()),
     );
-    let (pods, endings) = Pods::new(context, pods, sentenced, token);
+    let (pods, endings) = Pods::new(Arc::clone(&context), pods, sentenced, token);
     group.spawn("kubelet-pods", pods.run(endings));
-    Ok(Kubelet { port, health })
+    Ok(Kubelet { context, port, health })
 }
 
 /// Registers, while the API server may still be coming up.

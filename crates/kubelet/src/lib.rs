@@ -28,5 +28,6 @@ pub use config::Config;
 pub use error::KubeletError;
 pub use eviction::Settings as EvictionSettings;
 pub use kubelet::{Kubelet, run};
+pub use names::GRACE_PERIOD;
 pub use node::report::Health;
 pub use volumes::teardown::unmount_all;

@@ -5,6 +5,7 @@ use crate::cli::{BenchWhat, ClusterArgs, NewClusterArgs};
 use crate::cluster::{Cluster, MachineList};
 use crate::control::{Answer, Ask, Memory};
 use crate::failure::{Doing, Failure};
+use crate::interrupts::Interrupts;
 use crate::{commands, machine, up};
 use nauplius_base::{id, time};
 use nauplius_client::https::{Endpoint, Https};
@@ -83,7 +84,7 @@ fn bench_up(rounds: u32) -> Result<serde_json::Value, Failure> {
         let since = time::monotonic();
         // The list is locked while it is held, and the server that starts wants it, too.
         let found = MachineList::open()?.get_or_make(&args, &NewClusterArgs::default(), up::check)?;
-        up::bring_up(&found)?;
+        up::bring_up(&found, &Interrupts::catch()?)?;
         seconds.push(since.elapsed().as_secs_f64());
         commands::remove(&found.cluster)?;
     }

@@ -58,6 +58,26 @@ pub struct NewClusterArgs {
     /// Where the cluster's state is kept, if not in its data directory.
     #[command(flatten)]
     pub etcd: EtcdArgs,
+    /// From when on its node is short of something.
+    #[command(flatten)]
+    pub eviction: EvictionArgs,
+}
+
+/// From when on the node is short of something, in upstream's flags.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EvictionArgs {
+    /// When pods end at once, for example `memory.available<5%,nodefs.available<1Gi` [default: memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%].
+    #[arg(long, value_name = "SIGNALS")]
+    pub eviction_hard: Option<String>,
+    /// When pods end after a grace period [default: never].
+    #[arg(long, value_name = "SIGNALS")]
+    pub eviction_soft: Option<String>,
+    /// How long each soft threshold may be met, for example `memory.available=1m30s`.
+    #[arg(long, value_name = "TIMES")]
+    pub eviction_soft_grace_period: Option<String>,
+    /// How much more than its threshold is won back, for example `nodefs.available=500Mi` [default: nothing].
+    #[arg(long, value_name = "AMOUNTS")]
+    pub eviction_minimum_reclaim: Option<String>,
 }
 
 /// An etcd cluster that keeps the state, in upstream's flags.

@@ -2,6 +2,7 @@
 //! ranges apart; a cluster keeps what it was given for life.
 
 use crate::cli::{ClusterArgs, NewClusterArgs};
+use crate::eviction::Eviction;
 use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::machine;
@@ -65,6 +66,9 @@ pub struct Cluster {
     /// The etcd that keeps its state, if that is not in `data_dir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<Etcd>,
+    /// From when on its node is short of something, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction: Option<Eviction>,
 }
 
 impl Cluster {
@@ -258,6 +262,7 @@ impl MachineList {
             runtime_config: checked_runtime_config(new)?,
             certificate_lifetime_s: new.certificate_lifetime_s,
             etcd: Etcd::of(&new.etcd)?,
+            eviction: Eviction::of(&new.eviction)?,
         })
     }
 
@@ -465,6 +470,16 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
         let own = known.data_dir.display().to_string();
         return contradiction("its state in", &known.etcd.as_ref().map_or(own, ToString::to_string));
     }
+    if let Some(wanted) = Eviction::of(&new.eviction)?
+        && known.eviction.as_ref() != Some(&wanted)
+    {
+        let has = known.eviction.as_ref().map_or("(none)".to_owned(), ToString::to_string);
+        return contradiction("eviction flags", &has);
+    }
+    if new.certificate_lifetime_s.is_some() && new.certificate_lifetime_s != known.certificate_lifetime_s {
+        let has = known.certificate_lifetime_s.map_or("of a year".to_owned(), |has| format!("of {has} s"));
+        return contradiction("certificate lifetime", &has);
+    }
     if !new.runtime_config.is_empty() && new.runtime_config.join(",") != known.runtime_config {
         return contradiction("runtime configuration", &format!("{:?}", known.runtime_config));
     }
@@ -517,6 +532,7 @@ fn host_name() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::EvictionArgs;
 
     fn args(name: &str) -> ClusterArgs {
         ClusterArgs { name: name.to_owned(), data_dir: None }
@@ -673,6 +689,20 @@ mod tests {
         make(&mut list, "one");
         for (flags, expected) in [
             (NewClusterArgs { port: Some(7443), ..NewClusterArgs::default() }, "exists with port 6443"),
+            (
+                NewClusterArgs { certificate_lifetime_s: Some(60), ..NewClusterArgs::default() },
+                "exists with certificate lifetime of a year",
+            ),
+            (
+                NewClusterArgs {
+                    eviction: EvictionArgs {
+                        eviction_hard: Some("nodefs.available<5%".to_owned()),
+                        ..EvictionArgs::default()
+                    },
+                    ..NewClusterArgs::default()
+                },
+                "exists with eviction flags (none)",
+            ),
             (
                 NewClusterArgs { node_ip: Some(Ipv4Addr::new(192, 0, 2, 2)), ..NewClusterArgs::default() },
                 "exists with node address of the default route",

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const STATUS_TIMEOUT: Duration = Duration::from_secs(15);
-/// Containers have a grace period of their own, by default 30 s.
+/// Beside what containers take, which have a grace period of their own.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often whoever waits for the end is told for what.
 const TELL_INTERVAL: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ fn is_down(cluster: &Cluster) -> String {
 pub fn status(args: &ClusterArgs, json: bool) -> Result<ExitCode, Failure> {
     let cluster = known(args)?;
     let Answer::Status(status) = ask_running(&cluster, &Ask::Status, STATUS_TIMEOUT)? else {
-        return Err(Failure::new("the server answered something else"));
+        return Err(misunderstood());
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&status).doing("print the status")?);
@@ -118,20 +118,28 @@ fn stop(cluster: &Cluster) -> Result<bool, Failure> {
     }
     let mut waiting = Waiting { cluster, since: time::monotonic(), told: time::monotonic() };
     let question = Ask::Stop { containers: true };
-    let mut answered = false;
+    let mut graces = None;
     // A server that has just started does not listen yet: so it is asked until it has heard.
-    server::wait_until_stopped(cluster, STOP_TIMEOUT, || {
-        if !answered {
-            answered = control::ask(&cluster.control_socket(), &question, STOP_TIMEOUT)?.is_some();
+    server::wait_until_stopped(cluster, || {
+        if graces.is_none()
+            && let Some(answer) = control::ask(&cluster.control_socket(), &question, STOP_TIMEOUT)?
+        {
+            let Answer::Stopping { within_s } = answer else { return Err(misunderstood()) };
+            graces = Some(Duration::from_secs(within_s));
         }
         waiting.tell();
-        Ok(())
+        Ok(STOP_TIMEOUT + graces.unwrap_or_default())
     })?;
+    let answered = graces.is_some();
     if !answered {
         server::stop_leftovers(cluster)?;
     }
     server::clear(cluster)?;
     Ok(answered || !pods.is_empty())
+}
+
+fn misunderstood() -> Failure {
+    Failure::new("the server answered something else")
 }
 
 /// Says now and then what a stop waits for.
@@ -218,7 +226,7 @@ pub fn image(args: &ClusterArgs, action: ImageAction) -> Result<(), Failure> {
     match ask_running(&cluster, &question, IMAGE_TIMEOUT)? {
         Answer::Images(rows) => print_images(&rows),
         Answer::Done(names) => names.iter().for_each(|name| println!("{name}")),
-        _ => return Err(Failure::new("the server answered something else")),
+        _ => return Err(misunderstood()),
     }
     Ok(())
 }

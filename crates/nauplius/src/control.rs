@@ -112,6 +112,11 @@ pub enum Answer {
     Status(Box<Status>),
     /// Done; for some questions with names.
     Done(Vec<String>),
+    /// To `stop`: it does, and may take so many seconds.
+    Stopping {
+        /// What the slowest pod may take.
+        within_s: u64,
+    },
     /// To `image list`.
     Images(Vec<ImageRow>),
     /// It could not be done: one line for a person.

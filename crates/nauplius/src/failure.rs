@@ -2,14 +2,32 @@
 
 use std::path::Path;
 
-/// One line for a person, and the exit code that goes with it.
+/// One line for a person, and the signal that was the cause, if one was.
 #[derive(Debug)]
-pub struct Failure(String);
+pub struct Failure {
+    message: String,
+    signal: Option<i32>,
+}
 
 impl Failure {
     /// A failure in a person's words.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self { message: message.into(), signal: None }
+    }
+
+    /// A signal came.
+    pub fn interrupted(signal: i32) -> Self {
+        Self { message: "interrupted".to_owned(), signal: Some(signal) }
+    }
+
+    /// The same, with what became of it.
+    pub fn and(self, what: &str) -> Self {
+        Self { message: format!("{}: {what}", self.message), ..self }
+    }
+
+    /// The signal that was the cause.
+    pub fn signal(&self) -> Option<i32> {
+        self.signal
     }
 
     /// `what path: reason`, and what to do where that is known.
@@ -20,13 +38,13 @@ impl Failure {
             }
             _ => "",
         };
-        Self(format!("{what} {}: {error}{advice}", path.display()))
+        Self::new(format!("{what} {}: {error}{advice}", path.display()))
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.message)
     }
 }
 
@@ -43,6 +61,6 @@ pub trait Doing<T> {
 
 impl<T, E: std::fmt::Display> Doing<T> for Result<T, E> {
     fn doing(self, doing: &str) -> Result<T, Failure> {
-        self.map_err(|error| Failure(format!("cannot {doing}: {error}")))
+        self.map_err(|error| Failure::new(format!("cannot {doing}: {error}")))
     }
 }

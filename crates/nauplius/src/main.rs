@@ -9,8 +9,10 @@ mod control;
 mod credentials;
 mod demo;
 mod demo_image;
+mod eviction;
 mod failure;
 mod identity;
+mod interrupts;
 mod lock;
 mod machine;
 mod memory;
@@ -23,6 +25,7 @@ mod up;
 use clap::Parser;
 use cli::{Cli, Command, StoreAction};
 use failure::Failure;
+use std::io::Write;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -39,7 +42,9 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("nauplius: {failure}");
+            // A terminal that was closed reads nothing.
+            let _ = writeln!(std::io::stderr(), "nauplius: {failure}");
+            failure.signal().into_iter().for_each(interrupts::end_by);
             ExitCode::FAILURE
         }
     }

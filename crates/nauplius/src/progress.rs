@@ -95,7 +95,8 @@ impl Display {
     fn end(&mut self, mark: &str) {
         if let Some((name, bar, since)) = self.current.take() {
             bar.finish_and_clear();
-            eprintln!("{mark} {name:<34} {:>6.2} s", since.elapsed().as_secs_f64());
+            // A terminal that was closed reads nothing, and what was begun is to be ended all the same.
+            let _ = writeln!(std::io::stderr(), "{mark} {name:<34} {:>6.2} s", since.elapsed().as_secs_f64());
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::cluster::{Cluster, Found, MachineList};
 use crate::control::{self, Answer, Ask, Status};
 use crate::failure::{Doing, Failure};
+use crate::interrupts::{self, Interrupts};
 use crate::progress::{Display, Report};
 use crate::{cluster, machine, server};
 use nauplius_base::time;
@@ -36,38 +37,56 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
     machine::check_root()?;
     let _operation = cluster::operate_on(&args.name)?;
     kubeconfig::check(&kubeconfig_path()).doing("use your kubeconfig")?;
+    let interrupts = Interrupts::catch()?;
     let found = MachineList::open()?.get_or_make(args, new, check)?;
     let cluster = &found.cluster;
-    if let Some(status) = running(cluster)? {
+    if let Some(status) = running(cluster, &interrupts)? {
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
         mend(cluster)?;
         return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
     }
     let since = time::monotonic();
-    bring_up(&found)?;
+    bring_up(&found, &interrupts)?;
+    drop(interrupts);
     let kubeconfig = install_kubeconfig(cluster)?;
     println!("Cluster {} works, {:.1} s after the start.", cluster.name, since.elapsed().as_secs_f64());
     print_next(cluster, &kubeconfig);
     Ok(())
 }
 
-/// Starts the server of a cluster that is down. When that fails for one that has never worked, nothing is left of it.
+/// Starts the server of a cluster that is down. When that fails for one that has never worked, nothing is left of it; one that was there
+/// is as it was after an interruption.
 ///
 /// # Errors
 /// Why the server did not come up.
-pub fn bring_up(found: &Found) -> Result<(), Failure> {
+pub fn bring_up(found: &Found, interrupts: &Interrupts) -> Result<(), Failure> {
+    let cluster = &found.cluster;
     if !found.is_new {
-        check(&found.cluster)?;
+        check(cluster)?;
     }
-    let started = start(&found.cluster);
-    if started.is_err() && found.is_new {
-        abandon(&found.cluster)?;
+    let ran = server::pods(cluster);
+    let Err(failure) = start(cluster, interrupts) else { return Ok(()) };
+    let interrupted = failure.signal().is_some();
+    if found.is_new {
+        abandon(cluster)?;
+        return Err(if interrupted { failure.and("nothing is left of the new cluster") } else { failure });
     }
-    started
+    Err(if interrupted { take_back(cluster, &ran, failure)? } else { failure })
+}
+
+/// Pods that ran without a server run on; those that the interrupted start has begun end.
+fn take_back(cluster: &Cluster, ran: &[String], failure: Failure) -> Result<Failure, Failure> {
+    let name = &cluster.name;
+    if !ran.is_empty() {
+        return Ok(failure.and(&format!("cluster {name} has no server, as before, and its pods run on")));
+    }
+    server::stop_leftovers(cluster)?;
+    server::clear(cluster)?;
+    Ok(failure.and(&format!("cluster {name} is down again")))
 }
 
 /// The status of the running server. One that just starts or ends is waited for; `None` when none runs.
-fn running(cluster: &Cluster) -> Result<Option<Status>, Failure> {
+fn running(cluster: &Cluster, interrupts: &Interrupts) -> Result<Option<Status>, Failure> {
     let since = time::monotonic();
     let mut told = false;
     loop {
@@ -90,6 +109,7 @@ fn running(cluster: &Cluster) -> Result<Option<Status>, Failure> {
             told = true;
         }
         std::thread::sleep(CHANGE_RETRY);
+        interrupts.check()?;
     }
 }
 
@@ -145,11 +165,22 @@ pub fn abandon(cluster: &Cluster) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The server's own words, or the end of its log when it had none.
-fn start(cluster: &Cluster) -> Result<(), Failure> {
+fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
+    interrupts.check()?;
     let mut server = spawn(cluster)?;
+    interrupts.tell(&server);
     let Some(reports) = server.stdout.take() else { return Err(Failure::new("the server has no output")) };
     let mut display = Display::new();
-    match follow(reports, &mut display) {
+    let last = follow(reports, &mut display);
+    interrupts.tell_nobody();
+    if let Err(interrupted) = interrupts.check() {
+        display.fail();
+        // One that worked at that very moment may not have been told.
+        i32::try_from(server.id()).into_iter().for_each(interrupts::ask_to_end);
+        end(&mut server)?;
+        return Err(interrupted);
+    }
+    match last {
         Some(Report::Ready) => {
             display.finish();
             Ok(())

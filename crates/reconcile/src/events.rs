@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Events that wait to be written; beyond it new ones are dropped, with a warning.
 const QUEUE_MAX: usize = 1000;
@@ -131,8 +132,13 @@ impl Recorder {
             text: text.into(),
             at: time::now(),
         };
-        if let Err(error) = self.sender.try_send(message) {
-            tracing::warn!(%error, object = about.name, reason, "an event was dropped");
+        match self.sender.try_send(message) {
+            Ok(()) => {}
+            // A component that ends says what it still does, and nobody writes it down any more.
+            Err(TrySendError::Closed(_)) => {
+                tracing::debug!(object = about.name, reason, "an event came too late")
+            }
+            Err(error) => tracing::warn!(%error, object = about.name, reason, "an event was dropped"),
         }
     }
 

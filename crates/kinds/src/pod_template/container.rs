@@ -127,7 +127,7 @@ fn common(container: &Value, around: &Surroundings<'_>, path: &Path, errors: &mu
     check::required_text(container, "image", path, errors);
     check::one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     ports(container, &path.child("ports"), errors);
-    env::variables(container, &path.child("env"), errors);
+    env::variables(container, around, &path.child("env"), errors);
     env::sources(container, &path.child("envFrom"), errors);
     mount::mounts(container, around, &path.child("volumeMounts"), errors);
     mount::devices(container, around, &path.child("volumeDevices"), errors);

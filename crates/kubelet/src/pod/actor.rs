@@ -32,8 +32,8 @@ use nauplius_reconcile::EventKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long a failed pull reads as ErrImagePull before it reads as back-off.
-const PULL_SETTLES: Duration = Duration::from_secs(2);
+/// How long a failure reads as itself before it reads as back-off.
+const SETTLES: Duration = Duration::from_secs(2);
 /// How long until a failed sandbox, stop or observation is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 const OBSERVE_RETRY: Duration = Duration::from_secs(1);
@@ -391,7 +391,8 @@ impl Actor {
         };
         backoffs.next(&key, now, now);
         let retry_at = backoffs.waiting(&key, now, now).map_or(now, |(_, until)| until);
-        let settles_at = failure.pull.then(|| self.clock.later(PULL_SETTLES));
+        let settles = failure.pull || step::is_failed_start(failure.reason);
+        let settles_at = settles.then(|| self.clock.later(SETTLES));
         let waiting =
             Waiting { reason: failure.reason.to_owned(), message: failure.message, retry_at, settles_at };
         self.state.waiting.insert(name, waiting);

@@ -171,7 +171,11 @@ impl PodJob {
         cgroup::create(&group, &limits).map_err(failed)
     }
 
-    async fn stop_sandboxes(&self, observed: &Observed) -> Result<(), String> {
+    /// Stops the pod's sandboxes, and what still runs in them.
+    ///
+    /// # Errors
+    /// The runtime's, in words.
+    pub async fn stop_sandboxes(&self, observed: &Observed) -> Result<(), String> {
         for sandbox in &observed.sandboxes {
             let request = v1::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             self.context.runtime.stop_pod_sandbox(request).await.map_err(|error| error.to_string())?;

@@ -6,11 +6,11 @@ use super::{facts, image, stop};
 use crate::names;
 use crate::probe::hook;
 use crate::spec::{container as config, dns, env, hosts, sandbox};
-use crate::volumes::mounts;
+use crate::volumes::{env_file, mounts};
 use nauplius_base::time;
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::{Container, Pod};
+use nauplius_kinds::api::core::{Container, FileKeySelector, Pod};
 use nauplius_reconcile::EventKind;
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,8 +95,12 @@ async fn environment(
     container: &Container,
     ips: &[String],
 ) -> Result<Vec<(String, String)>, Failure> {
-    let mut objects =
-        env::Objects { config_maps: BTreeMap::new(), secrets: BTreeMap::new(), services: Vec::new() };
+    let mut objects = env::Objects {
+        config_maps: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        services: Vec::new(),
+        files: BTreeMap::new(),
+    };
     let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
     let keyed_maps =
         sources.clone().filter_map(|source| source.config_map_key_ref.as_ref()).map(|key| &key.name);
@@ -105,6 +109,10 @@ async fn environment(
     let all_maps =
         from().filter_map(|source| source.config_map_ref.as_ref()).map(|reference| &reference.name);
     let all_secrets = from().filter_map(|source| source.secret_ref.as_ref()).map(|reference| &reference.name);
+    for reference in sources_of_files(container) {
+        let text = env_file::read(&job.context.config.root_dir, &job.pod, reference).map_err(config_error)?;
+        objects.files.insert((reference.volume_name.clone(), reference.path.clone()), text);
+    }
     for name in keyed_maps.chain(all_maps) {
         let found = job.followed.config_map(name).await.map_err(config_error)?;
         objects.config_maps.insert(name.clone(), found);
@@ -124,6 +132,11 @@ async fn environment(
     }
     let place = env::Place { pod_ips: ips, node: &job.context.facts };
     env::environment(&job.pod, container, &objects, &place).map_err(config_error)
+}
+
+fn sources_of_files(container: &Container) -> impl Iterator<Item = &FileKeySelector> {
+    let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+    sources.filter_map(|source| source.file_key_ref.as_ref())
 }
 
 fn container_config(

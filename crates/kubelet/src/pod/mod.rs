@@ -4,6 +4,7 @@ pub mod actor;
 pub mod conditions;
 pub mod crash;
 pub mod facts;
+pub mod halt;
 pub mod image;
 pub mod jobs;
 pub mod launch;

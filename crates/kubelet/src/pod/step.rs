@@ -60,8 +60,13 @@ pub struct Waiting {
     pub message: String,
     /// Not before.
     pub retry_at: Timestamp,
-    /// When a failed pull reads as back-off.
+    /// When it reads as back-off.
     pub settles_at: Option<Timestamp>,
+}
+
+/// Whether the container was made, and then did not come up.
+pub fn is_failed_start(reason: &str) -> bool {
+    matches!(reason, "RunContainerError" | "PostStartHookError")
 }
 
 /// Work that is under way. It reports when it is done.
@@ -328,7 +333,7 @@ impl Step<'_> {
         if facts::ended(pod) || self.finished() {
             return self.terminate(facts::grace_s(pod));
         }
-        self.settle_pulls();
+        self.settle_failures();
         self.kill_failing();
         self.resize();
         if self.prepare() {
@@ -370,8 +375,9 @@ impl Step<'_> {
         failed_init || (!main.is_empty() && main.iter().all(|container| over(container, Role::Main)))
     }
 
-    /// A failed pull reads as ErrImagePull first and as back-off until it is tried again.
-    fn settle_pulls(&mut self) {
+    /// A failure reads as itself first. Then a failed pull reads as back-off until it is tried again, and a container that was made and
+    /// did not come up has crashed like any other.
+    fn settle_failures(&mut self) {
         let now = self.input.now;
         let due: Vec<String> = self
             .state
@@ -384,8 +390,15 @@ impl Step<'_> {
             let image = facts::any_container(self.input.pod, &name)
                 .and_then(|(c, _)| c.image.clone())
                 .unwrap_or_default();
+            let newest = self.input.observed.newest(&name);
             let Some(waiting) = self.state.waiting.get_mut(&name) else { continue };
             waiting.settles_at = None;
+            if is_failed_start(&waiting.reason) {
+                if newest.is_some_and(|view| view.state == ContainerState::Exited) {
+                    waiting.retry_at = waiting.retry_at.min(now);
+                }
+                continue;
+            }
             let text = format!("Back-off pulling image {image:?}");
             waiting.message = format!("{text}: {}: {}", waiting.reason, waiting.message);
             waiting.reason = "ImagePullBackOff".to_owned();

@@ -431,6 +431,35 @@ fn a_failed_pull_settles_into_back_off() {
 }
 
 #[test]
+fn a_failed_start_is_a_crash_like_any_other() {
+    let mut stage = Stage::new(r#"{"containers":[{"name":"a"}]}"#);
+    stage.state.volumes_ready = true;
+    stage.observed.sandboxes = vec![sandbox(true)];
+    let waiting = |now: i64| Waiting {
+        reason: "PostStartHookError".to_owned(),
+        message: "why".to_owned(),
+        retry_at: at(now + 10),
+        settles_at: Some(at(now + 2)),
+    };
+    stage.has(exited("a", 0, 1, 1, 137));
+    stage.state.waiting.insert("a".to_owned(), waiting(1));
+    stage.step(1);
+    stage.step(3);
+    stage.settle();
+    stage.has(exited("a", 1, 4, 4, 137));
+    stage.state.waiting.insert("a".to_owned(), waiting(4));
+    stage.step(4);
+    stage.step(6);
+    assert_eq!(stage.state.waiting["a"].reason, "CrashLoopBackOff");
+    stage.check(
+        "1 Running | wake 3
+         3 Running | start a/1
+         4 Running | wake 6
+         6 Running | event BackOff: Back-off restarting failed container a in pod p_n(u) | wake 14",
+    );
+}
+
+#[test]
 fn an_unstarted_container_is_no_running_one() {
     let mut stage = Stage::new(r#"{"containers":[{"name":"a"}]}"#);
     stage.state.volumes_ready = true;

@@ -13,6 +13,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+/// How probes call themselves.
+pub const PROBE_AGENT: &str = "kube-probe/1.37";
+/// How lifecycle hooks call themselves.
+pub const HOOK_AGENT: &str = "kube-lifecycle/1.37";
+
 fn scheme(action: &HTTPGetAction) -> String {
     action.scheme.as_deref().unwrap_or("HTTP").to_ascii_lowercase()
 }
@@ -30,7 +35,7 @@ pub async fn probe(container: &Container, action: &HTTPGetAction, ip: &str, limi
         Err(error) => return Answer::Unknown(error),
     };
     let url = format!("{}://{to}{}", scheme(action), path(action));
-    match time::timeout(limit, get(to, action)).await {
+    match time::timeout(limit, get(to, action, PROBE_AGENT)).await {
         Ok(Ok((200..=399, _))) => Answer::Success,
         Ok(Ok((status, _))) => Answer::Failure(format!("HTTP probe failed with statuscode: {status}")),
         Ok(Err(error)) => Answer::Failure(format!("Get {url:?}: {error}")),
@@ -44,18 +49,23 @@ pub async fn probe(container: &Container, action: &HTTPGetAction, ip: &str, limi
 ///
 /// # Errors
 /// Why there was no answer, in Go's words where it has any.
-pub async fn get(to: SocketAddr, action: &HTTPGetAction) -> Result<(u16, Vec<u8>), String> {
+pub async fn get(to: SocketAddr, action: &HTTPGetAction, agent: &str) -> Result<(u16, Vec<u8>), String> {
     let stream = TcpStream::connect(to)
         .await
         .map_err(|error| format!("dial tcp {to}: connect: {}", reason(&error)))?;
     if scheme(action) == "https" {
         let stream = tls::connect(stream, to.ip()).await.map_err(|error| error.to_string())?;
-        return exchange(stream, to, action).await;
+        return exchange(stream, to, action, agent).await;
     }
-    exchange(stream, to, action).await
+    exchange(stream, to, action, agent).await
 }
 
-async fn exchange<T>(stream: T, to: SocketAddr, action: &HTTPGetAction) -> Result<(u16, Vec<u8>), String>
+async fn exchange<T>(
+    stream: T,
+    to: SocketAddr,
+    action: &HTTPGetAction,
+    agent: &str,
+) -> Result<(u16, Vec<u8>), String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -67,7 +77,7 @@ where
         .map_err(said)?;
     // It ends with the sender; its failure is the request's.
     let connection = task::spawn("kubelet-probe-connection", connection);
-    let request = request(to, action)?;
+    let request = request(to, action, agent)?;
     let answer = sender.send_request(request).await.map_err(said)?;
     let status = answer.status().as_u16();
     let (mut body, mut text) = (answer.into_body(), Vec::new());
@@ -80,14 +90,14 @@ where
     Ok((status, text))
 }
 
-fn request(to: SocketAddr, action: &HTTPGetAction) -> Result<Request<Empty<Bytes>>, String> {
+fn request(to: SocketAddr, action: &HTTPGetAction, agent: &str) -> Result<Request<Empty<Bytes>>, String> {
     let mut request = Request::get(path(action));
     let named =
         |name: &str| action.http_headers.iter().flatten().find(|own| own.name.eq_ignore_ascii_case(name));
     for own in action.http_headers.iter().flatten().filter(|own| !own.name.eq_ignore_ascii_case("host")) {
         request = request.header(own.name.as_str(), own.value.as_str());
     }
-    for (name, default) in [(header::USER_AGENT, "kube-probe/1.37"), (header::ACCEPT, "*/*")] {
+    for (name, default) in [(header::USER_AGENT, agent), (header::ACCEPT, "*/*")] {
         if named(name.as_str()).is_none() {
             request = request.header(name, default);
         }

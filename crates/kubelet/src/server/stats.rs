@@ -162,6 +162,16 @@ fn disk(path: &std::path::Path, now: &str) -> Value {
     })
 }
 
+/// The file system of a part of the runtime, with what the part takes of it.
+fn filesystem(usage: &v1::FilesystemUsage, now: &str) -> Value {
+    let mountpoint = usage.fs_id.as_ref().map(|id| id.mountpoint.as_str()).unwrap_or_default();
+    let mut told = disk(std::path::Path::new(mountpoint), now);
+    for (key, own) in [("usedBytes", &usage.used_bytes), ("inodesUsed", &usage.inodes_used)] {
+        told[key] = json!(own.as_ref().map(|own| own.value));
+    }
+    told
+}
+
 impl Server {
     /// What the API knows of the pod, and the disk that it writes to.
     fn complete(&self, pod: &mut Value, disk: &Value) {
@@ -189,6 +199,16 @@ impl Server {
         Ok(answer.stats)
     }
 
+    /// The file systems of images and of what containers write, each with what these take of it.
+    async fn runtime_filesystems(&self, now: &str) -> Result<Value, CriError> {
+        let info = self.context.images.image_fs_info(v1::ImageFsInfoRequest {}).await?;
+        let first = |all: &[v1::FilesystemUsage]| all.first().map(|usage| filesystem(usage, now));
+        let images = first(&info.image_filesystems).unwrap_or_else(|| json!({"time": now}));
+        // A runtime that tells no others keeps both together.
+        let containers = first(&info.container_filesystems).unwrap_or_else(|| images.clone());
+        Ok(json!({"imageFs": images, "containerFs": containers}))
+    }
+
     pub(super) async fn stats_summary(&self) -> Answer {
         let stats = match self.all_stats().await {
             Ok(stats) => stats,
@@ -197,6 +217,10 @@ impl Server {
         let (cpu_nanos, working_set) = node_usage();
         let now = time::rfc3339_seconds(time::now());
         let disk = disk(&self.context.config.root_dir, &now);
+        let runtime = match self.runtime_filesystems(&now).await {
+            Ok(runtime) => runtime,
+            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        };
         let (tasks, tasks_max) = tasks();
         let mut pods: Vec<Value> = stats.iter().map(pod).collect();
         for pod in &mut pods {
@@ -207,7 +231,7 @@ impl Server {
                 "nodeName": self.context.config.node_name,
                 "startTime": boot_time(),
                 "fs": disk,
-                "runtime": {"imageFs": disk, "containerFs": disk},
+                "runtime": runtime,
                 "rlimit": {"time": now, "maxpid": tasks_max, "curproc": tasks},
                 "cpu": {"time": now, "usageCoreNanoSeconds": cpu_nanos},
                 "memory": {

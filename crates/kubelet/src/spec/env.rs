@@ -1,10 +1,11 @@
 //! A container's environment: services first, then config maps and secrets, then its own variables with `$(NAME)` expanded.
 //! Pure over the objects it is handed.
 
+use super::env_file;
 use super::field::{self, NodeFacts};
 use crate::pod::facts;
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::{ConfigMap, Container, EnvVar, Pod, Secret, Service};
+use nauplius_kinds::api::core::{ConfigMap, Container, EnvVar, FileKeySelector, Pod, Secret, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct Objects {
     pub secrets: BTreeMap<String, Option<Arc<Secret>>>,
     /// All services of the pod's namespace, and the master's.
     pub services: Vec<Arc<Service>>,
+    /// The texts of files in volumes, by volume and path.
+    pub files: BTreeMap<(String, String), Option<String>>,
 }
 
 /// Where the pod runs.
@@ -172,10 +175,25 @@ fn value_of(
             },
         };
     }
-    if source.file_key_ref.is_some() {
-        return Err(format!("env {:?}: fileKeyRef is not supported by this kubelet", variable.name));
+    match &source.file_key_ref {
+        Some(reference) => from_file(reference, objects),
+        None => Ok(Some(String::new())),
     }
-    Ok(Some(String::new()))
+}
+
+fn from_file(reference: &FileKeySelector, objects: &Objects) -> Result<Option<String>, String> {
+    let (path, key) = (&reference.path, &reference.key);
+    let text = objects.files.get(&(reference.volume_name.clone(), path.clone())).cloned().flatten();
+    let value = match &text {
+        Some(text) => env_file::value(text, key).map_err(|why| format!("couldn't parse env file: {why}"))?,
+        None => None,
+    };
+    match value {
+        None if reference.optional == Some(true) => Ok(None),
+        None if text.is_none() => Err(format!("environment variable file {path:?} not found")),
+        None => Err(format!("environment variable key {key:?} not found in file {path:?}")),
+        found => Ok(found),
+    }
 }
 
 fn missing_key(key: &str, kind: &str, pod: &Pod, name: &str) -> String {
@@ -268,6 +286,11 @@ mod tests {
                     r#"{"metadata":{"name":"headless","namespace":"n"},"spec":{"clusterIP":"None","ports":[{"port":1}]}}"#,
                 ),
             ],
+            files: BTreeMap::from([
+                (("v".to_owned(), "f".to_owned()), Some("F='from a file'\n".to_owned())),
+                (("v".to_owned(), "gone".to_owned()), None),
+                (("v".to_owned(), "bad".to_owned()), Some("F=x".to_owned())),
+            ]),
         }
     }
 
@@ -287,6 +310,8 @@ mod tests {
             r#"{"name":"c","envFrom":[{"prefix":"M_","configMapRef":{"name":"m"}},{"secretRef":{"name":"no","optional":true}}],
             "env":[{"name":"X","value":"$(M_k)/$(MY_DB_SERVICE_HOST)"},{"name":"P","valueFrom":{"secretKeyRef":{"name":"s","key":"p"}}},
             {"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},
+            {"name":"F","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"f","key":"F"}}},
+            {"name":"O","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"gone","key":"F","optional":true}}},
             {"name":"O","valueFrom":{"configMapKeyRef":{"name":"m","key":"none","optional":true}}}]}"#,
         )
         .unwrap();
@@ -296,6 +321,7 @@ mod tests {
             ("X", "v/10.96.0.7"),
             ("P", "secret"),
             ("N", "p"),
+            ("F", "from a file"),
             ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
             ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
             ("KUBERNETES_PORT_443_TCP_ADDR", "10.96.0.1"),
@@ -317,6 +343,18 @@ mod tests {
             (
                 r#"{"name":"c","env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"q","key":"z"}}}]}"#,
                 "secret \"q\" not found",
+            ),
+            (
+                r#"{"name":"c","env":[{"name":"A","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"gone","key":"F"}}}]}"#,
+                "environment variable file \"gone\" not found",
+            ),
+            (
+                r#"{"name":"c","env":[{"name":"A","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"f","key":"G"}}}]}"#,
+                "environment variable key \"G\" not found in file \"f\"",
+            ),
+            (
+                r#"{"name":"c","env":[{"name":"A","valueFrom":{"fileKeyRef":{"volumeName":"v","path":"bad","key":"F"}}}]}"#,
+                "couldn't parse env file: invalid environment variable format at line 1: value must be enclosed in single quotes",
             ),
         ] {
             assert_eq!(check(container).unwrap_err(), expected);

@@ -5,6 +5,7 @@ pub mod apparmor;
 pub mod container;
 pub mod dns;
 pub mod env;
+pub mod env_file;
 pub mod field;
 pub mod hosts;
 pub mod resources;

@@ -2,6 +2,7 @@
 //! their mounts.
 
 pub mod atomic;
+pub mod env_file;
 pub mod mounts;
 pub mod payload;
 pub mod place;

@@ -89,12 +89,14 @@ impl Door {
         let outcome = match question {
             Ask::Status => return Answer::Status(Box::new(self.health.status().await)),
             Ask::Stop { containers } => {
-                let how = if containers { Stop::WithContainers } else { Stop::LeaveContainers };
-                self.stop
-                    .send(how)
-                    .await
-                    .map(|()| Vec::new())
-                    .map_err(|_| "the server stops already".to_owned())
+                let (how, within_s) = match containers {
+                    true => (Stop::WithContainers, self.node.longest_grace_s().await),
+                    false => (Stop::LeaveContainers, 0),
+                };
+                return match self.stop.send(how).await {
+                    Ok(()) => Answer::Stopping { within_s },
+                    Err(_) => Answer::Failed("the server stops already".to_owned()),
+                };
             }
             Ask::Mend => self.mend().await,
             Ask::Backup { file } => self.store.backup(&file).await.map_err(|failure| failure.to_string()),

@@ -29,19 +29,18 @@ pub fn server_of(cluster: &Cluster) -> String {
     lock::holder(&lock_path(cluster))
 }
 
-/// Waits until no server of the cluster runs; looks in with `meanwhile` each time that one still does.
+/// Waits until no server of the cluster runs; looks in with `meanwhile` each time that one still does, which says how long it may in all.
 ///
 /// # Errors
-/// When it still runs after `timeout`, or `meanwhile` fails.
+/// When it still runs after that time, or `meanwhile` fails.
 pub fn wait_until_stopped(
     cluster: &Cluster,
-    timeout: Duration,
-    mut meanwhile: impl FnMut() -> Result<(), Failure>,
+    mut meanwhile: impl FnMut() -> Result<Duration, Failure>,
 ) -> Result<(), Failure> {
     let since = time::monotonic();
     // A lock of another process cannot be waited for with a limit: so this looks again.
     while try_lock(cluster)?.is_none() {
-        if since.elapsed() > timeout {
+        if since.elapsed() > meanwhile()? {
             return Err(Failure::new(format!(
                 "the server of cluster {} does not stop: {}; see its log, {}",
                 cluster.name,
@@ -49,7 +48,6 @@ pub fn wait_until_stopped(
                 cluster.log_file().display()
             )));
         }
-        meanwhile()?;
         std::thread::sleep(LOCK_RETRY);
     }
     Ok(())
@@ -90,13 +88,14 @@ pub fn stop_leftovers(cluster: &Cluster) -> Result<(), Failure> {
     })
 }
 
-/// Takes away what only running pods need: mounts of volumes, links, rules, settings of the machine. As after a reboot, the next
+/// Takes away what only running pods need: mounts of volumes, cgroups, links, rules, settings of the machine. As after a reboot, the next
 /// start makes them again. No server may run.
 ///
 /// # Errors
 /// What could not be removed.
 pub fn clear(cluster: &Cluster) -> Result<(), Failure> {
     nauplius_kubelet::unmount_all(&cluster.data_dir.join("kubelet")).doing("unmount volumes")?;
+    nauplius_runtime::release_cgroups(&super::node::cgroup_root(cluster)).doing("remove cgroups")?;
     nauplius_runtime::release_programs(&super::node::runtime_dir(cluster)).doing("unmount our own binary")?;
     network::remove(cluster)
 }

@@ -8,8 +8,8 @@ use crate::demo_image;
 use crate::failure::{Doing, Failure};
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_cri::v1::{
-    ContainerFilter, ContainerState, ListContainersRequest, ListPodSandboxRequest, StopContainerRequest,
-    StopPodSandboxRequest,
+    ContainerFilter, ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandbox,
+    StopContainerRequest, StopPodSandboxRequest,
 };
 use nauplius_cri::{CriError, ImageService, RuntimeService};
 use nauplius_images::{ImageStore, Registries};
@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// How long a container may take to end when the cluster goes down: the default grace period of a pod.
-const STOP_GRACE_S: i64 = 30;
+/// How long a container may take to end when its pod does not say.
+const STOP_GRACE_S: u32 = 30;
 /// Upstream's default.
 const PODS_MAX: u32 = 110;
 const KUBERNETES_VERSION: &str = "v1.37.0";
@@ -34,7 +34,8 @@ pub fn runtime_dir(cluster: &Cluster) -> PathBuf {
     cluster.data_dir.join("runtime")
 }
 
-fn cgroup_root(cluster: &Cluster) -> String {
+/// Everything of the cluster is in this cgroup.
+pub fn cgroup_root(cluster: &Cluster) -> String {
     format!("/nauplius/{}", cluster.name)
 }
 
@@ -93,15 +94,6 @@ pub async fn start(site: &Arc<Site>, plane: &Plane, group: &Group) -> Result<Nod
     Ok(node)
 }
 
-/// A machine that is not the cluster's alone is no good measure in percent: other things fill its disk, and images that somebody
-/// has loaded stay until there is no room at all. See decision 0008.
-fn thresholds() -> nauplius_kubelet::EvictionSettings {
-    const HARD: &str = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%";
-    // Invariant: the constant is well formed, as every start shows.
-    let settings = nauplius_kubelet::EvictionSettings::parse(HARD, "", "", "").unwrap_or_default();
-    nauplius_kubelet::EvictionSettings { images: (100, 80), ..settings }
-}
-
 fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
     let (cluster, credentials) = (&site.cluster, &site.credentials);
     Ok(nauplius_kubelet::Config {
@@ -119,7 +111,7 @@ fn kubelet_config(site: &Site) -> Result<nauplius_kubelet::Config, Failure> {
         version: KUBERNETES_VERSION.to_owned(),
         labels: BTreeMap::new(),
         taints: Vec::new(),
-        eviction: thresholds(),
+        eviction: cluster.eviction.clone().unwrap_or_default().settings().doing("read the eviction flags")?,
     })
 }
 
@@ -166,18 +158,34 @@ impl Node {
         self.bridge.gateway()
     }
 
-    /// Stops every pod at once: its containers, with up to [`STOP_GRACE_S`] to end by themselves, then its sandbox.
+    /// Stops every pod at once, each within its own grace period: as the kubelet does where there is one, else its containers and then its
+    /// sandbox. Hooks are known to the kubelet alone.
     pub async fn stop_containers(&self) {
-        let listed = self.runtime.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await;
-        let sandboxes = match listed {
-            Ok(response) => response.items,
-            Err(error) => return tracing::error!(%error, "cannot list sandboxes to stop them"),
-        };
-        each(&self.runtime, sandboxes.into_iter().map(|sandbox| sandbox.id), |runtime, id| async move {
-            stop_containers_of(&runtime, &id).await?;
+        if let Some(kubelet) = &self.kubelet {
+            kubelet.stop_pods().await;
+        }
+        let sandboxes = self.sandboxes().await.into_iter().map(|sandbox| (grace_s(&sandbox), sandbox.id));
+        each(&self.runtime, sandboxes, |runtime, grace_s, id| async move {
+            stop_containers_of(&runtime, &id, grace_s).await?;
             runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id }).await.map(drop)
         })
         .await;
+    }
+
+    /// How long the slowest pod may take to end.
+    pub async fn longest_grace_s(&self) -> u64 {
+        let graces = self.sandboxes().await.iter().map(grace_s).max();
+        graces.map_or(0, u64::from)
+    }
+
+    async fn sandboxes(&self) -> Vec<PodSandbox> {
+        match self.runtime.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await {
+            Ok(response) => response.items,
+            Err(error) => {
+                tracing::error!(%error, "cannot list sandboxes to stop them");
+                Vec::new()
+            }
+        }
     }
 
     /// Ends the runtime's server side; containers that run run on.
@@ -194,15 +202,22 @@ impl Node {
     }
 }
 
-async fn stop_containers_of(runtime: &Runtime, sandbox: &str) -> Result<(), CriError> {
+/// The pod's own, as the kubelet has noted it.
+fn grace_s(sandbox: &PodSandbox) -> u32 {
+    let noted = sandbox.annotations.get(nauplius_kubelet::GRACE_PERIOD);
+    noted.and_then(|text| text.parse().ok()).unwrap_or(STOP_GRACE_S) // A kubelet notes numbers.
+}
+
+async fn stop_containers_of(runtime: &Runtime, sandbox: &str, grace_s: u32) -> Result<(), CriError> {
     let filter = ContainerFilter { pod_sandbox_id: sandbox.to_owned(), ..ContainerFilter::default() };
     let listed = runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await?;
     let running = listed
         .containers
         .into_iter()
         .filter(|container| container.state == ContainerState::ContainerRunning as i32);
-    each(runtime, running.map(|container| container.id), |runtime, id| async move {
-        let request = StopContainerRequest { container_id: id, timeout: STOP_GRACE_S };
+    let running = running.map(|container| (grace_s, container.id));
+    each(runtime, running, |runtime, grace_s, id| async move {
+        let request = StopContainerRequest { container_id: id, timeout: i64::from(grace_s) };
         runtime.stop_container(request).await.map(drop)
     })
     .await;
@@ -210,13 +225,16 @@ async fn stop_containers_of(runtime: &Runtime, sandbox: &str) -> Result<(), CriE
 }
 
 /// Does `stop` for all ids at once and logs what fails.
-async fn each<F>(runtime: &Runtime, ids: impl Iterator<Item = String>, stop: fn(Runtime, String) -> F)
-where
+async fn each<F>(
+    runtime: &Runtime,
+    ids: impl Iterator<Item = (u32, String)>,
+    stop: fn(Runtime, u32, String) -> F,
+) where
     F: Future<Output = Result<(), CriError>> + Send + 'static,
 {
     let mut stops = tokio::task::JoinSet::new();
-    for id in ids {
-        let stopping = stop(runtime.clone(), id.clone());
+    for (grace_s, id) in ids {
+        let stopping = stop(runtime.clone(), grace_s, id.clone());
         stops.spawn(async move {
             if let Err(error) = stopping.await {
                 tracing::error!(%error, id, "cannot stop it");

@@ -46,12 +46,17 @@ impl Cluster {
         self.scratch.path().join("kubeconfig")
     }
 
-    /// Runs a command of ours on this cluster.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    /// A command of ours on this cluster.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(NAUPLIUS);
         command.args(arguments).args(["--name", &self.name]);
         command.env("HOME", self.scratch.path()).env("KUBECONFIG", self.kubeconfig());
-        command.output().unwrap()
+        command
+    }
+
+    /// Runs a command of ours on this cluster.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     /// Runs a command of ours that must succeed.
@@ -91,6 +96,13 @@ impl Cluster {
     pub fn status(&self) -> serde_json::Value {
         let output = self.run(&["status", "--json"]);
         serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Kills the server as hard as can be; its containers run on.
+    pub fn kill_server(&self) {
+        // SAFETY: a signal to a process of our own.
+        assert_eq!(unsafe { libc::kill(self.server_pid(), libc::SIGKILL) }, 0);
+        eventually("the server's end", || self.status().is_null().then_some(()));
     }
 
     /// The server's process.

@@ -14,13 +14,13 @@ use std::time::Duration;
 const DEMO: &str = "nauplius.local/demo:1";
 const PATIENCE: Duration = Duration::from_secs(120);
 
-async fn run_pod(cluster: &Cluster, pods: &Api<Pod>, pod: &Pod) {
+pub async fn run_pod(cluster: &Cluster, pods: &Api<Pod>, pod: &Pod) {
     let name = pod.metadata.name.as_deref().unwrap();
     pods.create(&PostParams::default(), pod).await.unwrap();
     ready(cluster, pods, name).await;
 }
 
-async fn ready(cluster: &Cluster, pods: &Api<Pod>, name: &str) {
+pub async fn ready(cluster: &Cluster, pods: &Api<Pod>, name: &str) {
     let ready = time::timeout(PATIENCE, await_condition(pods.clone(), name, is_ready)).await;
     assert!(matches!(ready, Ok(Ok(_))), "{ready:?}\n{}", cluster.log_tail());
 }
@@ -30,6 +30,7 @@ fn slow_pod() -> Pod {
     let mut pod = demo_pod("slow");
     let spec = pod.spec.as_mut().unwrap();
     spec.containers[0].readiness_probe = None;
+    spec.termination_grace_period_seconds = Some(60);
     let script = "trap 'sleep 5; exit' TERM; while true; do sleep 0.1; done";
     spec.containers[0].command = Some(["sh", "-c", script].map(ToOwned::to_owned).to_vec());
     pod
@@ -44,18 +45,12 @@ fn lost_images_come_back(cluster: &Cluster) {
     assert!(!cluster.run_ok(&["up"]).contains("missing"));
 }
 
-fn kill_server(cluster: &Cluster) {
-    let pid = cluster.server_pid();
-    // SAFETY: a signal to a process of our own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
-    eventually("the server's end", || cluster.status().is_null().then_some(()));
-}
-
 /// Only pods need these.
-fn nothing_of_pods_is_left(cluster: &Cluster) {
+pub fn nothing_of_pods_is_left(cluster: &Cluster) {
     assert_eq!(traces::mounts(&cluster.data_dir()), Vec::<String>::new());
     assert_eq!(traces::links(&cluster.name), Vec::<String>::new());
     assert_eq!(traces::tables(&cluster.name), Vec::<String>::new());
+    assert_eq!(traces::cgroups(&cluster.name), Vec::<std::path::PathBuf>::new());
     assert!(traces::container_processes(cluster).is_empty());
 }
 
@@ -75,7 +70,7 @@ async fn commands_say_what_runs_and_what_they_wait_for() {
         "{refused}"
     );
 
-    kill_server(&cluster);
+    cluster.kill_server();
     for command in [&["status"] as &[&str], &["image", "list"], &["bench", "idle", "--wait-s=0"]] {
         let error = error_of(&cluster.run(command));
         let expected = format!(

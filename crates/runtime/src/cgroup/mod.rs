@@ -118,22 +118,38 @@ impl Layout {
 
     /// Makes the group, with its parents, in every hierarchy.
     pub(crate) fn create(&self, group: &str) -> Result<(), CgroupError> {
+        const TRIES: usize = 20;
         let parts = components(group)?;
         for mount in self.mounts() {
-            let mut directory = mount.to_owned();
-            for part in &parts {
-                if matches!(self, Self::V2(_)) {
-                    delegate_controllers(&directory)?;
-                }
-                let parent = directory.clone();
-                directory.push(part);
-                match std::fs::create_dir(&directory) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(at(&directory)(error));
+            let mut made = self.create_in(mount, &parts);
+            // Whoever removes another root's last group may take an empty parent away in between.
+            for _ in 1..TRIES {
+                match &made {
+                    Err(CgroupError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        made = self.create_in(mount, &parts);
                     }
-                    // Whoever makes another pod at the same time may have made it and not yet filled it.
-                    _ => inherit_cpuset(&parent, &directory)?,
+                    _ => break,
                 }
+            }
+            made?;
+        }
+        Ok(())
+    }
+
+    fn create_in(&self, mount: &Path, parts: &[&str]) -> Result<(), CgroupError> {
+        let mut directory = mount.to_owned();
+        for part in parts {
+            if matches!(self, Self::V2(_)) {
+                delegate_controllers(&directory)?;
+            }
+            let parent = directory.clone();
+            directory.push(part);
+            match std::fs::create_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(at(&directory)(error));
+                }
+                // Whoever makes another pod at the same time may have made it and not yet filled it.
+                _ => inherit_cpuset(&parent, &directory)?,
             }
         }
         Ok(())
@@ -232,6 +248,26 @@ impl Layout {
         }
         let group = group.trim_start_matches('/');
         self.mounts().iter().try_for_each(|mount| remove_tree(&mount.join(group)))
+    }
+
+    /// Removes the group as [`Layout::remove`] does, and the groups that it was in where nothing else is in them.
+    pub(crate) fn remove_with_parents(&self, group: &str) -> Result<(), CgroupError> {
+        self.remove(group)?;
+        let parts = components(group)?;
+        for mount in self.mounts() {
+            for depth in (1..parts.len()).rev() {
+                let parent = mount.join(parts[..depth].join("/"));
+                match std::fs::remove_dir(&parent) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // Others are in it.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {
+                        break;
+                    }
+                    outcome => outcome.map_err(at(&parent))?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the group has used.

@@ -165,6 +165,15 @@ pub fn release_programs(state_dir: &std::path::Path) -> std::io::Result<()> {
     namespaces::unpin_programs(&state_dir.join("bin"))
 }
 
+/// Removes the empty cgroups of a runtime whose root is `cgroup_root`. Nothing of it may run, and no server.
+///
+/// # Errors
+/// [`RuntimeError::Cgroups`] when something runs in one of them still.
+pub fn release_cgroups(cgroup_root: &str) -> Result<(), RuntimeError> {
+    let removed = Layout::detect().and_then(|layout| layout.remove_with_parents(cgroup_root));
+    removed.map_err(|error| RuntimeError::Cgroups(error.to_string()))
+}
+
 fn cri_to_leftovers(error: CriError) -> RuntimeError {
     RuntimeError::Leftovers(vec![error.message])
 }
@@ -220,7 +229,10 @@ impl Inner {
         let directory = &self.options.state_dir;
         let unpinned = namespaces::unpin_programs(&directory.join("bin"));
         note("bin", unpinned.map_err(|error| error.to_string()));
-        note("cgroup", self.layout.remove(&self.options.cgroup_root).map_err(|error| error.to_string()));
+        note(
+            "cgroup",
+            self.layout.remove_with_parents(&self.options.cgroup_root).map_err(|error| error.to_string()),
+        );
         note("state", std::fs::remove_dir_all(directory).map_err(|error| error.to_string()));
         leftovers
     }

@@ -26,8 +26,8 @@ pub(crate) enum MountError {
     Target(String),
     #[error("failed to create host path {path:?}: {source}")]
     Source { path: String, source: std::io::Error },
-    #[error("path {0:?} is mounted on a mount that is not a shared mount")]
-    NotShared(String),
+    #[error("path {path:?} is mounted on {mount:?} but it is not a {needed} mount")]
+    NotShared { path: String, mount: String, needed: &'static str },
     #[error("mount {target:?}: {what} is not supported")]
     Unsupported { target: String, what: &'static str },
     #[error("mount {0:?}: recursive read-only needs a read-only mount with private propagation")]
@@ -150,9 +150,7 @@ fn bind(mount: &v1::Mount) -> Result<MountKind, MountError> {
         Ok(MountPropagation::PropagationBidirectional) => Propagation::Bidirectional,
         Err(_) => return Err(MountError::Unsupported { target: target(), what: "this propagation" }),
     };
-    if propagation == Propagation::Bidirectional && !is_shared(&source) {
-        return Err(MountError::NotShared(mount.host_path.clone()));
-    }
+    check_propagation(&source, &propagation)?;
     let read_only = match (mount.readonly, mount.recursive_read_only) {
         (true, true) if propagation == Propagation::Private => ReadOnly::Recursive,
         (_, true) => return Err(MountError::Recursive(target())),
@@ -184,22 +182,32 @@ fn image_volume(layers: &[PathBuf], mount: &v1::Mount) -> Result<MountKind, Moun
     }
 }
 
-/// Whether the mount that holds `path` passes on what is mounted in it.
-fn is_shared(path: &Path) -> bool {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+/// What is mounted later can only be passed on by a mount that passes on.
+fn check_propagation(source: &Path, propagation: &Propagation) -> Result<(), MountError> {
+    let (tags, needed): (&[&str], _) = match propagation {
+        Propagation::Private => return Ok(()),
+        Propagation::HostToContainer => (&["shared:", "master:"], "shared or slave"),
+        Propagation::Bidirectional => (&["shared:"], "shared"),
+    };
+    let path = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     // Without the table nothing can be said to be shared.
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            let mount = Path::new(fields.get(4)?);
-            path.starts_with(mount).then(|| {
-                (mount.components().count(), fields.iter().any(|field| field.starts_with("shared:")))
-            })
-        })
-        .max_by_key(|(depth, _)| *depth)
-        .is_some_and(|(_, shared)| shared)
+    let (mount, options) = holder(&table, &path).unwrap_or(("", Vec::new()));
+    if options.iter().any(|option| tags.iter().any(|tag| option.starts_with(tag))) {
+        return Ok(());
+    }
+    Err(MountError::NotShared { path: source.display().to_string(), mount: mount.to_owned(), needed })
+}
+
+/// The mount that holds `path`, with its optional fields: the last of the deepest, for a later mount covers an earlier one.
+fn holder<'a>(table: &'a str, path: &Path) -> Option<(&'a str, Vec<&'a str>)> {
+    let mounts = table.lines().filter_map(|line| {
+        let (head, _) = line.split_once(" - ")?;
+        let mut fields = head.split(' ');
+        let mount = fields.nth(4)?;
+        path.starts_with(mount).then(|| (mount, fields.skip(1).collect()))
+    });
+    mounts.max_by_key(|(mount, _)| Path::new(mount).components().count())
 }
 
 #[cfg(test)]
@@ -238,6 +246,17 @@ mod tests {
                 "/etc/hosts",
             ]
         );
+    }
+
+    #[test]
+    fn mounts_that_pass_on_are_told_from_others() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /a rw,nosuid shared:7 - tmpfs t rw\n\
+            3 2 0:3 / /a/b rw master:7 - tmpfs t rw\n4 3 0:3 / /a/b rw - tmpfs t rw\n";
+        for (path, expected) in
+            [("/x", ("/", vec![])), ("/a/c", ("/a", vec!["shared:7"])), ("/a/b/c", ("/a/b", vec![]))]
+        {
+            assert_eq!(holder(table, Path::new(path)), Some(expected), "{path}");
+        }
     }
 
     #[test]

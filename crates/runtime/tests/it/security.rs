@@ -70,6 +70,14 @@ async fn users_and_groups_are_the_images() {
         })
         .await;
     assert_eq!(text, "33\n34\n34 50\n/srv\n");
+    let (_, text) = world
+        .script("id -G", |config| {
+            security(config).run_as_username = "web".to_owned();
+            security(config).supplemental_groups = vec![3000];
+            security(config).set_supplemental_groups_policy(SupplementalGroupsPolicy::Strict);
+        })
+        .await;
+    assert_eq!(text, "34 3000\n");
     let (status, text) = world
         .script("id -u; id -g; id -G; echo x > /dev/stdout", |config| {
             security(config).run_as_user = Some(Int64Value { value: 1000 });
