@@ -237,6 +237,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_masked_where_that_was_asked_for() {
+        let pod = pod_of("{}", r#"{"procMount":"Unmasked"}"#);
+        let got =
+            container(&pod, &facts::spec(&pod).containers[0], &ImageUser::default(), Path::new("/p"), None);
+        assert!(got.masked_paths.is_empty() && got.readonly_paths.is_empty(), "{got:?}");
+    }
+
+    #[test]
     fn root_is_refused_where_it_must_be() {
         let which = r#"(pod: "p_n(u)", container: c)"#;
         let user = |uid, name: &str| ImageUser { uid, name: name.to_owned() };

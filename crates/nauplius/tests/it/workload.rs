@@ -24,9 +24,9 @@ pub struct Workload {
     events: Api<Event>,
 }
 
-/// A container that runs a script.
+/// A container that runs a script. What it says and what it complains of come in order: one stream has both.
 pub fn container(name: &str, script: &str) -> Value {
-    json!({"name": name, "image": DEMO, "command": ["sh", "-c", script]})
+    json!({"name": name, "image": DEMO, "command": ["sh", "-c", format!("exec 2>&1; {script}")]})
 }
 
 /// A pod with one container that runs a script once; `more` is merged into its spec, and `own` into the container.
