@@ -36,7 +36,7 @@ impl Interrupts {
 
     /// From now on `server` is asked to end when a signal comes, or now when one has come.
     pub fn tell(&self, server: &Child) {
-        let Ok(pid) = i32::try_from(server.id()) else { return }; // Linux has none that does not fit.
+        let Some(pid) = number(server) else { return };
         TOLD.store(pid, Ordering::SeqCst);
         if CAME.load(Ordering::SeqCst) != 0 {
             ask_to_end(pid);
@@ -70,8 +70,18 @@ impl Drop for Interrupts {
     }
 }
 
-/// Asks a process to end.
-pub fn ask_to_end(pid: i32) {
+/// Asks a server to end.
+pub fn end(server: &Child) {
+    if let Some(pid) = number(server) {
+        ask_to_end(pid);
+    }
+}
+
+fn number(server: &Child) -> Option<i32> {
+    i32::try_from(server.id()).ok() // Linux has none that does not fit.
+}
+
+fn ask_to_end(pid: i32) {
     // SAFETY: a signal to a child that was not waited for yet. That it has ended already is as good.
     unsafe { libc::kill(pid, libc::SIGTERM) };
 }

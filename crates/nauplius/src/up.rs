@@ -176,7 +176,7 @@ fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
     if let Err(interrupted) = interrupts.check() {
         display.fail();
         // One that worked at that very moment may not have been told.
-        i32::try_from(server.id()).into_iter().for_each(interrupts::ask_to_end);
+        interrupts::end(&server);
         end(&mut server)?;
         return Err(interrupted);
     }

@@ -102,7 +102,11 @@ impl Cluster {
     pub fn kill_server(&self) {
         // SAFETY: a signal to a process of our own.
         assert_eq!(unsafe { libc::kill(self.server_pid(), libc::SIGKILL) }, 0);
-        eventually("the server's end", || self.status().is_null().then_some(()));
+        // It answers no more before it has let go of its lock.
+        eventually("the server's end", || {
+            let told = self.run(&["status"]).stderr;
+            String::from_utf8_lossy(&told).contains(" is down").then_some(())
+        });
     }
 
     /// The server's process.
