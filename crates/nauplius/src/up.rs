@@ -41,6 +41,7 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
     let found = MachineList::open()?.get_or_make(args, new, check)?;
     let cluster = &found.cluster;
     if let Some(status) = running(cluster, &interrupts)? {
+        drop(interrupts);
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
         mend(cluster)?;
         return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
