@@ -111,6 +111,106 @@ def dynamic_client():
     saw("discovered", kinds.get(api_version="apps/v1", kind="Deployment").name)
 
 
+def owners(instance):
+    fields = instance.to_dict()["metadata"]["managedFields"]
+    return [[entry["manager"], entry["operation"], entry.get("subresource", "")] for entry in fields]
+
+
+def applies():
+    maps = dynamic.DynamicClient(client.ApiClient()).resources.get(api_version="v1", kind="ConfigMap")
+
+    def apply(manager, data, force=None):
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}, "data": data}
+        return maps.server_side_apply(body=body, namespace=NS, field_manager=manager, force_conflicts=force)
+
+    apply("one", {"a": "1", "b": "1"})
+    both = apply("two", {"b": "1", "c": "1"})
+    saw("apply shares", [both.data.to_dict(), owners(both)])
+    refusal("apply conflicts", apply, "two", {"a": "2"})
+    saw("apply forces", apply("two", {"a": "2"}, True).data.to_dict())
+    saw("apply lets go", apply("one", {}).data.to_dict())
+
+
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "things.py.example.com"},
+    "spec": {
+        "group": "py.example.com",
+        "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {
+                                    "size": {"type": "integer", "default": 1},
+                                    "tags": {
+                                        "type": "array",
+                                        "items": {"type": "string"},
+                                        "x-kubernetes-list-type": "set",
+                                    },
+                                },
+                            },
+                            "status": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def thing(**spec):
+    return {"apiVersion": "py.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": spec}
+
+
+def custom_resources():
+    every = dynamic.DynamicClient(client.ApiClient())
+    definitions = every.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
+    definitions.create(body=DEFINITION)
+    watcher = watch.Watch()
+    name = DEFINITION["metadata"]["name"]
+    for event in definitions.watch(name=name, timeout=60, watcher=watcher):
+        conditions = event["object"].to_dict().get("status", {}).get("conditions", [])
+        if any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+            watcher.stop()
+    things = every.resources.get(api_version="py.example.com/v1", kind="Thing")
+    made = things.create(body=thing(tags=["a"]), namespace=NS)
+    saw("thing", made.spec.to_dict())
+    merge = {"content_type": "application/merge-patch+json"}
+    things.patch(body=thing(size=2), namespace=NS, **merge)
+    replaced = things.get(name="t", namespace=NS).to_dict()
+    replaced["spec"]["size"] = 3
+    things.replace(body=replaced, namespace=NS)
+    things.status.patch(body={"metadata": {"name": "t"}, "status": {"ready": True}}, namespace=NS, **merge)
+    applied = things.server_side_apply(body=thing(tags=["b"]), namespace=NS, field_manager="applier")
+    saw("thing applied", [applied.spec.to_dict(), applied.status.to_dict()])
+    refusal("thing conflicts", lambda: things.server_side_apply(body=thing(size=9), namespace=NS, field_manager="applier"))
+    saw("things", [item.metadata.name for item in things.get(namespace=NS).items])
+    events = []
+    watcher = watch.Watch()
+    since = made.metadata.resourceVersion
+    for event in things.watch(namespace=NS, resource_version=since, timeout=60, watcher=watcher):
+        seen = event["object"].to_dict()
+        events.append([event["type"], seen["spec"]["size"], seen["spec"]["tags"], "status" in seen])
+        if len(events) == 4:
+            things.delete(name="t", namespace=NS)
+        if event["type"] == "DELETED":
+            watcher.stop()
+    saw("things watched", events)
+    definitions.delete(name=name)
+
+
 def with_token(token):
     admin = client.Configuration.get_default_copy()
     own = client.Configuration()
@@ -140,4 +240,6 @@ saw("nodes", len(core.list_node().items))
 config_maps()
 pod()
 dynamic_client()
+applies()
+custom_resources()
 refusals()

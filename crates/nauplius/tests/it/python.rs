@@ -48,6 +48,8 @@ fn expected() -> Vec<(&'static str, Value)> {
     let forbidden = "secrets is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\"";
     let conflict = "Operation cannot be fulfilled on configmaps \"d\": the object has been modified; please apply your changes to the latest version and try again";
     let imageless = "Pod \"p\" is invalid: spec.containers[0].image: Required value";
+    let conflicts = "Apply failed with 1 conflict:";
+    let by_python = "conflict with \"OpenAPI-Generator\" using py.example.com/v1";
     vec![
         ("version", json!(format!("v1.37.0+nauplius.{}", env!("CARGO_PKG_VERSION")))),
         ("nodes", json!(1)),
@@ -64,6 +66,27 @@ fn expected() -> Vec<(&'static str, Value)> {
         ("deleted", json!("py")),
         ("dynamic", json!("1")),
         ("discovered", json!("deployments")),
+        (
+            "apply shares",
+            json!([{"a": "1", "b": "1", "c": "1"}, [["one", "Apply", ""], ["two", "Apply", ""]]]),
+        ),
+        ("apply conflicts", json!([409, "Conflict", format!("{conflicts} conflict with \"one\": .data.a")])),
+        ("apply forces", json!({"a": "2", "b": "1"})),
+        ("apply lets go", json!({"a": "2"})),
+        ("thing", json!({"size": 1, "tags": ["a"]})),
+        ("thing applied", json!([{"size": 3, "tags": ["a", "b"]}, {"ready": true}])),
+        ("thing conflicts", json!([409, "Conflict", format!("{conflicts} {by_python}: .spec.size")])),
+        ("things", json!(["t"])),
+        (
+            "things watched",
+            json!([
+                ["MODIFIED", 2, ["a"], false],
+                ["MODIFIED", 3, ["a"], false],
+                ["MODIFIED", 3, ["a"], true],
+                ["MODIFIED", 3, ["a", "b"], true],
+                ["DELETED", 3, ["a", "b"], true],
+            ]),
+        ),
         ("whoami", json!("system:serviceaccount:default:default")),
         ("404", json!([404, "NotFound", "configmaps \"none\" not found"])),
         ("409 exists", json!([409, "AlreadyExists", "configmaps \"d\" already exists"])),
