@@ -89,5 +89,7 @@ pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
         Arc::new(storagemigration::storage_version_migration::kind(config)),
     ];
     kinds.extend(coordination::lease_candidate::kind(config).map(|kind| Arc::new(kind) as Arc<dyn Kind>));
+    kinds.extend(scheduling::pod_group::kind(config).map(|kind| Arc::new(kind) as Arc<dyn Kind>));
+    kinds.extend(scheduling::workload::kind(config).map(|kind| Arc::new(kind) as Arc<dyn Kind>));
     kinds
 }

@@ -52,6 +52,34 @@ pub(crate) fn plain_version(name: &'static str) -> Version {
     Version { name: name.into(), default: |_| (), to_hub: None, from_hub: None, deprecation_warning: None }
 }
 
+/// The minor releases (of 1) in which upstream introduced the beta versions that may be served: group, version, the kinds if not all.
+const INTRODUCED: &[(&str, &str, &[&str], u32)] = &[
+    ("admissionregistration.k8s.io", "v1beta1", &[], 34),
+    ("certificates.k8s.io", "v1beta1", &["ClusterTrustBundle"], 33),
+    ("coordination.k8s.io", "v1beta1", &[], 33),
+    ("resource.k8s.io", "v1beta1", &[], 32),
+    (
+        "resource.k8s.io",
+        "v1beta2",
+        &["DeviceClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice"],
+        33,
+    ),
+];
+/// The release that is served here.
+const MINOR: u32 = 37;
+
+/// The warning that a beta version earns: three releases after it came it is deprecated, after three more it goes.
+fn beta_warning(group: &str, version: &str, kind: &str) -> Option<String> {
+    let known = INTRODUCED.iter().find(|(known, of, kinds, _)| {
+        *known == group && *of == version && (kinds.is_empty() || kinds.contains(&kind))
+    });
+    let deprecated = known?.3 + 3;
+    let words = "is deprecated in";
+    (deprecated <= MINOR).then(|| {
+        format!("{group}/{version} {kind} {words} v1.{deprecated}+, unavailable in v1.{}+", deprecated + 3)
+    })
+}
+
 impl Describe {
     fn last(&mut self) -> Option<&mut Version> {
         self.0.versions.last_mut().filter(|_| self.1)
@@ -87,13 +115,22 @@ impl Describe {
     /// A beta version, if it is to be served. What is said of the version named last is said of it, or else of nothing.
     pub(crate) fn also(mut self, config: &RuntimeConfig, name: &'static str) -> Self {
         self.1 = config.serves(&self.0.group, name, &self.0.plural);
-        if self.1 { self.version(name) } else { self }
+        if self.1 { self.version(name).aged() } else { self }
     }
 
     /// The defaults of the version named last.
     pub(crate) fn defaults(mut self, default: fn(&mut Value)) -> Self {
         if let Some(version) = self.last() {
             version.default = default;
+        }
+        self
+    }
+
+    /// Says of the version named last, a beta, that it is deprecated, if it is.
+    pub(crate) fn aged(mut self) -> Self {
+        let (group, kind) = (self.0.group.clone(), self.0.kind.clone());
+        if let Some(version) = self.last() {
+            version.deprecation_warning = beta_warning(&group, &version.name, &kind).map(Into::into);
         }
         self
     }

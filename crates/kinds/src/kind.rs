@@ -2,6 +2,7 @@
 //! verbs are compiled once against it. Objects are `serde_json::Value` trees that the schema has already normalised, so
 //! accessors may rely on types.
 
+use crate::gates::FieldPath;
 use nauplius_meta::apply::{Filter, Node};
 use nauplius_meta::field::FieldError;
 use nauplius_meta::gvk::GroupVersionKind;
@@ -230,6 +231,11 @@ pub trait Kind: Send + Sync + 'static {
             "status" => Filter::Exclude(&[&["spec"]]),
             _ => Filter::ALL,
         }
+    }
+
+    /// Fields whose feature gates are off; see [`crate::drop_gated`].
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        Vec::new()
     }
 
     /// Field errors of an object about to be created; metadata itself is checked by the registry through

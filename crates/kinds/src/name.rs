@@ -12,14 +12,9 @@ pub(crate) fn subdomain(name: &str, prefix: bool) -> Vec<String> {
     with_prefix(name, prefix, names::dns1123_subdomain)
 }
 
-/// A DNS label, as namespaces are named.
+/// A DNS label, as namespaces and services are named.
 pub(crate) fn label(name: &str, prefix: bool) -> Vec<String> {
     with_prefix(name, prefix, names::dns1123_label)
-}
-
-/// A DNS label that starts with a letter, as services are named.
-pub(crate) fn label_1035(name: &str, prefix: bool) -> Vec<String> {
-    with_prefix(name, prefix, names::dns1035_label)
 }
 
 /// Anything that can stand in a path, as roles are named.

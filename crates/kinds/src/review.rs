@@ -34,12 +34,10 @@ impl Kind for Review {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let created =
-            Column { type_: "date".into(), ..table::string("Created At", "When the object was created.") };
-        vec![table::name(), created]
+        vec![table::name(), table::created_at()]
     }
 
     fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
-        vec![table::name_cell(object), crate::tree::at(object, &["metadata", "creationTimestamp"]).clone()]
+        vec![table::name_cell(object), table::created_at_cell(object)]
     }
 }

@@ -24,6 +24,16 @@ pub(crate) fn age() -> Column {
     string("Age", "The time since the object was created.")
 }
 
+/// The column of kinds that upstream prints by its default alone: the moment of creation.
+pub(crate) fn created_at() -> Column {
+    column("Created At", "date", "When the object was created.")
+}
+
+/// The cell of [`created_at`].
+pub(crate) fn created_at_cell(object: &Value) -> Value {
+    at(object, &["metadata", "creationTimestamp"]).clone()
+}
+
 /// A column of text.
 pub(crate) fn string(name: &'static str, description: &'static str) -> Column {
     column(name, "string", description)

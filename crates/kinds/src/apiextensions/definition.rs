@@ -158,13 +158,11 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let created =
-            Column { type_: "date".into(), ..table::string("Created At", "When the definition was made.") };
-        vec![table::name(), created]
+        vec![table::name(), table::created_at()]
     }
 
     fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
-        vec![table::name_cell(object), text(&object["metadata"], "creationTimestamp").into()]
+        vec![table::name_cell(object), table::created_at_cell(object)]
     }
 }
 

@@ -30,7 +30,7 @@ const PRIORITIES: &[Known] = &[
     ("coordination.k8s.io", 16_500, &[]),
     ("node.k8s.io", 16_300, &[]),
     ("discovery.k8s.io", 16_200, &[]),
-    ("resource.k8s.io", 16_200, &[("v1", 20), ("v1beta2", 15), ("v1beta1", 12)]),
+    ("resource.k8s.io", 16_200, &[("v1", 20), ("v1beta2", 15)]),
     ("flowcontrol.apiserver.k8s.io", 16_100, &[("v1", 21)]),
     ("storagemigration.k8s.io", 15_800, &[]),
 ];

@@ -3,6 +3,7 @@
 use super::{immutable_selector, template_warnings, validate_selected_template};
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::pod_template::default_template;
 use crate::table::{self, container_cells, container_columns, integer, string, wide};
@@ -62,6 +63,10 @@ impl Kind for DaemonSet {
         let templates = text(&old["metadata"]["annotations"], TEMPLATE_GENERATION).parse().unwrap_or(0);
         let moved = i64::from(new["spec"].get("template") != old["spec"].get("template"));
         set_template_generation(new, templates + moved);
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_template()
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

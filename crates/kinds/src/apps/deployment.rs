@@ -3,6 +3,7 @@
 use super::{immutable_selector, template_warnings, validate_replicas};
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_content};
 use crate::pod_template::default_template;
 use crate::table::{self, container_cells, container_columns, string, wide};
@@ -62,6 +63,10 @@ impl Kind for Deployment {
         carry(&mut new["metadata"], &old["metadata"], "generation");
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_template()
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let (spec, path) = (&object["spec"], Path::new("spec"));
@@ -89,6 +94,7 @@ impl Kind for Deployment {
         let (status, old_status, path) = (&new["status"], &old["status"], Path::new("status"));
         check::nonnegative(status, "unavailableReplicas", &path, &mut errors);
         check::nonnegative(status, "collisionCount", &path, &mut errors);
+        check::nonnegative(status, "terminatingReplicas", &path, &mut errors);
         let counts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
         check::replica_counts(status, &counts, &path, &mut errors);
         let collisions = count(status, "collisionCount");

@@ -7,10 +7,10 @@ pub(crate) mod replica_set;
 pub(crate) mod stateful_set;
 
 use crate::check::{self, Errors};
-use crate::core::pod_warnings;
 use crate::label_selector;
 use crate::pod_template;
 use crate::tree::get;
+use crate::warnings;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -52,8 +52,8 @@ fn template_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     if old.is_some_and(|old| template(old) == template(new)) {
         return Vec::new();
     }
-    let path = Path::new("spec").child("template").child("spec");
-    let of_name = || pod_warnings::of_name(new, "Pod names and hostnames");
+    let path = Path::new("spec").child("template");
+    let of_name = || warnings::of_name(new, "Pod names and hostnames");
     let of_name = if old.is_none() { of_name() } else { None };
-    of_name.into_iter().chain(pod_warnings::of_spec(&new["spec"]["template"]["spec"], &path)).collect()
+    of_name.into_iter().chain(warnings::of_template(&new["spec"]["template"], &path)).collect()
 }

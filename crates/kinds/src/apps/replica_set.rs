@@ -3,6 +3,7 @@
 use super::{immutable_selector, template_warnings, validate_replicas};
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind};
 use crate::pod_template::default_template;
 use crate::table::{self, container_cells, container_columns, integer, string, wide};
@@ -32,6 +33,10 @@ impl Kind for ReplicaSet {
         json!({"replicas": 0})
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_template()
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate_replicas(&object["spec"], "ReplicaSet", &mut errors);
@@ -48,6 +53,7 @@ impl Kind for ReplicaSet {
         let mut errors = Errors::new();
         let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
         check::replica_counts(&new["status"], &counts, &Path::new("status"), &mut errors);
+        check::nonnegative(&new["status"], "terminatingReplicas", &Path::new("status"), &mut errors);
         errors
     }
 

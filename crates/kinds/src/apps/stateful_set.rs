@@ -3,11 +3,12 @@
 use super::{template_warnings, validate_selected_template};
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind, carry};
-use crate::name;
 use crate::pod_template::default_template;
 use crate::table::{self, container_cells, container_columns, string};
-use crate::tree::{at, child, count, default, each, equal, get, text};
+use crate::tree::{at, child, count, default, each, equal, get, list, text};
+use crate::{name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -57,6 +58,10 @@ impl Kind for StatefulSet {
 
     fn initial_status(&self, _object: &Value) -> Value {
         json!({"replicas": 0, "availableReplicas": 0})
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_template()
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -112,7 +117,19 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        template_warnings(new, old)
+        let mut found = template_warnings(new, old);
+        let spec = &new["spec"];
+        if old.is_none_or(|old| old["spec"] != *spec) {
+            let path = Path::new("spec").child("volumeClaimTemplates");
+            for (index, claim) in list(spec, "volumeClaimTemplates").iter().enumerate() {
+                warnings::of_claim(&claim["spec"], &path.index(index), &mut found);
+            }
+        }
+        if count(spec, "revisionHistoryLimit") < 0 {
+            let words = "a negative value retains all historical revisions; a value >= 0 is recommended";
+            found.push(format!("spec.revisionHistoryLimit: {words}"));
+        }
+        found
     }
 
     fn counts_generations(&self) -> bool {

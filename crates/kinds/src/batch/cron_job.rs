@@ -2,13 +2,13 @@
 
 use super::{job_spec, schedule};
 use crate::check::{self, Errors};
-use crate::core::pod_warnings;
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind};
 use crate::pod_template::default_spec;
 use crate::table::{self, NONE, container_cells, container_columns, integer, string, wide};
 use crate::tree::{at, child, default, flag, get, is_unset, list, text, with};
-use crate::{label_selector, name};
+use crate::{label_selector, name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -42,6 +42,12 @@ impl Kind for CronJob {
         &self.0
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        let mut all = gates::of_pod_spec(&["spec", "jobTemplate", "spec", "template", "spec"]);
+        all.push(vec!["spec", "jobTemplate", "spec", "scheduling"]);
+        all
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate_spec(&object["spec"], None, &mut errors);
@@ -64,14 +70,13 @@ impl Kind for CronJob {
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        let of_name =
-            if old.is_none() { pod_warnings::of_name(new, "Pod names and hostnames") } else { None };
-        let path = Path::new("spec").children(&["jobTemplate", "spec", "template", "spec"]);
-        let pod = at(new, &["spec", "jobTemplate", "spec", "template", "spec"]);
+        let of_name = if old.is_none() { warnings::of_name(new, "Pod names and hostnames") } else { None };
+        let path = Path::new("spec").children(&["jobTemplate", "spec", "template"]);
+        let template = at(new, &["spec", "jobTemplate", "spec", "template"]);
         let of_zone = text(&new["spec"], "schedule").contains("TZ").then(|| {
             "spec.schedule: cannot use TZ or CRON_TZ in schedule, use timeZone field instead".to_owned()
         });
-        of_name.into_iter().chain(of_zone).chain(pod_warnings::of_spec(pod, &path)).collect()
+        of_name.into_iter().chain(of_zone).chain(warnings::of_template(template, &path)).collect()
     }
 
     fn counts_generations(&self) -> bool {

@@ -3,12 +3,12 @@
 use super::job_spec::{self, NAME_LABELS, UID_LABELS, is_true};
 use super::{job_policy, job_status};
 use crate::check::Errors;
-use crate::core::pod_warnings;
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind};
 use crate::table::{self, container_cells, container_columns, string, wide};
 use crate::tree::{at, child, count, default, flag, get, number, set, text};
-use crate::{duration, label_selector, name};
+use crate::{duration, label_selector, name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -30,6 +30,12 @@ impl Kind for Job {
         if !flag(&object["spec"], "manualSelector") {
             generate_selector(object);
         }
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        let mut all = gates::of_template();
+        all.push(vec!["spec", "scheduling"]);
+        all
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -58,8 +64,7 @@ impl Kind for Job {
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
         const MANY: (i64, i64) = (100_000, 10_000);
         let spec = &new["spec"];
-        let of_name =
-            if old.is_none() { pod_warnings::of_name(new, "Pod names and hostnames") } else { None };
+        let of_name = if old.is_none() { warnings::of_name(new, "Pod names and hostnames") } else { None };
         let is_large = text(spec, "completionMode") == "Indexed"
             && count(spec, "completions") > MANY.0
             && count(spec, "parallelism") > MANY.1;
@@ -68,8 +73,7 @@ impl Kind for Job {
              might not be able to track completedIndexes when a big number of indexes fail"
                 .to_owned()
         });
-        let path = Path::new("spec").child("template").child("spec");
-        let of_template = pod_warnings::of_spec(&spec["template"]["spec"], &path);
+        let of_template = warnings::of_template(&spec["template"], &Path::new("spec").child("template"));
         of_name.into_iter().chain(of_size).chain(of_template).collect()
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct LeaseCandidate(Descriptor);
 /// The kind, if any version of it is to be served.
 pub(crate) fn kind(config: &RuntimeConfig) -> Option<LeaseCandidate> {
     let is_served = config.serves(GROUP, "v1beta1", PLURAL);
-    is_served.then(|| LeaseCandidate(describe(GROUP, "v1beta1", "LeaseCandidate", PLURAL).done()))
+    is_served.then(|| LeaseCandidate(describe(GROUP, "v1beta1", "LeaseCandidate", PLURAL).aged().done()))
 }
 
 impl Kind for LeaseCandidate {

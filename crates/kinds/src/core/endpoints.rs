@@ -4,12 +4,15 @@ use crate::check::{self, Errors, PROTOCOLS};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::tree::{count, default, each, list, text};
-use crate::{name, table};
+use crate::{name, table, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
 
 const MAX_SHOWN: usize = 3;
+
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpoint-controller";
 
 pub(crate) struct Endpoints(Descriptor);
 
@@ -39,6 +42,15 @@ impl Kind for Endpoints {
 
     fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         self.validate(new)
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        // What the controller writes was looked at where it came from.
+        if text(&new["metadata"]["labels"], MANAGED_BY) != CONTROLLER {
+            bad_addresses(new, &mut found);
+        }
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -108,6 +120,18 @@ fn shown(object: &Value) -> String {
 
 fn join(ip: &str, port: i64) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+/// Warns of addresses in odd forms.
+fn bad_addresses(object: &Value, found: &mut Vec<String>) {
+    for (index, subset) in list(object, "subsets").iter().enumerate() {
+        let path = Path::new("subsets").index(index);
+        for key in ["addresses", "notReadyAddresses"] {
+            for (index, address) in list(subset, key).iter().enumerate() {
+                warnings::ip(text(address, "ip"), &path.child(key).index(index).child("ip"), found);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::kind::{Column, Descriptor, Kind};
 use crate::name;
 use crate::resource::{canonicalize, check_container_name, check_name, is_overcommit_allowed, quantity};
 use crate::table;
-use crate::tree::{at, child, default, each, entries, get, list, text, with};
+use crate::tree::{child, default, each, entries, get, list, text, with};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use nauplius_meta::quantity::Quantity;
@@ -70,13 +70,11 @@ impl Kind for LimitRange {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let created =
-            Column { type_: "date".into(), ..table::string("Created At", "When the object was created.") };
-        vec![table::name(), created]
+        vec![table::name(), table::created_at()]
     }
 
     fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
-        vec![table::name_cell(object), at(object, &["metadata", "creationTimestamp"]).clone()]
+        vec![table::name_cell(object), table::created_at_cell(object)]
     }
 }
 

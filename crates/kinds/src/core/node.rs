@@ -2,12 +2,13 @@
 
 use crate::check::{self, Errors};
 use crate::describe::{CONNECT, describe};
+use crate::gates::FieldPath;
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::pod_template::taints;
 use crate::resource::{canonicalize, check_amount};
 use crate::table::{or_none, or_unknown, string, wide};
 use crate::tree::{entries, flag, get, is_unset, list, set, text, texts, with};
-use crate::{name, table};
+use crate::{name, table, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -62,6 +63,10 @@ impl Kind for Node {
         carry(&mut new["metadata"], &old["metadata"], "generation");
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        vec![vec!["spec", "podPreemptionPolicy"]]
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let spec = &object["spec"];
@@ -101,6 +106,21 @@ impl Kind for Node {
             }
         }
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let (spec, path) = (&new["spec"], Path::new("spec"));
+        let mut found = Vec::new();
+        if get(spec, "configSource").is_some() {
+            found.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if !text(spec, "externalID").is_empty() {
+            found.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        for (path, network) in check::each_text(spec, "podCIDRs", &path) {
+            warnings::cidr(network, &path, &mut found);
+        }
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

@@ -9,13 +9,13 @@ use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_content};
 use crate::pod_template::{default_volume_source, node_selector};
 use crate::resource::{canonicalize, check_amount, quantity};
 use crate::table::{self, string, wide};
-use crate::tree::{at, child, default, entries, equal, get, is_unset, same, set, size, text, texts};
+use crate::tree::{at, child, default, entries, equal, get, is_unset, list, same, set, size, text, texts};
 use crate::{duration, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Map, Value, json};
 
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+pub(super) const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const BETA_MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
 
 pub(crate) struct PersistentVolume(Descriptor);
@@ -113,6 +113,11 @@ impl Kind for PersistentVolume {
                  approach is to use dynamic provisioning."
                     .to_owned(),
             );
+        }
+        let path = Path::new("spec").children(&["nodeAffinity", "required", "nodeSelectorTerms"]);
+        let terms = list(at(new, &["spec", "nodeAffinity", "required"]), "nodeSelectorTerms");
+        for (index, term) in terms.iter().enumerate() {
+            crate::warnings::of_node_selector_term(term, &path.index(index), &mut warnings);
         }
         warnings.extend(source::warnings(&new["spec"]));
         warnings

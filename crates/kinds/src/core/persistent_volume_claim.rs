@@ -1,13 +1,15 @@
 //! PersistentVolumeClaim: a wish for storage.
 
+use super::persistent_volume::BETA_CLASS;
 use super::pod_diff::diff;
 use crate::check::{self, Errors, NOT_POSITIVE};
 use crate::describe::describe;
+use crate::gates::FieldPath;
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
-use crate::resource::{canonicalize_requirements, check_amount, quantity};
+use crate::resource::{canonicalize_requirements, check_amount, is_native, quantity};
 use crate::table::{self, string, wide};
-use crate::tree::{at, child, default, equal, get, is_unset, list, remove, same, set, text, texts};
-use crate::{label_selector, name};
+use crate::tree::{at, child, default, entries, equal, get, is_unset, list, remove, same, set, text, texts};
+use crate::{label_selector, name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -146,6 +148,10 @@ impl Kind for PersistentVolumeClaim {
         mirror_data_sources(child(new, "spec"));
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        vec![vec!["status", "healthStatus"]]
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate_spec(&object["spec"], &Path::new("spec"), &mut errors);
@@ -163,6 +169,22 @@ impl Kind for PersistentVolumeClaim {
         }
         check::immutable(&new["spec"], &old["spec"], "volumeMode", &Path::root(), &mut errors);
         errors
+    }
+
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        status(&new["status"], &Path::new("status"), &mut errors);
+        errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        if get(&new["metadata"]["annotations"], BETA_CLASS).is_some() {
+            let words = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+            found.push(format!("metadata.annotations[{BETA_CLASS}]: {words}"));
+        }
+        warnings::of_claim(&new["spec"], &Path::new("spec"), &mut found);
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -248,6 +270,54 @@ fn immutable_rest(new: &Value, old: &Value, errors: &mut Errors) {
         );
         errors.push(FieldError::forbidden(&Path::new("spec"), detail));
     }
+}
+
+/// What the controllers that bind and resize may say.
+fn status(status: &Value, path: &Path, errors: &mut Errors) {
+    const STATES: &[&str] = &[
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    for (name, amount) in entries(status, "capacity") {
+        size(amount, &path.child("capacity").key(name), errors);
+    }
+    // The path is upstream's.
+    let states = path.child("allocatedResourceStatus");
+    for (name, state) in entries(status, "allocatedResourceStatuses") {
+        claimed_name(name, &states, errors);
+        if !state.as_str().is_some_and(|state| STATES.contains(&state)) {
+            let mut sorted = STATES.to_vec();
+            sorted.sort_unstable();
+            errors.push(FieldError::not_supported(&states, name, &sorted));
+        }
+    }
+    let allocated = path.child("allocatedResources");
+    for (name, amount) in entries(status, "allocatedResources") {
+        if claimed_name(name, &allocated, errors) && size(amount, &allocated.key(name), errors) {
+            check_amount(name, amount, &allocated.key(name), errors);
+        }
+    }
+}
+
+/// A claim has storage, and maybe what vendors call otherwise.
+fn claimed_name(name: &str, path: &Path, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    check::label_name(name, path, errors);
+    if errors.len() == before && is_native(name) && name != "storage" {
+        errors.push(FieldError::not_supported(path, name, &["storage"]));
+    }
+    errors.len() == before
+}
+
+fn size(amount: &Value, path: &Path, errors: &mut Errors) -> bool {
+    let amount = quantity(amount);
+    if amount.sign() < 0 {
+        errors.push(FieldError::invalid(path, amount.value(), "must be a valid resource quantity"));
+    }
+    amount.sign() >= 0
 }
 
 #[cfg(test)]

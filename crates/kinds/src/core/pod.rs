@@ -1,14 +1,16 @@
 //! Pod: what the API server does with one: phases of its life that it alone decides (creation, binding, the grace of a
 //! deletion), and who may write which part.
 
-use super::{pod_cells, pod_resize, pod_status, pod_update, pod_warnings};
+use super::{pod_cells, pod_resize, pod_status, pod_update};
 use crate::check::Errors;
 use crate::describe::{CONNECT, CREATE, describe};
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::name;
 use crate::pod_requests::Shape;
 use crate::pod_template::{Owner, default_pod, mirror_service_account, validate_annotations, validate_spec};
 use crate::tree::{child, each, flag, get, is_unset, list, number, set, text, texts, with};
+use crate::warnings;
 use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
@@ -89,6 +91,15 @@ impl Kind for Pod {
         }
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        let mut all = gates::of_pod_spec(&["spec"]);
+        all.extend(gates::below(
+            &["status"],
+            &[&["nodeAllocatableResourceClaimStatuses"], &["volumeHealth"]],
+        ));
+        all
+    }
+
     fn validate(&self, pod: &Value) -> Vec<FieldError> {
         let mut errors = metadata_and_spec(pod);
         let (spec, path) = (&pod["spec"], Path::new("spec"));
@@ -126,8 +137,8 @@ impl Kind for Pod {
         if old.is_some_and(|old| old.get("spec") == new.get("spec")) {
             return Vec::new();
         }
-        let of_name = old.is_none().then(|| pod_warnings::of_name(new, "the Pod's hostname")).flatten();
-        of_name.into_iter().chain(pod_warnings::of_spec(&new["spec"], &Path::new("spec"))).collect()
+        let of_name = old.is_none().then(|| warnings::of_name(new, "the Pod's hostname")).flatten();
+        of_name.into_iter().chain(warnings::of_pod(new)).collect()
     }
 
     fn counts_generations(&self) -> bool {
@@ -359,6 +370,28 @@ mod tests {
     fn a_gated_pod_says_so() {
         let pod = created(&kind(), pod(json!({"schedulingGates": [{"name": "a/b"}]})));
         assert_eq!(pod["status"]["conditions"][0]["reason"], "SchedulingGated");
+    }
+
+    #[test]
+    fn restart_rules_and_hostnames_are_checked() {
+        let mut own = container("c");
+        own["restartPolicyRules"] =
+            json!([{"action": "Dance"}, {"action": "Restart", "exitCodes": {"operator": "Is"}}]);
+        creation(
+            &kind(),
+            pod(json!({"containers": [own], "hostnameOverride": "A.b", "setHostnameAsFQDN": true})),
+            &[
+                "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+                "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Dance\": supported values: \"Restart\"",
+                "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
+                "spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: \"Is\": supported values: \
+                 \"In\", \"NotIn\"",
+                "spec.hostnameOverride: Invalid value: \"A.b\": a lowercase RFC 1123 subdomain must consist of lower case \
+                 alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
+                 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true",
+            ],
+        );
     }
 
     #[test]

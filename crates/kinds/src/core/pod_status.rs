@@ -35,33 +35,47 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Errors {
 
 /// A container that is done, and that nothing restarts, stays done.
 fn transitions(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    let policy = text(&old["spec"], "restartPolicy");
-    let sidecars: Vec<_> = list(&old["spec"], "initContainers")
-        .iter()
-        .filter(|container| text(container, "restartPolicy") == "Always")
-        .map(|container| text(container, "name"))
-        .collect();
     let groups = [
-        ("containerStatuses", policy),
-        ("initContainerStatuses", policy),
-        ("ephemeralContainerStatuses", "Never"),
+        ("containerStatuses", "containers"),
+        ("initContainerStatuses", "initContainers"),
+        ("ephemeralContainerStatuses", ""),
     ];
-    for (key, policy) in groups {
+    for (key, containers) in groups {
         let current = list(&new["status"], key);
         for (index, before) in list(&old["status"], key).iter().enumerate() {
             let name = text(before, "name");
             let Some(terminated) = get(&before["state"], "terminated") else { continue };
-            let restarts = policy == "Always"
-                || (policy == "OnFailure" && count(terminated, "exitCode") != 0)
-                || (key == "initContainerStatuses" && sidecars.contains(&name));
             let revived = |status: &&Value| {
                 text(status, "name") == name && get(&status["state"], "terminated").is_none()
             };
+            let restarts = restarts(&old["spec"], containers, name, count(terminated, "exitCode"));
             if !restarts && current.iter().any(|status| revived(&status)) {
                 let path = path.child(key).index(index).child("state");
                 errors.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));
             }
         }
+    }
+}
+
+/// Whether a container that ended so may run again: its own rules decide, then its own policy, then the pod's.
+fn restarts(spec: &Value, containers: &str, name: &str, exit_code: i64) -> bool {
+    if containers.is_empty() {
+        return false;
+    }
+    let container = list(spec, containers).iter().find(|container| text(container, "name") == name);
+    let rules = container.map(|container| list(container, "restartPolicyRules")).unwrap_or_default();
+    let applies = |rule: &&Value| {
+        let listed = list(&rule["exitCodes"], "values").iter().any(|code| code.as_i64() == Some(exit_code));
+        listed == (text(&rule["exitCodes"], "operator") == "In")
+    };
+    if rules.iter().any(|rule| applies(&rule)) {
+        return true;
+    }
+    let own = container.map(|container| text(container, "restartPolicy")).filter(|own| !own.is_empty());
+    match own.unwrap_or_else(|| text(spec, "restartPolicy")) {
+        "Always" => true,
+        "OnFailure" => exit_code != 0,
+        _ => false,
     }
 }
 
@@ -125,6 +139,31 @@ mod tests {
         check("Never", 1, &[refused]);
         check("OnFailure", 1, &[]);
         check("OnFailure", 0, &[refused]);
+    }
+
+    #[test]
+    fn a_container_may_have_a_policy_and_rules_of_its_own() {
+        let check = |own: Value, code, expected: &[&str]| {
+            let mut container = container("c");
+            for (key, value) in own.as_object().into_iter().flatten() {
+                container[key] = value.clone();
+            }
+            let spec = json!({"containers": [container], "restartPolicy": "Never"});
+            let mut old = created(&kind(), json!({"metadata": {"name": "x"}, "spec": spec}));
+            assert_eq!(kind().validate(&old), []);
+            old["status"] = status(json!({"terminated": {"exitCode": code}}));
+            old["status"]["qosClass"] = "BestEffort".into();
+            let mut new = old.clone();
+            new["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+            subresource(&kind(), "status", &old, new, expected);
+        };
+        let refused =
+            "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state";
+        let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+        check(json!({}), 1, &[refused]);
+        check(json!({"restartPolicy": "Always"}), 0, &[]);
+        check(json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 42, &[]);
+        check(json!({"restartPolicy": "Never", "restartPolicyRules": rules}), 1, &[refused]);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use crate::check::Errors;
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind};
 use crate::pod_template::{default_spec, validate};
 use crate::tree::{at, child, with};
-use crate::{name, table};
+use crate::{name, table, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -24,6 +25,10 @@ impl Kind for PodTemplate {
         &self.0
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_pod_spec(&["template", "spec"])
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate(&object["template"], &Path::new("template"), &mut errors);
@@ -32,6 +37,14 @@ impl Kind for PodTemplate {
 
     fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         self.validate(new)
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let template = |object: &Value| object["template"].clone();
+        if old.is_some_and(|old| template(old) == template(new)) {
+            return Vec::new();
+        }
+        warnings::of_template(&new["template"], &Path::new("template"))
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

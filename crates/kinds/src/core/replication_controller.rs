@@ -2,11 +2,12 @@
 
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
 use crate::pod_template::{default_template, validate_for_replicas};
 use crate::table::{self, container_cells, container_columns, integer, string, wide};
 use crate::tree::{at, child, count, default, set, size};
+use crate::{name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -43,6 +44,10 @@ impl Kind for ReplicationController {
         json!({"replicas": 0})
     }
 
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        gates::of_template()
+    }
+
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let (spec, path) = (&object["spec"], Path::new("spec"));
@@ -70,6 +75,17 @@ impl Kind for ReplicationController {
         let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
         check::replica_counts(&new["status"], &counts, &Path::new("status"), &mut errors);
         errors
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let template = |object: &Value| at(object, &["spec", "template"]).clone();
+        if old.is_some_and(|old| template(old) == template(new)) {
+            return Vec::new();
+        }
+        let of_name = if old.is_none() { warnings::of_name(new, "Pod names and hostnames") } else { None };
+        // The path is upstream's.
+        let of_template = warnings::of_template(&template(new), &Path::new("template"));
+        of_name.into_iter().chain(of_template).collect()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

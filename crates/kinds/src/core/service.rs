@@ -1,7 +1,7 @@
 //! Service: a name and addresses for pods. It says which addresses and ports are wanted; the API server's allocators give
 //! them, between [`Kind::prepare_create`] or [`Kind::prepare_update`] and the checks.
 
-use super::{service_cells, service_rules, service_update};
+use super::{service_cells, service_rules, service_update, service_warnings};
 use crate::describe::{CONNECT, describe};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::tree::{child, count, default, each, get, is_unset, list, remove, set, text, texts};
@@ -161,28 +161,12 @@ impl Kind for Service {
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::label_1035(name, prefix)
+        // Since v1.37 a name may begin with a digit.
+        name::label(name, prefix)
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let spec = &new["spec"];
-        let mut warnings = Vec::new();
-        let mut warn = |condition: bool, warning: &str| {
-            if condition {
-                warnings.push(warning.to_owned());
-            }
-        };
-        let headless = is_headless(spec);
-        warn(
-            headless && !is_unset(spec, "loadBalancerIP"),
-            "spec.loadBalancerIP is ignored for Headless services",
-        );
-        warn(headless && !is_unset(spec, "externalIPs"), "spec.externalIPs is ignored for Headless services");
-        let sticky = text(spec, "sessionAffinity") != "None";
-        warn(headless && sticky, "spec.SessionAffinity is ignored for Headless services");
-        let named = text(spec, "type") != "ExternalName" && !is_unset(spec, "externalName");
-        warn(named, "spec.externalName is ignored when spec.type is not \"ExternalName\"");
-        warnings
+        service_warnings::of_service(new)
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
@@ -294,7 +278,8 @@ mod tests {
             service(json!({"externalTrafficPolicy": "Local"})),
             "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
         );
-        assert_eq!(kind().validate_name("1a", false).len(), 1);
+        assert_eq!(kind().validate_name("1A", false).len(), 1);
+        assert_eq!(kind().validate_name("1a", false), Vec::<String>::new());
     }
 
     #[test]

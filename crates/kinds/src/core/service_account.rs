@@ -2,7 +2,7 @@
 
 use crate::describe::{CREATE, describe};
 use crate::kind::{Column, Descriptor, Kind};
-use crate::tree::list;
+use crate::tree::{get, list};
 use crate::{name, table};
 use nauplius_meta::field::FieldError;
 use serde_json::Value;
@@ -26,6 +26,13 @@ impl Kind for ServiceAccount {
 
     fn validate_update(&self, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let key = "kubernetes.io/enforce-mountable-secrets";
+        let is_given = get(&new["metadata"]["annotations"], key).is_some();
+        let words = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+        is_given.then(|| format!("metadata.annotations[{key}]: {words}")).into_iter().collect()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

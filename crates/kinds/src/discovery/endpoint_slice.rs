@@ -4,7 +4,7 @@ use crate::check::{self, Errors, PROTOCOLS, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::tree::{default, each, get, list, number, set, text, texts};
-use crate::{name, table};
+use crate::{name, table, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -15,6 +15,10 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
 const MAX_ZONE_HINTS: usize = 8;
 const MAX_SHOWN: usize = 3;
+
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// What these write was looked at where it came from.
+const CONTROLLERS: &[&str] = &["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
 pub(crate) struct EndpointSlice(Descriptor);
 
@@ -49,6 +53,16 @@ impl Kind for EndpointSlice {
         let mut errors = self.validate(new);
         check::immutable(new, old, "addressType", &Path::root(), &mut errors);
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        if text(new, "addressType") == "FQDN" {
+            found.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        } else if !CONTROLLERS.contains(&text(&new["metadata"]["labels"], MANAGED_BY)) {
+            bad_addresses(new, &mut found);
+        }
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -174,6 +188,16 @@ fn ports(object: &Value, errors: &mut Errors) {
         check::name_if_set(port, "name", names::dns1123_label, &path, errors);
         check::one_of(port, "protocol", PROTOCOLS, &path, errors);
         check::name_if_set(port, "appProtocol", names::qualified_name, &path, errors);
+    }
+}
+
+/// Warns of addresses in odd forms.
+fn bad_addresses(object: &Value, found: &mut Vec<String>) {
+    for (index, endpoint) in list(object, "endpoints").iter().enumerate() {
+        let path = Path::new("endpoints").index(index);
+        for (path, address) in check::each_text(endpoint, "addresses", &path) {
+            warnings::ip(address, &path, found);
+        }
     }
 }
 

@@ -56,12 +56,12 @@ impl Kind for IpAddress {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![table::name(), table::string("ParentRef", "Who has taken the address."), table::age()]
+        vec![table::name(), table::string("ParentRef", "Who has taken the address.")]
     }
 
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+    fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
         let parent = get(&object["spec"], "parentRef").map_or_else(|| NONE.to_owned(), parent);
-        vec![table::name_cell(object), parent.into(), table::age_cell(object, now_s)]
+        vec![table::name_cell(object), parent.into()]
     }
 }
 
@@ -98,6 +98,6 @@ mod tests {
         );
         assert_eq!(kind().validate_name("10.96.0.1", false), Vec::<String>::new());
         assert_eq!(kind().validate_name("2001:DB8::1", false), ["must be a canonical format IP address"]);
-        row(&kind(), parent("a"), json!(["x", "services/n/a", "75s"]));
+        row(&kind(), parent("a"), json!(["x", "services/n/a"]));
     }
 }

@@ -5,7 +5,7 @@ use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::table::{self, string};
 use crate::tree::{child, default, each, get, is_unset, list, number, set, text, texts};
-use crate::{label_selector, name};
+use crate::{label_selector, name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names::{self, network, parse_cidr};
 use serde_json::Value;
@@ -48,6 +48,20 @@ impl Kind for NetworkPolicy {
 
     fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
         self.validate(new)
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+            let path = Path::new("spec").child(direction);
+            for (index, rule) in list(&new["spec"], direction).iter().enumerate() {
+                let path = path.index(index).child(peers);
+                for (index, peer) in list(rule, peers).iter().enumerate() {
+                    bad_networks(&peer["ipBlock"], &path.index(index).child("ipBlock"), &mut found);
+                }
+            }
+        }
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -156,5 +170,13 @@ fn check_block(block: &Value, path: &Path, errors: &mut Errors) {
         if !is_inside {
             errors.push(FieldError::invalid(&path, except, "must be a strict subset of `cidr`"));
         }
+    }
+}
+
+/// Warns of networks in odd forms.
+fn bad_networks(block: &Value, path: &Path, found: &mut Vec<String>) {
+    warnings::cidr(text(block, "cidr"), &path.child("cidr"), found);
+    for (path, except) in check::each_text(block, "except", path) {
+        warnings::cidr(except, &path, found);
     }
 }

@@ -3,11 +3,11 @@
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
 use crate::pod_template::tolerations;
 use crate::resource::{Scope, canonicalize, check_requirements};
 use crate::table::{self, string};
-use crate::tree::{get, list, remove, text, with};
+use crate::tree::{entries, get, list, remove, text, with};
+use crate::{name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -47,6 +47,12 @@ impl Kind for RuntimeClass {
         check::immutable(new, old, "handler", &Path::root(), &mut errors);
         errors.extend(self.validate(new));
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let labels = entries(&new["scheduling"], "nodeSelector");
+        let old = labels.filter_map(|(label, _)| warnings::deprecated_node_label(label));
+        old.map(|words| format!("scheduling.nodeSelector: {words}")).collect()
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

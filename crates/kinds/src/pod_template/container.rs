@@ -21,6 +21,8 @@ const NOT_EPHEMERAL: &[&str] = &[
     "restartPolicy",
     "restartPolicyRules",
 ];
+const MAX_RULES: usize = 20;
+const MAX_EXIT_CODES: usize = 255;
 const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
 
 /// Checks all containers of a pod spec.
@@ -42,12 +44,7 @@ fn regular(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
         common(container, around, &path, errors);
         unique_name(container, &mut names, &path, errors);
         lifecycle_and_probes(container, around, &path, errors);
-        for key in ["restartPolicy", "restartPolicyRules"] {
-            if !is_unset(container, key) {
-                errors
-                    .push(FieldError::forbidden(&path.child(key), "may not be set for non-init containers"));
-            }
-        }
+        restart_policy(container, &path, errors);
     }
     host_port_conflicts(containers, path, errors);
 }
@@ -58,7 +55,7 @@ fn init(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     for (index, container) in list(around.spec, "initContainers").iter().enumerate() {
         let container_path = path.index(index);
         common(container, around, &container_path, errors);
-        check::one_of_if_set(container, "restartPolicy", &["Always"], &container_path, errors);
+        restart_policy(container, &container_path, errors);
         unique_name(container, &mut names, &container_path, errors);
         host_port_conflicts(std::slice::from_ref(container), path, errors);
         if text(container, "restartPolicy") == "Always" {
@@ -70,6 +67,39 @@ fn init(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
                 let detail = "may not be set for init containers without restartPolicy=Always";
                 errors.push(FieldError::forbidden(&container_path.child(key), detail));
             }
+        }
+    }
+}
+
+/// A container's own policy, and its rules for certain exit codes, which need one to fall back to.
+fn restart_policy(container: &Value, path: &Path, errors: &mut Errors) {
+    check::one_of_if_set(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
+    let rules = list(container, "restartPolicyRules");
+    if !rules.is_empty() && get(container, "restartPolicy").is_none() {
+        let detail = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(&path.child("restartPolicy"), detail));
+    }
+    let path = path.child("restartPolicyRules");
+    if rules.len() > MAX_RULES {
+        errors.push(FieldError::too_long(&path, MAX_RULES));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let path = path.index(index);
+        let action = text(rule, "action");
+        if action != "Restart" {
+            errors.push(FieldError::not_supported(&path.child("action"), action, &["Restart"]));
+        }
+        let path = path.child("exitCodes");
+        let Some(codes) = get(rule, "exitCodes") else {
+            errors.push(FieldError::required(&path, "must be specified"));
+            continue;
+        };
+        let operator = text(codes, "operator");
+        if !["In", "NotIn"].contains(&operator) {
+            errors.push(FieldError::not_supported(&path.child("operator"), operator, &["In", "NotIn"]));
+        }
+        if list(codes, "values").len() > MAX_EXIT_CODES {
+            errors.push(FieldError::too_long(&path.child("values"), MAX_EXIT_CODES));
         }
     }
 }

@@ -14,11 +14,13 @@ mod security;
 mod spec;
 mod volume;
 
-pub(crate) use annotation::{APP_ARMOR, MIRROR, validate as validate_annotations};
+pub(crate) use annotation::{
+    APP_ARMOR, MIRROR, SECCOMP_CONTAINER, SECCOMP_POD, validate as validate_annotations,
+};
 pub(crate) use container::trimmed_image;
 pub(crate) use defaults::{default_pod, default_spec, default_volume_source, mirror_service_account};
 pub(crate) use scheduling::{node_selector, taints, tolerations};
-pub(crate) use spec::{Owner, validate_spec};
+pub(crate) use spec::{Owner, each_container, validate_spec};
 pub(crate) use volume::{check_source as check_volume_source, csi_driver};
 
 use crate::check::{self, Errors};

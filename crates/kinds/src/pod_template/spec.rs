@@ -89,8 +89,27 @@ fn names_and_bounds(spec: &Value, path: &Path, errors: &mut Errors) {
     check::within(spec, "activeDeadlineSeconds", (1, i64::from(i32::MAX)), path, errors);
     check::name_if_set(spec, "hostname", names::dns1123_label, path, errors);
     check::name_if_set(spec, "subdomain", names::dns1123_label, path, errors);
+    hostname_override(spec, path, errors);
     if get(spec, "preemptionPolicy").is_some() {
         check::one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
+    }
+}
+
+/// A hostname that the kernel takes, of a pod that has one of its own.
+fn hostname_override(spec: &Value, path: &Path, errors: &mut Errors) {
+    const MAX_BYTES: usize = 64;
+    let hostname = text(spec, "hostnameOverride");
+    if hostname.is_empty() {
+        return;
+    }
+    let path = path.child("hostnameOverride");
+    messages(names::dns1123_subdomain(hostname), hostname, &path, errors);
+    if hostname.len() > MAX_BYTES {
+        errors.push(FieldError::too_long(&path, MAX_BYTES));
+    }
+    for field in ["hostNetwork", "setHostnameAsFQDN"].into_iter().filter(|field| flag(spec, field)) {
+        let detail = format!("may not be set when `{field}` is true");
+        errors.push(FieldError::forbidden(&path, detail));
     }
 }
 
@@ -196,7 +215,7 @@ fn operating_system(spec: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// Every container of a spec with its path, init containers first.
-pub(super) fn each_container<'a>(spec: &'a Value, path: &Path) -> Vec<(Path, &'a Value)> {
+pub(crate) fn each_container<'a>(spec: &'a Value, path: &Path) -> Vec<(Path, &'a Value)> {
     let mut all = Vec::new();
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         let path = path.child(field);

@@ -2,8 +2,8 @@
 
 use crate::check::Errors;
 use crate::kind::Column;
-use crate::table::{self, name_cell};
-use crate::tree::{at, is_unset, list};
+use crate::table;
+use crate::tree::{is_unset, list};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -43,11 +43,9 @@ fn check(rule: &Value, is_namespaced: bool, path: &Path, errors: &mut Errors) {
 
 /// Roles have upstream's plain table: the name and the moment of creation.
 pub(super) fn columns() -> Vec<Column> {
-    let created =
-        Column { type_: "date".into(), ..table::string("Created At", "When the object was created.") };
-    vec![table::name(), created]
+    vec![table::name(), table::created_at()]
 }
 
 pub(super) fn cells(role: &Value) -> Vec<Value> {
-    vec![name_cell(role), at(role, &["metadata", "creationTimestamp"]).clone()]
+    vec![table::name_cell(role), table::created_at_cell(role)]
 }

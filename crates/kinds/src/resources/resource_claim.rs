@@ -3,6 +3,7 @@
 use super::{GROUP, allocation, claim};
 use crate::check::Errors;
 use crate::describe::describe;
+use crate::gates::FieldPath;
 use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::runtime_config::RuntimeConfig;
@@ -44,6 +45,10 @@ impl Kind for ResourceClaim {
 
     fn tracked(&self, subresource: &str) -> Filter {
         tracked_without_metadata(subresource)
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        vec![vec!["status", "allocation", "devices", "results", "*", "skipNodeOperations"]]
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

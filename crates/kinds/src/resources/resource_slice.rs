@@ -4,6 +4,7 @@
 use super::{GROUP, device, driver_name, pool_name, taint, unique};
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind};
 use crate::name;
 use crate::pod_template::node_selector;
@@ -12,7 +13,7 @@ use crate::table::{self, string};
 use crate::tree::{child, count, each, flag, get, list, remove, set, text, with};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 const MAX_DEVICES: usize = 128;
 /// Devices of which more is said take more room.
@@ -45,7 +46,7 @@ fn from_hub(object: &mut Value) {
         each(spec, "devices", |device| {
             let Some(fields) = device.as_object_mut() else { return };
             let name = fields.remove("name");
-            let basic = std::mem::replace(fields, Map::new());
+            let basic = std::mem::take(fields);
             if let Some(name) = name {
                 fields.insert("name".to_owned(), name);
             }
@@ -74,6 +75,20 @@ impl Kind for ResourceSlice {
     fn prepare_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
         date_taints(new, context.now_s);
         super::count_generation(context, new, old);
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        // DRANodeAllocatableResources, DRAListTypeAttributes, DRADerivedAttributes and DRAOptionalNodeOperations.
+        let of_device: &[&[&'static str]] = &[
+            &["nodeAllocatableResources"],
+            &["attributes", "*", "bools"],
+            &["attributes", "*", "ints"],
+            &["attributes", "*", "strings"],
+            &["attributes", "*", "versions"],
+        ];
+        let mut all = gates::below(&["spec", "devices", "*"], of_device);
+        all.extend(gates::below(&["spec"], &[&["partitionTypeAttribute"], &["skipNodeOperations"]]));
+        all
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

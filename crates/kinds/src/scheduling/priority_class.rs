@@ -54,9 +54,7 @@ impl Kind for PriorityClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        if count(new, "value") != count(old, "value") {
-            errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
-        }
+        check::immutable(new, old, "value", &Path::root(), &mut errors);
         check::immutable(new, old, "preemptionPolicy", &Path::root(), &mut errors);
         errors
     }
@@ -131,7 +129,7 @@ mod tests {
             &json!({"value": 1}),
             json!({"value": 2, "preemptionPolicy": "Never"}),
             &[
-                "value: Forbidden: may not be changed in an update.",
+                "value: Invalid value: 2: field is immutable",
                 "preemptionPolicy: Invalid value: \"Never\": field is immutable",
             ],
         );

@@ -3,6 +3,7 @@
 use super::GROUP;
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::FieldPath;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::name;
 use crate::pod_template::csi_driver;
@@ -22,6 +23,10 @@ pub(crate) fn kind() -> CsiNode {
 impl Kind for CsiNode {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        vec![vec!["status", "storageHealth"]]
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

@@ -7,7 +7,7 @@ use crate::kind::{Column, Descriptor, Kind};
 use crate::resource::{canonicalize_value, quantity};
 use crate::table::{self, string};
 use crate::tree::{get, text};
-use crate::{label_selector, name};
+use crate::{label_selector, name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -47,6 +47,12 @@ impl Kind for CsiStorageCapacity {
             check::immutable(new, old, key, &Path::root(), &mut errors);
         }
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        warnings::of_selector(&new["nodeTopology"], &Path::new("nodeTopology"), &mut found);
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

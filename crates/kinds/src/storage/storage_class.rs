@@ -4,9 +4,9 @@ use super::{GROUP, parameters, provisioner};
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
 use crate::table::{self, string};
 use crate::tree::{default, flag, get, list, text, texts};
+use crate::{name, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -51,6 +51,19 @@ impl Kind for StorageClass {
             check::immutable(new, old, key, &Path::root(), &mut errors);
         }
         errors
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        for (index, topology) in list(new, "allowedTopologies").iter().enumerate() {
+            let path = Path::new("allowedTopologies").index(index).child("matchLabelExpressions");
+            for (index, expression) in list(topology, "matchLabelExpressions").iter().enumerate() {
+                if let Some(words) = warnings::deprecated_node_label(text(expression, "key")) {
+                    found.push(format!("{}: {words}", path.index(index).child("key")));
+                }
+            }
+        }
+        found
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

@@ -69,14 +69,14 @@ impl Kind for StorageVersionMigration {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![table::name(), string("Resource", "What is to be written again."), table::age()]
+        vec![string("Name", "The name of the migration."), string("Resource", "What is to be written again.")]
     }
 
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+    fn cells(&self, object: &Value, _now_s: i64) -> Vec<Value> {
         let resource = &object["spec"]["resource"];
         let (group, resource) = (text(resource, "group"), text(resource, "resource"));
         let shown = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-        vec![table::name_cell(object), shown.into(), table::age_cell(object, now_s)]
+        vec![table::name_cell(object), shown.into()]
     }
 }
 

@@ -34,6 +34,8 @@ const NEWER_PATHS: &[&str] = &[
     "/apis/certificates.k8s.io/v1/clustertrustbundles",
     "/apis/certificates.k8s.io/v1/namespaces/{namespace}/podcertificaterequests",
     "/apis/resource.k8s.io/v1/devicetaintrules",
+    "/apis/scheduling.k8s.io/v1beta1/namespaces/{namespace}/podgroups",
+    "/apis/scheduling.k8s.io/v1beta1/namespaces/{namespace}/workloads",
     "/apis/storagemigration.k8s.io/v1/storageversionmigrations",
 ];
 
