@@ -1,6 +1,7 @@
 //! The one place where errors of the store and the cache become errors of the API.
 
 use crate::cache::{NotReached, StaleRead, TooOld, UnreadableObject};
+use crate::registry::get::MalformedVersion;
 use nauplius_meta::error::{ApiError, Reason, Status, StatusCause, StatusDetails};
 use nauplius_store::StoreError;
 
@@ -52,6 +53,11 @@ pub fn too_large(error: NotReached) -> ApiError {
     };
     let status = Status::failure(504, Reason::Timeout, format!("Timeout: {error}")).with_details(details);
     ApiError::Status(Box::new(status))
+}
+
+/// What is no resourceVersion: upstream takes it for a fault of its own in a get and in a watch (a list has other words).
+pub(crate) fn malformed_version(error: MalformedVersion) -> ApiError {
+    ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, error.to_string())))
 }
 
 /// A consistent read that could not be served.

@@ -48,7 +48,7 @@ impl Frames {
             let streams = streams.iter().map(|format| format!("{};stream=watch", format.media_type()));
             return Err(ApiError::NotAcceptable(streams.collect()));
         }
-        Ok(Self { view })
+        Ok(Self { view: view.stream() })
     }
 
     /// The stream's media type.

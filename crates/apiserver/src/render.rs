@@ -22,6 +22,7 @@ use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::{protobuf, schema};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Objects beyond this are not copied on their way out.
 const LARGE_BYTES: usize = 128 << 10;
@@ -35,6 +36,8 @@ pub(crate) struct View {
     include_object: IncludeObject,
     /// Kind and apiVersion of the requested version, when the stored ones differ.
     head: Option<Vec<u8>>,
+    /// In a stream of tables: whether the columns were told. Only its first table has them.
+    columns_told: Option<Arc<AtomicBool>>,
 }
 
 impl View {
@@ -43,7 +46,12 @@ impl View {
         let name = &descriptor.versions[version].name;
         let head =
             (*name != descriptor.hub).then(|| encode::head(&descriptor.kind, &api_version(descriptor, name)));
-        Self { head, version, output, include_object, kind }
+        Self { head, version, output, include_object, kind, columns_told: None }
+    }
+
+    /// For a stream of events.
+    pub fn stream(self) -> Self {
+        Self { columns_told: Some(Arc::default()), ..self }
     }
 
     fn version(&self) -> &Version {
@@ -75,14 +83,21 @@ impl View {
             Shape::Metadata(version) | Shape::MetadataList(version) => metadata_only(object, version),
             Shape::Table(version) => {
                 let row = self.row(object);
-                table::table(
-                    &*self.kind,
-                    version,
-                    &json!({"resourceVersion": revision.to_string()}),
-                    vec![row],
-                )
+                self.table(version, revision, row)
             }
         })
+    }
+
+    /// A table of one row.
+    fn table(&self, version: &str, revision: i64, row: Value) -> Value {
+        let metadata = json!({"resourceVersion": revision.to_string()});
+        let mut table = table::table(&*self.kind, version, &metadata, vec![row]);
+        if let Some(told) = &self.columns_told
+            && told.swap(true, Ordering::Relaxed)
+        {
+            table["columnDefinitions"] = Value::Null;
+        }
+        table
     }
 
     fn row(&self, mut hub: Value) -> Value {
@@ -252,12 +267,7 @@ impl View {
             }),
             Shape::Table(version) => {
                 let row = table::row(Vec::new(), metadata_only(json!({ "metadata": metadata }), "v1"));
-                table::table(
-                    &*self.kind,
-                    version,
-                    &json!({"resourceVersion": revision.to_string()}),
-                    vec![row],
-                )
+                self.table(version, revision, row)
             }
         }
     }

@@ -86,7 +86,8 @@ fn put_back(cluster: &Cluster, backup: Backup) -> Result<(), Failure> {
         return Err(up());
     }
     let _held = server::try_lock(cluster)?.ok_or_else(|| in_between(cluster))?;
-    cluster.make_data_dir()?;
+    let data = &cluster.data_dir;
+    std::fs::create_dir_all(data).map_err(|error| Failure::io("cannot make", data, &error))?;
     let summary = runtime()?.block_on(storage::restore(cluster, backup))?;
     println!(
         "{} keys are restored; cluster {name} goes on at revision {}. `nauplius up --name {name}` starts it.",

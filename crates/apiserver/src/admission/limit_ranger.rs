@@ -81,11 +81,14 @@ impl LimitRanger {
     }
 }
 
-/// Whether limits have a say: containers of a pod stay what they were.
+/// Whether limits have a say: containers of a pod stay what they were, unless they are resized.
 fn is_bounded(review: &Review<'_>) -> bool {
+    let of_core = |resource: &str| review.resource.group.is_empty() && review.resource.resource == resource;
     match review.operation {
         Operation::Create => review.is_for("", "pods") || review.is_for("", "persistentvolumeclaims"),
-        Operation::Update => review.is_for("", "persistentvolumeclaims"),
+        Operation::Update => {
+            review.is_for("", "persistentvolumeclaims") || (of_core("pods") && review.subresource == "resize")
+        }
         Operation::Delete | Operation::Connect => false,
     }
 }

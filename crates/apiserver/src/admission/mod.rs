@@ -8,6 +8,8 @@ pub mod limit_ranger;
 mod lookup;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod node_taint;
+pub mod pod_group;
 pub mod pod_security;
 pub mod priority;
 pub mod runtime_class;
@@ -125,6 +127,7 @@ impl Chain {
                 Arc::clone(&limits) as Arc<dyn Mutate>,
                 Arc::clone(&accounts) as Arc<dyn Mutate>,
                 Arc::clone(&nodes) as Arc<dyn Mutate>,
+                Arc::new(node_taint::NodeTaint),
                 Arc::clone(&priority) as Arc<dyn Mutate>,
                 Arc::new(default_toleration_seconds::DefaultTolerationSeconds),
                 Arc::clone(&runtimes) as Arc<dyn Mutate>,
@@ -141,6 +144,7 @@ impl Chain {
                 Arc::new(claim_resize::ClaimResize::new(Arc::clone(caches))),
                 runtimes,
                 Arc::new(signers::Signers::new(Arc::clone(authorizer))),
+                Arc::new(pod_group::PodGroup::new(Arc::clone(caches))),
             ],
         }
     }

@@ -1,4 +1,4 @@
-//! Priority: a pod's priority comes from its class, and nobody sets the number by hand.
+//! Priority: the priority of a pod, or of a pod group, comes from its class, and nobody sets the number by hand.
 
 use super::{Mutate, Operation, Review, Validate};
 use crate::cache::{Caches, Entry};
@@ -64,12 +64,15 @@ impl Priority {
         let class = self.class_for(&name, review, pod).await?.unwrap_or_default();
         let value = class["value"].as_i64().unwrap_or(0);
         let policy = class["preemptionPolicy"].as_str().unwrap_or(DEFAULT_POLICY);
-        if let Some(message) = contradiction(&pod["spec"], value, policy) {
+        let is_pod = review.is_for("", "pods");
+        if let Some(message) = contradiction(&pod["spec"], value, policy, is_pod) {
             return Err(review.forbidden(Some(pod), message));
         }
         let spec = &mut pod["spec"];
         spec["priority"] = Value::from(value);
-        spec["preemptionPolicy"] = Value::from(policy);
+        if is_pod {
+            spec["preemptionPolicy"] = Value::from(policy);
+        }
         if let Some(name) = class["metadata"]["name"].as_str() {
             spec["priorityClassName"] = Value::from(name);
         }
@@ -78,15 +81,17 @@ impl Priority {
 }
 
 /// What the pod says of itself and its class says otherwise.
-fn contradiction(spec: &Value, value: i64, policy: &str) -> Option<String> {
-    const RULE: &str = "must not be provided in pod spec; priority admission controller computed";
+fn contradiction(spec: &Value, value: i64, policy: &str, is_pod: bool) -> Option<String> {
+    let whose = if is_pod { "pod" } else { "pod group" };
+    let rule = format!("must not be provided in {whose} spec; priority admission controller computed");
     let own = spec["priority"].as_i64().filter(|own| *own != value);
     if let Some(own) = own {
-        let message = format!("the integer value of priority ({own}) {RULE} {value}");
+        let message = format!("the integer value of priority ({own}) {rule} {value}");
         return Some(format!("{message} from the given PriorityClass name"));
     }
-    let own = spec["preemptionPolicy"].as_str().filter(|own| *own != policy)?;
-    let message = format!("the string value of PreemptionPolicy ({own}) {RULE} {policy}");
+    // The policy of a pod group is behind a gate of its own.
+    let own = spec["preemptionPolicy"].as_str().filter(|own| is_pod && *own != policy)?;
+    let message = format!("the string value of PreemptionPolicy ({own}) {rule} {policy}");
     Some(format!("{message} from the given PriorityClass name"))
 }
 
@@ -107,12 +112,12 @@ impl Mutate for Priority {
         old: Option<&'a Value>,
     ) -> BoxFuture<'a, ApiResult<()>> {
         Box::pin(async move {
-            if !review.is_for("", "pods") {
-                return Ok(());
-            }
+            let is_pod = review.is_for("", "pods");
             match (review.operation, old) {
-                (Operation::Create, _) => self.establish(review, object).await,
-                (Operation::Update, Some(old)) => {
+                (Operation::Create, _) if is_pod || review.is_for(GROUP, "podgroups") => {
+                    self.establish(review, object).await
+                }
+                (Operation::Update, Some(old)) if is_pod => {
                     carry(object, old);
                     Ok(())
                 }

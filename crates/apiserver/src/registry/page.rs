@@ -60,10 +60,8 @@ impl Page {
             None => At::Newest,
             Some("0") => At::Any,
             Some(version) => {
-                let revision = parse_revision(version).map_err(|error| {
-                    let field = "resourceVersion: ";
-                    ApiError::bad_request(format!("invalid resource version: {field}{}", error.message()))
-                })?;
+                let revision = parse_revision(version)
+                    .map_err(|error| ApiError::bad_request(format!("invalid resource version: {error}")))?;
                 // Without a match, a limited list means exactly that revision.
                 if exact || (!explicit && limit > 0) {
                     At::Exactly(revision)

@@ -3,6 +3,7 @@
 use super::Scope;
 use crate::error::ApiResult;
 use nauplius_base::{id, time};
+use nauplius_kinds::drop_gated;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names::{self, Problems};
@@ -64,7 +65,9 @@ pub(super) fn prepare_create(scope: &Scope, new: &mut Value) -> ApiResult<()> {
         return Err(ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, message))));
     }
     set_namespace(scope, new)?;
-    scope.resource.kind.prepare_create(&scope.context(), new);
+    let kind = &*scope.resource.kind;
+    kind.prepare_create(&scope.context(), new);
+    drop_gated(kind, new, None);
     Ok(())
 }
 
@@ -91,6 +94,7 @@ pub(super) fn prepare_update(scope: &Scope, new: &mut Value, old: &Value) -> Api
     } else {
         kind.prepare_update(&context, new, old);
     }
+    drop_gated(&**kind, new, Some(old));
     keep_system_fields(new, old);
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::page::refuse;
 use super::selection::Selection;
 use super::{Resource, Scope};
 use crate::cache::{Change, Entry, Subscription, TooOld};
-use crate::error::{ApiResult, too_old};
+use crate::error::{ApiResult, malformed_version, too_old};
 use crate::frames::{EventType, Frames};
 use crate::request::Query;
 use crate::respond::{self, Reply};
@@ -34,6 +34,8 @@ use std::time::Duration;
 
 /// The shortest watch when the client does not say; the longest is twice that, as upstream's `--min-request-timeout`.
 const MIN_TIMEOUT_S: u64 = 1_800;
+/// The longest that a client may ask for: ten years, which any clock can add to its time.
+const MAX_TIMEOUT_S: u64 = 10 * 366 * 86_400;
 /// How often a quiet watch gets a bookmark; upstream's.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its end a watch gets a last bookmark; upstream's.
@@ -108,10 +110,11 @@ impl Options {
         let requested = query.non_empty("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
         let initial_events = requested.unwrap_or(from_now);
         let explicit = !from_now && !initial_events;
+        let revision = || parse_revision(version).map_err(malformed_version);
         let bookmarks = query.flag("allowWatchBookmarks");
         Ok(Self {
             wait_for: (!explicit).then(|| version.to_owned()),
-            after: if explicit { Some(parse_revision(version)?) } else { None },
+            after: if explicit { Some(revision()?) } else { None },
             initial_events,
             end_bookmark: requested == Some(true) && bookmarks,
             bookmarks,
@@ -147,12 +150,17 @@ fn check(query: &Query) -> ApiResult<()> {
 
 fn timeout(query: &Query) -> ApiResult<Duration> {
     let seconds = match query.non_empty("timeoutSeconds") {
-        Some(text) => text.parse::<u64>().map_err(|_| {
+        Some(text) => text.parse::<i64>().map_err(|_| {
             ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
         })?,
         None => 0,
     };
-    Ok(Duration::from_secs(if seconds > 0 { seconds } else { MIN_TIMEOUT_S + id::below(MIN_TIMEOUT_S) }))
+    let seconds = match seconds {
+        0 => MIN_TIMEOUT_S + id::below(MIN_TIMEOUT_S),
+        // Time that is up before it began: such a watch ends at once.
+        seconds => u64::try_from(seconds).unwrap_or(0).min(MAX_TIMEOUT_S),
+    };
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Once in a while, and shortly before the watch ends, so that its successor begins where it ended.

@@ -34,5 +34,6 @@ mod store_trouble;
 mod support;
 mod tokens;
 mod typed;
+mod verbs;
 mod watch_streams;
 mod watches;
