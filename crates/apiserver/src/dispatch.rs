@@ -6,6 +6,7 @@ use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use crate::{
     component_status, definitions, discovery, health, metrics, openapi, registry, version, virtual_resources,
+    zpages,
 };
 use http::{Method, StatusCode};
 use nauplius_client::transport::Body;
@@ -73,7 +74,10 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     }
     match call.info.path.as_str() {
         "/version" | "/version/" => version::serve(call.query.flag("pretty")),
-        "/metrics" => metrics::serve(server),
+        "/metrics" => metrics::serve(server).await,
+        "/metrics/slis" => health::slis(server).await,
+        "/statusz" => zpages::status(call, &paths(server)),
+        "/flagz" => zpages::flags(call, server),
         "/configz" => respond::json(StatusCode::OK, &configz(server), false),
         path if path == "/debug/pprof" || path.starts_with("/debug/pprof/") => respond::plain_error(
             StatusCode::NOT_IMPLEMENTED,
@@ -105,12 +109,21 @@ fn configz(server: &ApiServer) -> serde_json::Value {
 
 /// What upstream lists at `/`.
 fn paths(server: &ApiServer) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/.well-known/openid-configuration", "/api", "/apis", "/configz", "/healthz", "/livez", "/metrics"]
-            .into_iter()
-            .chain(["/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz", "/version"])
-            .map(str::to_owned)
-            .collect();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/configz",
+        "/flagz",
+        "/healthz",
+        "/livez",
+        "/metrics",
+    ]
+    .into_iter()
+    .chain(["/metrics/slis", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/readyz"])
+    .chain(["/statusz", "/version"])
+    .map(str::to_owned)
+    .collect();
     for kind in server.served().kinds() {
         let descriptor = kind.descriptor();
         let root = if descriptor.group.is_empty() {

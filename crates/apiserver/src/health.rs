@@ -1,18 +1,32 @@
 //! `/healthz`, `/livez` and `/readyz`: named checks, each alone, all together, and verbosely.
 
+use crate::metrics::CONTENT_TYPE;
 use crate::request::Query;
-use crate::respond::{Reply, plain_error, text};
+use crate::respond::{self, Reply, plain_error, text};
 use crate::server::ApiServer;
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderValue, StatusCode};
+use nauplius_base::metrics::{About, Counter, Family, Text};
 use nauplius_meta::field::quote;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the server says of itself.
-#[derive(Default)]
 pub(crate) struct Health {
     caches: AtomicBool,
     bootstrapped: AtomicBool,
+    counted: Family<Counter>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        let counted = Family::new(About {
+            name: "kubernetes_healthchecks_total",
+            help: "This metric records the results of all healthcheck.",
+            labels: &["name", "status", "type"],
+            bounds: &[],
+        });
+        Self { caches: AtomicBool::default(), bootstrapped: AtomicBool::default(), counted }
+    }
 }
 
 impl Health {
@@ -48,14 +62,25 @@ async fn checks(server: &ApiServer, endpoint: &str) -> Vec<Check> {
     if endpoint == "readyz" {
         checks.push(("shutdown", !server.shutdown.is_cancelled()));
     }
+    for (check, passed) in &checks {
+        let status = if *passed { "success" } else { "error" };
+        server.health.counted.with(&[check, status, endpoint]).increment();
+    }
     checks
+}
+
+/// Whether a path asks for health: that is answered until the end.
+pub(crate) fn is_asked(path: &str) -> bool {
+    let path = path.trim_matches('/');
+    let (endpoint, _) = path.split_once('/').unwrap_or((path, ""));
+    matches!(endpoint, "healthz" | "livez" | "readyz")
 }
 
 /// Answers `path`, one of the three endpoints or one check below them.
 pub(crate) async fn serve(server: &ApiServer, path: &str, query: &Query) -> Option<Reply> {
     let path = path.trim_matches('/');
     let (endpoint, name) = path.split_once('/').unwrap_or((path, ""));
-    if !matches!(endpoint, "healthz" | "livez" | "readyz") {
+    if !is_asked(path) {
         return None;
     }
     let checks = checks(server, endpoint).await;
@@ -64,6 +89,24 @@ pub(crate) async fn serve(server: &ApiServer, path: &str, query: &Query) -> Opti
     }
     let (_, passed) = checks.iter().find(|(own, _)| *own == name)?;
     Some(one(name, *passed))
+}
+
+/// `/metrics/slis`: how each check ended, now and so far.
+pub(crate) async fn slis(server: &ApiServer) -> Reply {
+    let mut document = Text::default();
+    let mut endpoints = Vec::new();
+    for endpoint in ["healthz", "livez", "readyz"] {
+        endpoints.push((endpoint, checks(server, endpoint).await));
+    }
+    let name = "kubernetes_healthcheck";
+    document.family(name, "gauge", "This metric records the result of a single healthcheck.");
+    for (endpoint, checks) in &endpoints {
+        for (check, passed) in checks {
+            document.sample(name, &[("name", check), ("type", endpoint)], u8::from(*passed));
+        }
+    }
+    server.health.counted.write(&mut document);
+    respond::bytes(StatusCode::OK, CONTENT_TYPE, document.finish())
 }
 
 fn one(name: &str, passed: bool) -> Reply {

@@ -37,6 +37,7 @@ mod version;
 pub mod virtual_resources;
 pub mod warning;
 mod webhook;
+mod zpages;
 
 pub use chain::Limits;
 pub use request::UserInfo;

@@ -1,15 +1,18 @@
 //! The listener: TLS with client certificates that are verified when they are sent, HTTP/2 and HTTP/1.1 with upgrades, bounds on
 //! connections, headers and patience, and an end that lets requests finish. What a request means is not known here.
 
+mod activity;
+
 use crate::authn::PeerCertificates;
 use crate::server::ApiServer;
+use activity::{Activity, Answer, Noted};
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use nauplius_base::task::{CancellationToken, spawn};
+use nauplius_base::task::spawn;
 use nauplius_base::time::{sleep, timeout};
 use nauplius_client::transport::Body;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
@@ -19,18 +22,46 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Connections at once; the next one waits in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4_096;
-/// How long a handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the headers of a request, idle time before it included; upstream keeps idle connections so long.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bounds of what clients may hold without a request of theirs being answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections at once; the next one waits in the kernel's queue until one of them ends.
+    pub connections: usize,
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// How long the headers of a request may take from their first byte on; upstream's `ReadHeaderTimeout`.
+    pub headers: Duration,
+    /// How long a connection may be idle; upstream's `IdleTimeout`.
+    pub idle: Duration,
+    /// The same when there are as many connections as there may be.
+    pub pressed: Duration,
+    /// How long answers may take to reach their clients after the last request was answered, when the server ends.
+    pub drain: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(32),
+            idle: Duration::from_secs(90),
+            pressed: Duration::from_secs(3),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How long a connection that must end may take to say so.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of all headers of a request; upstream's limit.
 const MAX_HEADER_BYTES: u32 = 1 << 20;
+/// Headers of one HTTP/1.1 request: enough for someone who acts for the member of a thousand groups.
+const MAX_HEADERS: usize = 2_048;
 /// Requests at once on one HTTP/2 connection; upstream's limit.
 const MAX_STREAMS: u32 = 250;
 /// Bytes of an answer that wait in a stream whose client does not read, besides the piece that comes next.
@@ -42,8 +73,6 @@ const MAX_TLS_BYTES: usize = 32 << 10;
 /// How often a quiet HTTP/2 connection is probed, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long requests may go on after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// Where a request came from; in the extensions of requests from listeners.
 #[derive(Debug, Clone, Copy)]
@@ -79,35 +108,71 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
 ) -> Result<(), Infallible> {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let shutdown = server.shutdown_token().clone();
+    serve_within(server, listener, tls, Bounds::default()).await
+}
+
+/// The same within other bounds.
+///
+/// # Errors
+/// Never.
+pub async fn serve_within(
+    server: Arc<ApiServer>,
+    listener: TcpListener,
+    tls: ServerConfig,
+    bounds: Bounds,
+) -> Result<(), Infallible> {
+    let shared = Arc::new(Shared {
+        acceptor: TlsAcceptor::from(Arc::new(tls)),
+        connections: Arc::new(Semaphore::new(bounds.connections)),
+        pressed: watch::Sender::new(false),
+        server,
+        bounds,
+    });
+    let shutdown = shared.server.shutdown_token().clone();
     loop {
-        let accepted = tokio::select! {
+        let (permit, stream, address) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &shared) => accepted,
         };
-        let (permit, stream, address) = accepted;
-        let (server, acceptor, shutdown) = (Arc::clone(&server), acceptor.clone(), shutdown.clone());
+        let shared = Arc::clone(&shared);
         spawn("connection", async move {
-            if let Some(stream) = handshake(&acceptor, stream).await {
-                talk(server, stream, address, &shutdown).await;
+            if let Some(stream) = handshake(&shared, stream).await {
+                talk(&shared, stream, address).await;
             }
             drop(permit);
         });
     }
     drop(listener);
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    shared.server.drained().cancelled().await;
+    let all = u32::try_from(bounds.connections).unwrap_or(u32::MAX);
     // Connections that do not end in time end with the process.
-    let _ = timeout(DRAIN, connections.acquire_many(all)).await;
+    let _ = timeout(bounds.drain, Arc::clone(&shared.connections).acquire_many_owned(all)).await;
     Ok(())
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
-    let permit = Arc::clone(connections).acquire_owned().await.expect("the semaphore is never closed");
+/// What all connections of a listener share.
+struct Shared {
+    server: Arc<ApiServer>,
+    acceptor: TlsAcceptor,
+    connections: Arc<Semaphore>,
+    /// Whether there are as many connections as there may be.
+    pressed: watch::Sender<bool>,
+    bounds: Bounds,
+}
+
+impl Shared {
+    /// Room for a connection. While there is little, those that are idle have less patience.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        let free = self.connections.available_permits();
+        let pressed = free == 0 || (*self.pressed.borrow() && free <= self.bounds.connections / 8);
+        self.pressed.send_if_modified(|was| std::mem::replace(was, pressed) != pressed);
+        let permit = Arc::clone(&self.connections).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
+    }
+}
+
+async fn accept(listener: &TcpListener, shared: &Shared) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+    let permit = shared.room().await;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => return (permit, stream, address),
@@ -120,19 +185,19 @@ async fn accept(
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+async fn handshake(shared: &Shared, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no delay could not be set");
     }
     let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BYTES));
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_with(stream, bounded)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            None
-        }
-        Err(_) => None,
-    }
+    let error = match timeout(shared.bounds.handshake, shared.acceptor.accept_with(stream, bounded)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    tracing::debug!(%error, "a TLS handshake failed");
+    shared.server.metrics.handshake_errors.increment();
+    None
 }
 
 #[derive(Clone)]
@@ -149,7 +214,9 @@ fn builder() -> Builder<Spawner> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        // What is slow or idle is ended here, not there.
+        .header_read_timeout(None)
+        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES as usize)
         .http2()
         .timer(TokioTimer::new())
@@ -163,31 +230,45 @@ fn builder() -> Builder<Spawner> {
     builder
 }
 
-async fn talk(
-    server: Arc<ApiServer>,
-    stream: TlsStream<TcpStream>,
-    address: SocketAddr,
-    shutdown: &CancellationToken,
-) {
+async fn talk(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, address: SocketAddr) {
     let peer = peer_certificates(&stream);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let server = Arc::clone(&server);
+    let (_, session) = stream.get_ref();
+    let activity = Activity::new(session.alpn_protocol() != Some(b"h2"));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (server, busy) = (Arc::clone(&shared.server), activity.begin());
         let request = prepare(request, address, peer.clone());
-        async move { Ok::<_, Infallible>(server.handle(request).await) }
+        async move { Ok::<_, Infallible>(server.handle(request).await.map(|body| Answer::new(body, busy))) }
     });
     let builder = builder();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let stream = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(stream, service));
+    let shutdown = shared.server.shutdown_token();
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        ended = connection.as_mut() => Some(ended),
+        () = shutdown.cancelled() => None,
+        () = activity.spent(&shared.bounds, shared.pressed.subscribe()) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                // A client that does not take the farewell is left.
+                () = left(&activity, &shared.bounds) => Ok(()),
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }
+}
+
+/// Waits until a connection that is to end has had its time.
+async fn left(activity: &Activity, bounds: &Bounds) {
+    let (_, pressed) = watch::channel(true);
+    activity.spent(bounds, pressed).await;
+    sleep(FAREWELL).await;
 }
 
 fn peer_certificates(stream: &TlsStream<TcpStream>) -> Option<PeerCertificates> {

@@ -22,6 +22,7 @@ use crate::virtual_resources::VirtualResource;
 use futures_util::future::BoxFuture;
 use http::Request;
 use nauplius_base::task::{CancellationToken, Group};
+use nauplius_client::meter::Sent;
 use nauplius_client::transport::{Body, Transport, TransportError};
 use nauplius_kinds::Kind;
 use nauplius_store::Store;
@@ -113,6 +114,8 @@ pub struct ApiServer {
     pub(crate) discovery: discovery::Documents,
     pub(crate) definitions: Seen,
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled when the last request that does not last was answered after the shutdown.
+    drained: CancellationToken,
 }
 
 impl ApiServer {
@@ -132,15 +135,18 @@ impl ApiServer {
             discovery: discovery::Documents::default(),
             definitions: Seen::default(),
             shutdown: shutdown.clone(),
+            drained: CancellationToken::new(),
             config,
         });
-        group.spawn("watch cache", Arc::clone(&caches).run(shutdown.clone()));
+        group.spawn("requests under way", chain::drain(Arc::clone(&server)));
+        // Requests under way at the shutdown still need it.
+        group.spawn("watch cache", Arc::clone(&caches).run(server.drained.clone()));
         let store = Arc::clone(&server.config.store);
         group.spawn("compaction", compaction::run(store, server.config.compaction_interval, shutdown));
         caches.loaded().await;
         server.health.caches_loaded();
         if let Some(definitions) = Definitions::start(&server).await {
-            group.spawn("definitions", definitions.run(group.token()));
+            group.spawn("definitions", definitions.run(server.drained.clone()));
         }
         if let Some(settings) = &server.config.bootstrap {
             let seat = bootstrap::run(&server, settings).await?;
@@ -183,7 +189,15 @@ impl ApiServer {
     pub fn shutdown_token(&self) -> &CancellationToken {
         &self.shutdown
     }
+
+    /// Cancelled when, after the shutdown began, the last request was answered that is not meant to last.
+    pub fn drained(&self) -> &CancellationToken {
+        &self.drained
+    }
 }
+
+/// What metrics of clients call the server in their process.
+const IN_PROCESS: &str = "in-process";
 
 struct InProcess {
     server: Arc<ApiServer>,
@@ -198,10 +212,14 @@ impl Transport for InProcess {
         let server = Arc::clone(&self.server);
         request.extensions_mut().insert(self.identity.clone());
         Box::pin(async move {
-            if server.shutdown.is_cancelled() {
-                return Err(TransportError::Stopped);
-            }
-            Ok(chain::run(server, request).await)
+            let sent = Sent::now(&request);
+            let outcome = if server.shutdown.is_cancelled() {
+                Err(TransportError::Stopped)
+            } else {
+                Ok(chain::run(server, request).await)
+            };
+            sent.answered(IN_PROCESS, &outcome);
+            outcome
         })
     }
 }

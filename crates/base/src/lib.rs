@@ -1,4 +1,4 @@
-//! What every component stands on: time, chance, named tasks, mailboxes and backoff.
+//! What every component stands on: time, chance, named tasks, mailboxes, backoff and metrics.
 //!
 //! Nothing here knows Kubernetes. Time and randomness enter the program only through this crate, so that a
 //! whole cluster can later run from one seed.
@@ -6,5 +6,6 @@
 pub mod backoff;
 pub mod id;
 pub mod mailbox;
+pub mod metrics;
 pub mod task;
 pub mod time;

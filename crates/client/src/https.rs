@@ -1,5 +1,6 @@
 //! The transport across the world: one HTTP/2 connection over TLS, shared by all requests and made anew when it breaks.
 
+use crate::meter::Sent;
 use crate::transport::{Body, BoxError, Transport, TransportError};
 use futures_core::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -104,6 +105,13 @@ impl Inner {
         Ok(sender)
     }
 
+    async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+        let mut sender = self.sender().await?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| TransportError::Broken(describe(&error)))?;
+        Ok(response.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync()))
+    }
+
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), TransportError> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let uri = format!("https://{}{path}", self.authority);
@@ -120,10 +128,10 @@ impl Transport for Https {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
             inner.prepare(&mut request)?;
-            let mut sender = inner.sender().await?;
-            let response = sender.send_request(request).await;
-            let response = response.map_err(|error| TransportError::Broken(describe(&error)))?;
-            Ok(response.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync()))
+            let sent = Sent::now(&request);
+            let outcome = inner.exchange(request).await;
+            sent.answered(&inner.authority, &outcome);
+            outcome
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod api;
 pub mod error;
 pub mod https;
 pub mod kubeconfig;
+pub mod meter;
 pub mod transport;
 pub mod watch;
 

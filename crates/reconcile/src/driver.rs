@@ -35,6 +35,8 @@ pub trait Controller: Send + Sync + 'static {
     const NAME: &'static str;
     /// Where its events say that they come from, if upstream calls it otherwise than its account.
     const COMPONENT: &'static str = Self::NAME;
+    /// What upstream's metrics call its queue.
+    const QUEUE: &'static str = Self::NAME;
 
     /// Gathers the view for `key` from caches; `None` when there is nothing (left) to look after.
     fn view(&self, key: &Key) -> Option<Self::View>;
@@ -83,6 +85,7 @@ type Reached = BTreeMap<&'static str, u64>;
 impl<C: Controller> Driver<C> {
     /// A driver that takes keys from `queue`, writes as `client` and records events with `recorder`.
     pub fn new(controller: C, client: Client, queue: Queue<Key>, recorder: Recorder) -> Self {
+        queue.count_as(C::QUEUE);
         Self { controller, client, queue, recorder, barriers: BTreeMap::new() }
     }
 

@@ -4,6 +4,7 @@
 pub mod driver;
 pub mod events;
 pub mod informer;
+mod metrics;
 pub mod plan;
 pub mod queue;
 

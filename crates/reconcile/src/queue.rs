@@ -1,6 +1,7 @@
 //! A queue of keys to look at again. A key waits in it at most once, is never handed to two workers at a time, and one that
 //! was added while it was worked on comes again afterwards.
 
+use crate::metrics::QueueMetrics;
 use nauplius_base::time::{self, Instant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -16,7 +17,11 @@ const RETRY_MAX: Duration = Duration::from_secs(1000);
 struct State<K> {
     ready: VecDeque<K>,
     waiting: HashSet<K>,
-    working: HashSet<K>,
+    /// Since when.
+    working: HashMap<K, Instant>,
+    /// Since when keys wait, of a queue that is counted.
+    since: HashMap<K, Instant>,
+    metrics: Option<QueueMetrics>,
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     later_keys: HashMap<u64, K>,
     due: HashMap<K, (Instant, u64)>,
@@ -46,7 +51,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let state = State {
             ready: VecDeque::new(),
             waiting: HashSet::new(),
-            working: HashSet::new(),
+            working: HashMap::new(),
+            since: HashMap::new(),
+            metrics: None,
             later: BinaryHeap::new(),
             later_keys: HashMap::new(),
             due: HashMap::new(),
@@ -80,6 +87,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub fn retry(&self, key: K) {
         let failures = {
             let mut state = self.state();
+            state.metrics.iter().for_each(|metrics| metrics.retries.increment());
             let failures = state.failures.entry(key.clone()).or_insert(0);
             *failures += 1;
             *failures - 1
@@ -131,9 +139,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// The worker is through with `key`.
     pub fn done(&self, key: &K) {
         let mut state = self.state();
-        state.working.remove(key);
+        state.finished(key);
         if state.waiting.contains(key) {
-            state.ready.push_back(key.clone());
+            state.make_ready(key.clone());
             drop(state);
             self.0.1.notify_one();
         }
@@ -157,11 +165,49 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 }
 
+impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
+    /// From now on the queue is counted in the process' metrics, under this name.
+    pub fn count_as(&self, name: &str) {
+        let metrics = QueueMetrics::of(name);
+        let mut state = self.state();
+        metrics.depth.add(state.ready.len() as f64);
+        state.metrics = Some(metrics.clone());
+        drop(state);
+        let queue = Arc::downgrade(&self.0);
+        nauplius_base::metrics::refresh_with(move || {
+            let Some(queue) = queue.upgrade() else {
+                metrics.unfinished(std::iter::empty());
+                return false;
+            };
+            let state = queue.0.lock().unwrap_or_else(PoisonError::into_inner);
+            metrics.unfinished(state.working.values().map(Instant::elapsed));
+            true
+        });
+    }
+}
+
 impl<K: Clone + Eq + Hash> State<K> {
     fn add(&mut self, key: K) {
-        if self.waiting.insert(key.clone()) && !self.working.contains(&key) {
-            self.ready.push_back(key);
+        if !self.waiting.insert(key.clone()) {
+            return;
         }
+        if let Some(metrics) = &self.metrics {
+            metrics.adds.increment();
+            self.since.insert(key.clone(), time::monotonic());
+        }
+        if !self.working.contains_key(&key) {
+            self.make_ready(key);
+        }
+    }
+
+    fn make_ready(&mut self, key: K) {
+        self.metrics.iter().for_each(|metrics| metrics.depth.add(1.0));
+        self.ready.push_back(key);
+    }
+
+    fn finished(&mut self, key: &K) {
+        let Some(since) = self.working.remove(key) else { return };
+        self.metrics.iter().for_each(|metrics| metrics.work.observe_since(since));
     }
 
     fn add_at(&mut self, key: K, at: Instant) {
@@ -193,7 +239,12 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn take(&mut self) -> Option<K> {
         let key = self.ready.pop_front()?;
         self.waiting.remove(&key);
-        self.working.insert(key.clone());
+        let since = self.since.remove(&key);
+        if let Some(metrics) = &self.metrics {
+            metrics.depth.add(-1.0);
+            since.iter().for_each(|since| metrics.waited.observe_since(*since));
+        }
+        self.working.insert(key.clone(), time::monotonic());
         Some(key)
     }
 }
@@ -247,6 +298,38 @@ mod tests {
         queue.done(&"a");
         assert!(start.elapsed() < Duration::from_secs(11));
         assert!(time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_is_counted_under_its_name() {
+        let queue = Queue::new();
+        queue.add("early");
+        queue.count_as("tests_of_queues");
+        queue.add("a");
+        queue.add("a");
+        time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(queue.next().await, Some("early"));
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("a");
+        queue.retry("b");
+        time::sleep(Duration::from_secs(3)).await;
+        let mut text = nauplius_base::metrics::Text::default();
+        nauplius_base::metrics::write_process(&mut text);
+        let text = text.finish();
+        for line in [
+            "workqueue_adds_total{name=\"tests_of_queues\"} 2",
+            "workqueue_depth{name=\"tests_of_queues\"} 0",
+            "workqueue_retries_total{name=\"tests_of_queues\"} 1",
+            "workqueue_queue_duration_seconds_count{name=\"tests_of_queues\"} 1",
+            "workqueue_queue_duration_seconds_bucket{name=\"tests_of_queues\",le=\"1\"} 0",
+            "workqueue_work_duration_seconds_count{name=\"tests_of_queues\"} 0",
+            "workqueue_unfinished_work_seconds{name=\"tests_of_queues\"} 6",
+            "workqueue_longest_running_processor_seconds{name=\"tests_of_queues\"} 3",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} is not in\n{text}");
+        }
+        queue.done(&"a");
+        assert_eq!(QueueMetrics::of("tests_of_queues").work.count(), 1);
     }
 
     #[tokio::test]

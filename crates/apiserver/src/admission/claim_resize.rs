@@ -60,6 +60,10 @@ fn class(claim: &Value) -> &str {
 }
 
 impl Validate for ClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
     fn validate<'a>(
         &'a self,
         review: &'a Review<'a>,

@@ -71,6 +71,10 @@ impl DefaultClass {
 }
 
 impl Mutate for DefaultClass {
+    fn name(&self) -> &'static str {
+        "DefaultStorageClass"
+    }
+
     fn mutate<'a>(
         &'a self,
         review: &'a Review<'a>,

@@ -20,9 +20,11 @@ pub mod unenforced;
 use crate::authz::Authorize;
 use crate::cache::Caches;
 use crate::error::ApiResult;
+use crate::metrics::admission::Step;
 use crate::request::UserInfo;
 use crate::warning::Warnings;
 use futures_util::future::BoxFuture;
+use nauplius_base::time::monotonic;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::{GroupResource, GroupVersionKind, GroupVersionResource};
 use serde_json::Value;
@@ -81,8 +83,17 @@ impl Review<'_> {
     }
 }
 
+fn named<T: ?Sized>() -> &'static str {
+    std::any::type_name::<T>().rsplit("::").next().unwrap_or_default()
+}
+
 /// A plugin that may change the object, or refuse it before others look at it.
 pub trait Mutate: Send + Sync + 'static {
+    /// Upstream's name for it, if it is not the type's.
+    fn name(&self) -> &'static str {
+        named::<Self>()
+    }
+
     /// Called for create, update and connect before defaults are checked; for updates again with each retry.
     fn mutate<'a>(
         &'a self,
@@ -94,6 +105,11 @@ pub trait Mutate: Send + Sync + 'static {
 
 /// A plugin that may only refuse. Deletions come here alone.
 pub trait Validate: Send + Sync + 'static {
+    /// Upstream's name for it, if it is not the type's.
+    fn name(&self) -> &'static str {
+        named::<Self>()
+    }
+
     /// `object` is absent for deletions, `old` for creations.
     fn validate<'a>(
         &'a self,
@@ -159,10 +175,18 @@ impl Chain {
         object: &mut Value,
         old: Option<&Value>,
     ) -> ApiResult<()> {
+        let (step, start) = (Step("admit", review.operation), monotonic());
+        let mut outcome = Ok(());
         for plugin in &self.mutating {
-            plugin.mutate(review, object, old).await?;
+            let start = monotonic();
+            outcome = plugin.mutate(review, object, old).await;
+            step.plugin(plugin.name(), &outcome, start);
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(())
+        step.all(&outcome, start);
+        outcome
     }
 
     /// Asks every validating plugin.
@@ -175,9 +199,17 @@ impl Chain {
         object: Option<&Value>,
         old: Option<&Value>,
     ) -> ApiResult<()> {
+        let (step, start) = (Step("validate", review.operation), monotonic());
+        let mut outcome = Ok(());
         for plugin in &self.validating {
-            plugin.validate(review, object, old).await?;
+            let start = monotonic();
+            outcome = plugin.validate(review, object, old).await;
+            step.plugin(plugin.name(), &outcome, start);
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(())
+        step.all(&outcome, start);
+        outcome
     }
 }

@@ -100,6 +100,10 @@ fn asks_for_all(review: &Review<'_>, object: &Value) -> bool {
 }
 
 impl Validate for Signers {
+    fn name(&self) -> &'static str {
+        "CertificateApproval"
+    }
+
     fn validate<'a>(
         &'a self,
         review: &'a Review<'a>,

@@ -1,6 +1,7 @@
 //! Client certificates: the common name is the user, the organizations are its groups. The handshake has verified the chain.
 
 use super::{Authenticate, InvalidCredentials, PeerCertificates};
+use crate::metrics::access;
 use crate::request::UserInfo;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
@@ -33,6 +34,7 @@ fn user_of(leaf: &[u8], now_s: i64) -> Result<UserInfo, InvalidCredentials> {
     if certificate.common_name.is_empty() {
         return Err(refused("x509: the certificate names no user".to_owned()));
     }
+    access::certificate(certificate.not_after - now_s);
     let groups: Vec<&str> = certificate.organizations.iter().map(String::as_str).collect();
     let mut user = UserInfo::authenticated(certificate.common_name.as_str(), &groups);
     let fingerprint = vec![format!("X509SHA256={}", certificate.fingerprint)];

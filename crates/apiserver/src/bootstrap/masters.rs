@@ -4,7 +4,6 @@
 
 use super::ensure::ensure;
 use super::{BootstrapError, Settings, Wanted};
-use crate::cache::ROOT;
 use crate::server::ApiServer;
 use nauplius_base::task::CancellationToken;
 use nauplius_base::time;
@@ -18,7 +17,8 @@ use std::time::Duration;
 /// Upstream's.
 const INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_MS: u64 = 15_000;
-const FOLDER: &str = "masterleases/";
+/// What the keys begin with that say which API servers run.
+const KEYS: &str = "/registry/masterleases/";
 
 fn failed(error: &StoreError) -> BootstrapError {
     BootstrapError { object: "the lease of this API server".to_owned(), reason: error.to_string() }
@@ -57,13 +57,18 @@ pub async fn run(
     let mut lease = seat.0;
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => break,
             () = time::sleep(INTERVAL) => {}
         }
         if let Err(error) = turn(&server, &client, &settings, &mut lease).await {
             tracing::warn!(%error, "the endpoints of the kubernetes service are tended again later");
         }
     }
+    // Others leave it out with their next turn instead of when the lease ends, which it does if this fails.
+    if let Err(error) = server.config.store.lease_revoke(lease).await {
+        tracing::debug!(%error, "the lease of this API server ends by itself");
+    }
+    Ok(())
 }
 
 async fn turn(
@@ -90,7 +95,7 @@ async fn turn(
 /// The lease replaces the one that the key had, so that only the last one counts.
 async fn enter(store: &dyn Store, address: IpAddr) -> Result<LeaseId, StoreError> {
     let lease = store.lease_grant(LEASE_MS).await?;
-    let key = format!("{ROOT}{FOLDER}{address}").into();
+    let key = format!("{KEYS}{address}").into();
     let put = Op::Put { key, value: address.to_string().into(), lease: Some(lease) };
     store.txn(Txn { compare: Vec::new(), ops: vec![put] }).await?;
     Ok(lease)
@@ -98,9 +103,8 @@ async fn enter(store: &dyn Store, address: IpAddr) -> Result<LeaseId, StoreError
 
 /// In a stable order, so that servers agree.
 async fn addresses(store: &dyn Store) -> Result<Vec<IpAddr>, StoreError> {
-    let folder = format!("{ROOT}{FOLDER}");
-    let found = store.range(RangeRequest { keys_only: true, ..RangeRequest::prefix(folder.clone()) }).await?;
-    let address = |key: &[u8]| std::str::from_utf8(key).ok()?.strip_prefix(&folder)?.parse().ok(); // Only we write here.
+    let found = store.range(RangeRequest { keys_only: true, ..RangeRequest::prefix(KEYS) }).await?;
+    let address = |key: &[u8]| std::str::from_utf8(key).ok()?.strip_prefix(KEYS)?.parse().ok(); // Only we write here.
     let mut addresses: Vec<IpAddr> = found.kvs.iter().filter_map(|kv| address(&kv.key)).collect();
     addresses.sort_unstable();
     Ok(addresses)

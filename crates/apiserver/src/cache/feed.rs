@@ -3,6 +3,7 @@
 
 use super::resource::{ResourceCache, Update};
 use super::{Caches, Entry, ROOT};
+use crate::metrics::storage;
 use nauplius_base::backoff::Backoff;
 use nauplius_base::task::CancellationToken;
 use nauplius_base::time::sleep;
@@ -113,6 +114,8 @@ impl Caches {
             }
         }
         for (cache, updates) in updates.into_values().filter(|(_, updates)| !updates.is_empty()) {
+            let descriptor = cache.kind().descriptor();
+            storage::received(&descriptor.group, &descriptor.plural, updates.len());
             cache.apply(updates);
         }
     }

@@ -1,16 +1,21 @@
 //! How much is done at once: requests in flight, with 429 for the one too many. Requests that are meant to last do not count.
 
 use crate::body::MAX_BODY_BYTES;
-use crate::request::Call;
+use crate::request::{Call, SUPERUSERS};
 use crate::respond::{self, Reply};
+use crate::server::ApiServer;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
+use nauplius_base::time::timeout;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::time;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How long a request that is not meant to last may take; upstream's `--request-timeout`.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const KIB: usize = 1 << 10;
 /// Bodies up to this need no room of their own.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
@@ -70,14 +75,10 @@ impl InFlight {
         }
     }
 
-    /// Reads, writes and lasting requests being answered.
-    pub(crate) fn current(&self) -> (usize, usize, usize) {
-        let limits = &self.limits;
-        (
-            limits.reads - self.reads.available_permits(),
-            limits.writes - self.writes.available_permits(),
-            limits.long_running - self.long_running.available_permits(),
-        )
+    /// Reads and writes being answered.
+    pub(crate) fn current(&self) -> (usize, usize) {
+        let taken = |limit: usize, semaphore: &Semaphore| limit.saturating_sub(semaphore.available_permits());
+        (taken(self.limits.reads, &self.reads), taken(self.limits.writes, &self.writes))
     }
 
     /// A seat for a list that streams, if one is free.
@@ -108,19 +109,51 @@ impl InFlight {
         Some(Arc::clone(&self.bodies).acquire_many_owned(kib).await.expect("the semaphore is never closed"))
     }
 
-    /// A permit, if there is one.
-    pub(crate) fn enter(&self, call: &Call, long: bool) -> Result<OwnedSemaphorePermit, TooMany> {
+    /// A permit, if there is one. Whoever may do everything is always answered, as upstream's filter has it.
+    pub(crate) fn enter(&self, call: &Call, long: bool) -> Result<Option<OwnedSemaphorePermit>, TooMany> {
         let semaphore = match call.info.verb.as_str() {
             _ if long => &self.long_running,
             "get" | "list" | "watch" | "head" | "options" => &self.reads,
             _ => &self.writes,
         };
-        Arc::clone(semaphore).try_acquire_owned().map_err(|_| TooMany)
+        match Arc::clone(semaphore).try_acquire_owned() {
+            Ok(permit) => Ok(Some(permit)),
+            Err(_) if !long && call.user.in_group(SUPERUSERS) => Ok(None),
+            Err(_) => Err(TooMany),
+        }
+    }
+
+    /// Waits until nothing is in flight that is not meant to last; nothing gets in after that.
+    async fn ended(&self) {
+        for (semaphore, permits) in [(&self.reads, self.limits.reads), (&self.writes, self.limits.writes)] {
+            let all = u32::try_from(permits).unwrap_or(u32::MAX);
+            semaphore.acquire_many(all).await.expect("the semaphore is never closed").forget();
+        }
     }
 }
 
 /// More is going on than may.
 pub(crate) struct TooMany;
+
+/// After the shutdown began, waits for the requests under way; what they need ends after them.
+///
+/// # Errors
+/// Never.
+pub(crate) async fn drain(server: Arc<ApiServer>) -> Result<(), Infallible> {
+    server.shutdown_token().cancelled().await;
+    if timeout(REQUEST_TIMEOUT, server.in_flight.ended()).await.is_err() {
+        tracing::warn!("requests were under way when the server ended");
+    }
+    server.drained().cancel();
+    Ok(())
+}
+
+/// What upstream says to a request that comes when the server is about to end.
+pub(super) fn ending() -> Reply {
+    let mut reply = respond::plain_error(StatusCode::SERVICE_UNAVAILABLE, "apiserver is shutting down");
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
 
 /// 429 as upstream's filter answers it: plain text, for nothing of the request was looked at.
 pub(super) fn too_many() -> Reply {
@@ -143,9 +176,13 @@ pub(super) fn patience(call: &Call) -> Result<Option<Duration>, ApiError> {
     Ok(Some(Duration::from_nanos(nanos)).filter(|patience| !patience.is_zero()))
 }
 
-/// Whether the request is meant to last: upstream's long-running check.
+/// Whether the request is meant to last.
 pub(crate) fn is_long_running(call: &Call) -> bool {
-    let info = &call.info;
-    matches!(info.verb.as_str(), "watch" | "proxy")
-        || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+    lasts(&call.info.verb, &call.info.subresource)
+}
+
+/// Upstream's long-running check.
+pub(crate) fn lasts(verb: &str, subresource: &str) -> bool {
+    matches!(verb, "watch" | "proxy")
+        || matches!(subresource, "attach" | "exec" | "proxy" | "log" | "portforward")
 }

@@ -3,36 +3,35 @@
 
 mod forbidden;
 mod impersonation;
+mod lasting;
 mod limits;
 
+pub(crate) use lasting::Seat;
 pub use limits::Limits;
-pub(crate) use limits::{InFlight, is_long_running};
+use limits::REQUEST_TIMEOUT;
+pub(crate) use limits::{InFlight, drain, is_long_running, lasts};
 
 use crate::authn::{self, Outcome};
+use crate::metrics::access;
 use crate::negotiate::Output;
 use crate::request::{ALL_AUTHENTICATED, Attributes, Call, Query, RequestInfo, UserInfo};
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use crate::warning::Warnings;
-use crate::{dispatch, gzip};
+use crate::{dispatch, gzip, health};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use nauplius_base::time::{monotonic, timeout};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-/// How long a request that is not meant to last may take; upstream's `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The identity of an in-process request. Only [`ApiServer::transport`] makes one, and listeners remove it.
 #[derive(Clone)]
@@ -80,12 +79,20 @@ async fn admit(server: &ApiServer, request: Request<Body>) -> Result<(Call, Body
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let user = Arc::new(authenticate(server, &parts).await?);
+    let user = Arc::new(counted(server, &parts).await?);
     authn::bearer::conceal(&mut parts.headers);
     let user = impersonation::apply(server, user, &parts).await?;
     let attributes = Attributes::of(&user, &info, &query);
     authorize(server, &attributes).await?;
-    Ok((Call { parts, info, query, user, warnings: Warnings::default() }, body))
+    Ok((Call { parts, info, query, user, warnings: Warnings::default(), seat: None }, body))
+}
+
+/// Authentication, counted where there are credentials to judge.
+async fn counted(server: &ApiServer, parts: &Parts) -> Result<UserInfo, ApiError> {
+    let start = monotonic();
+    let outcome = authenticate(server, parts).await;
+    access::authenticated(outcome.as_ref().map_err(|_| "failure"), start);
+    outcome
 }
 
 async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<UserInfo, ApiError> {
@@ -119,15 +126,16 @@ fn unauthorized() -> ApiError {
 /// # Errors
 /// 403 in upstream's words.
 pub(crate) async fn authorize(server: &ApiServer, attributes: &Attributes) -> Result<(), ApiError> {
+    let start = monotonic();
     let verdict = server.config.authorizer.authorize(attributes).await;
+    access::authorized(verdict.decision, start);
     if verdict.decision == crate::authz::Decision::Allow {
         return Ok(());
     }
     Err(forbidden::error(attributes, &verdict.reason))
 }
 
-async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
-    let call = Arc::new(call);
+async fn serve(server: Arc<ApiServer>, mut call: Call, body: Body) -> Reply {
     let started = monotonic();
     let long = limits::is_long_running(&call);
     let patience = match limits::patience(&call) {
@@ -136,15 +144,26 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
         Err(_) if long => REQUEST_TIMEOUT,
         Err(refusal) => return respond::error(&refusal, &Output::json()),
     };
+    if !long && server.shutdown_token().is_cancelled() && !health::is_asked(&call.info.path) {
+        return limits::ending();
+    }
     let permit = match server.in_flight.enter(&call, long) {
         Ok(permit) => permit,
         Err(limits::TooMany) => {
             let reply = limits::too_many();
             server.metrics.dropped(&call);
+            server.metrics.terminated(&server, &call, reply.status());
             server.metrics.answered(&server, &call, started, &reply);
             return reply;
         }
     };
+    let mut short = None;
+    if long {
+        call.seat = Some(Seat::new(permit, server.metrics.lasting(&server, &call)));
+    } else {
+        short = permit;
+    }
+    let call = Arc::new(call);
     let work = async {
         let _room = if long { None } else { server.in_flight.body(&body.size_hint()).await };
         dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body).await
@@ -154,15 +173,22 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
     } else {
         match timeout(patience, work).await {
             Ok(reply) => reply,
-            Err(_) => respond::error(&too_slow(), &Output::json()),
+            Err(_) => {
+                server.metrics.terminated(&server, &call, StatusCode::GATEWAY_TIMEOUT);
+                respond::error(&too_slow(), &Output::json())
+            }
         }
     };
     server.metrics.answered(&server, &call, started, &reply);
-    if long {
-        reply = held(reply, permit);
-    } else {
-        reply = gzip::apply(&call.parts.headers, reply, &server.in_flight);
+    match &call.seat {
+        Some(seat) => {
+            let ends_itself = call.info.verb == "watch";
+            let stop = Some(server.shutdown_token().clone()).filter(|_| !ends_itself);
+            reply = lasting::held(reply, Arc::clone(seat), stop);
+        }
+        None => reply = gzip::apply(&call.parts.headers, reply, &server.in_flight),
     }
+    drop(short);
     for warning in call.warnings.headers() {
         // Control characters were removed, so only text beyond ASCII is left, which header values may carry as bytes.
         if let Ok(value) = HeaderValue::from_bytes(warning.as_bytes()) {
@@ -170,17 +196,6 @@ async fn serve(server: Arc<ApiServer>, call: Call, body: Body) -> Reply {
         }
     }
     reply
-}
-
-/// What lasts counts until its body has ended.
-fn held(reply: Reply, permit: OwnedSemaphorePermit) -> Reply {
-    reply.map(|body| {
-        body.map_frame(move |frame| {
-            let _held = &permit;
-            frame
-        })
-        .boxed_unsync()
-    })
 }
 
 fn too_slow() -> ApiError {

@@ -1,6 +1,7 @@
 //! What the system says of this process, under the names that Prometheus' clients use.
 
-use super::text::Text;
+use nauplius_base::metrics::Text;
+use nauplius_base::time::Timestamp;
 use std::fs;
 
 /// The unit of times in `/proc`, which Linux has fixed for programs.
@@ -9,16 +10,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const PAGE_BYTES: u64 = 4_096;
 
 pub(super) fn write(text: &mut Text) {
-    let stat = read("/proc/self/stat");
-    // The name in parentheses may hold spaces; numbers follow it, the process' state being the third field.
-    let fields: Vec<u64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .map(|number| number.parse().unwrap_or(0))
-        .collect();
+    let fields = stat();
     let field = |number: usize| fields.get(number - 4).copied().unwrap_or(0);
     let mut gauge = |name: &str, kind: &str, help: &str, value: f64| {
         text.family(name, kind, help);
@@ -30,10 +22,27 @@ pub(super) fn write(text: &mut Text) {
     gauge("process_open_fds", "gauge", "Number of open file descriptors.", open_fds());
     let resident = (field(24) * PAGE_BYTES) as f64;
     gauge("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident);
-    let started = boot_time() + field(22) as f64 / TICKS_PER_SECOND;
     let help = "Start time of the process since unix epoch in seconds.";
-    gauge("process_start_time_seconds", "gauge", help, started);
+    gauge("process_start_time_seconds", "gauge", help, started_s(&fields));
     gauge("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(23) as f64);
+}
+
+/// The numbers of `/proc/self/stat`, from the fourth field on.
+fn stat() -> Vec<u64> {
+    // The name in parentheses may hold spaces; numbers follow it, the process' state being the third field.
+    let stat = read("/proc/self/stat");
+    let numbers = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(1);
+    numbers.map(|number| number.parse().unwrap_or(0)).collect()
+}
+
+fn started_s(fields: &[u64]) -> f64 {
+    boot_time() + fields.get(22 - 4).copied().unwrap_or(0) as f64 / TICKS_PER_SECOND
+}
+
+/// When the process started.
+pub(crate) fn started() -> Timestamp {
+    // Beyond the years that can be told there is no process.
+    Timestamp::from_second(started_s(&stat()) as i64).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Where `/proc` is missing, zeros are told.

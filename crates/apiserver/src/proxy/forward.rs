@@ -272,6 +272,6 @@ async fn upgrade(
     if forwarded.splice.is_none() && status.as_u16() < 400 {
         return Err(failed(format!("invalid upgrade response: status code {}", status.as_u16())));
     }
-    super::run_splice(forwarded.splice, shutdown);
+    super::run_splice(forwarded.splice, call.seat.clone(), shutdown);
     Ok(forwarded.response.map(|body| body.map_err(Into::into).boxed_unsync()))
 }

@@ -15,7 +15,7 @@ pub use kubelet::KubeletDialer;
 pub use rewrite::fuzz_page;
 
 use crate::admission::Operation;
-use crate::chain::authorize;
+use crate::chain::{Seat, authorize};
 use crate::error::{ApiResult, unreadable};
 use crate::registry::{Scope, get};
 use crate::request::Attributes;
@@ -35,6 +35,7 @@ use nauplius_meta::object;
 use nauplius_streaming::{Message, Splice, accept_messages_of, is_websocket_request};
 use pod::Streams;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Logs over WebSocket come as they are, or for clients of text in base64.
 const LOG_PROTOCOLS: &[&str] = &["", "binary.k8s.io", BASE64];
@@ -153,8 +154,9 @@ fn log_over_websocket(scope: &Scope, body: Incoming) -> Reply {
     let frames = BodyStream::new(body).take_while(|frame| ready(frame.is_ok()));
     let pieces = frames.filter_map(|frame| ready(frame.ok().and_then(|frame| frame.into_data().ok())));
     let messages = stream::once(ready(Bytes::new())).chain(pieces).map(message);
-    let shutdown = scope.server.shutdown_token().clone();
+    let (seat, shutdown) = (scope.call.seat.clone(), scope.server.shutdown_token().clone());
     spawn("log over a WebSocket", async move {
+        let _seat = seat;
         tokio::select! {
             ended = socket.send_all(messages) => if let Err(error) = ended {
                 tracing::debug!(%error, "a log over a WebSocket ended");
@@ -177,14 +179,15 @@ async fn upgrade(
             kubelet::DialError::NotAnUpgrade => ApiError::bad_request("Upgrade request required"),
             other => unreachable(&other),
         })?;
-    run_splice(forwarded.splice, scope.server.shutdown_token().clone());
+    run_splice(forwarded.splice, scope.call.seat.clone(), scope.server.shutdown_token().clone());
     Ok(forwarded.response.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 /// Copies both ways until an end or the server's shutdown.
-fn run_splice(splice: Option<Splice>, shutdown: CancellationToken) {
+fn run_splice(splice: Option<Splice>, seat: Option<Arc<Seat>>, shutdown: CancellationToken) {
     let Some(splice) = splice else { return };
     spawn("stream to a backend", async move {
+        let _seat = seat;
         tokio::select! {
             ended = splice => if let Err(error) = ended {
                 tracing::debug!(%error, "a stream to a backend ended");

@@ -10,6 +10,7 @@ use super::{Resource, Scope};
 use crate::cache::{Change, Entry, Subscription, TooOld};
 use crate::error::{ApiResult, malformed_version, too_old};
 use crate::frames::{EventType, Frames};
+use crate::metrics::Events;
 use crate::request::Query;
 use crate::respond::{self, Reply};
 use bytes::Bytes;
@@ -29,7 +30,6 @@ use nauplius_streaming::{accept_messages, is_websocket_request};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The shortest watch when the client does not say; the longest is twice that, as upstream's `--min-request-timeout`.
@@ -78,7 +78,9 @@ fn over_websocket(scope: &Scope, mut watcher: Watcher) -> ApiResult<Reply> {
         let piece = watcher.next_piece().await?.ok()?;
         Some((stream::iter(watcher.frames.messages(&piece)), watcher))
     });
+    let seat = scope.call.seat.clone();
     spawn("watch over a WebSocket", async move {
+        let _seat = seat;
         if let Err(error) = socket.send_all(messages.flatten()).await {
             tracing::debug!(%error, "a watch over a WebSocket ended");
         }
@@ -184,8 +186,8 @@ struct Watcher {
     after: i64,
     /// and so many of the next one's.
     within: usize,
-    /// How many events all watches of the resource were sent.
-    sent: Arc<AtomicU64>,
+    /// What all watches of the resource were sent.
+    sent: Arc<Events>,
     /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
     converted: HashMap<usize, Arc<Entry>>,
     prepared: Vec<Arc<Change>>,
@@ -326,11 +328,11 @@ impl Watcher {
                 self.phase = Phase::Live;
                 return;
             };
+            self.count(&entry);
             let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision());
             if let Err(error) = pushed {
                 self.fail(&error);
             }
-            self.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -414,9 +416,14 @@ impl Watcher {
             (Some(_), Some(new)) => (EventType::Modified, new),
             (Some(old), None) => (EventType::Deleted, old),
         };
-        self.sent.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::clone(entry);
+        self.count(&entry);
         self.out.push(&self.frames, event, &entry, change.revision)
+    }
+
+    fn count(&self, entry: &Entry) {
+        self.sent.count.increment();
+        self.sent.bytes.observe(entry.stored().len() as f64);
     }
 
     /// Only sent when every change up to its revision was sent.

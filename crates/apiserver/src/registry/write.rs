@@ -5,10 +5,11 @@ use super::Resource;
 use crate::cache::Entry;
 use crate::encode::{Layout, decode_stored};
 use crate::error::{ApiResult, from_store, too_large, unreadable};
+use crate::metrics::storage;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use nauplius_meta::error::ApiError;
-use nauplius_store::{Compare, KeyValue, Op, RangeRequest, Revision, Txn, TxnOutcome};
+use nauplius_store::{Compare, KeyValue, Op, RangeRequest, Revision, StoreResult, Txn, TxnOutcome};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ impl Resource {
         let mut txn = Txn { compare: vec![absent(key)], ops: vec![put(key, stored, lease)] };
         txn.compare.extend(also.compare);
         txn.ops.extend(also.ops);
-        match self.store.txn(txn).await.map_err(from_store)? {
+        match self.measured("create", self.store.txn(txn)).await? {
             TxnOutcome::Committed { revision, .. } => Ok(Ok(Written::new(shown, revision.0, false)?)),
             TxnOutcome::Conflict { revision, current } => match current.first().and_then(Option::as_ref) {
                 Some(kv) => Ok(Err(Taken::Key(Existing::from_kv(self, kv).await?.object))),
@@ -166,8 +167,17 @@ impl Resource {
         })
     }
 
+    async fn measured<T>(
+        &self,
+        operation: &str,
+        request: impl Future<Output = StoreResult<T>>,
+    ) -> ApiResult<T> {
+        storage::measured(operation, &self.group_resource, request).await.map_err(from_store)
+    }
+
     async fn newest(&self, key: &str, name: &str) -> ApiResult<Existing> {
-        let found = self.store.range(RangeRequest::key(key.as_bytes().to_vec())).await.map_err(from_store)?;
+        let request = RangeRequest::key(key.as_bytes().to_vec());
+        let found = self.measured("get", self.store.range(request)).await?;
         match found.kvs.first() {
             Some(kv) => Existing::from_kv(self, kv).await,
             None => Err(ApiError::not_found(&self.group_resource, name)),
@@ -204,7 +214,8 @@ impl Resource {
         let mut txn = Txn { compare: vec![unchanged(key, existing.revision)], ops: vec![ops] };
         txn.compare.extend(also.compare);
         txn.ops.extend(also.ops);
-        match self.store.txn(txn).await.map_err(from_store)? {
+        let operation = if removed { "delete" } else { "update" };
+        match self.measured(operation, self.store.txn(txn)).await? {
             TxnOutcome::Committed { revision, .. } => {
                 Written::new(answer, revision.0, removed).map(Committed::Done)
             }

@@ -9,6 +9,7 @@ pub use info::{PathError, RequestInfo};
 pub use query::Query;
 pub use user::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, SUPERUSERS, UserInfo};
 
+use crate::chain::Seat;
 use crate::warning::Warnings;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Call {
     pub user: Arc<UserInfo>,
     /// What becomes `Warning` headers.
     pub warnings: Warnings,
+    /// Of a request that is meant to last: whatever streams on after the answer holds it.
+    pub(crate) seat: Option<Arc<Seat>>,
 }
 
 impl Call {

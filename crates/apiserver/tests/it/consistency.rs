@@ -1,10 +1,11 @@
 //! Lists and watches fit together while writers are at work, and too much at once is refused.
 
-use crate::support::{Fixture, config_map, configured, embedded, version};
-use nauplius_apiserver::Limits;
+use crate::support::{Everyone, Fixture, config_map, configured, embedded, version};
+use nauplius_apiserver::{Limits, UserInfo};
 use nauplius_base::id;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const NAMES: u64 = 20;
@@ -96,10 +97,13 @@ async fn follow_now(fixture: &Fixture, selector: &str) -> State {
 
 #[tokio::test]
 async fn too_much_at_once_is_refused() {
-    let fixture = configured(|config| {
-        config.limits = Limits { reads: 0, writes: 1, long_running: 0, ..Limits::default() }
+    let admin = configured(|config| {
+        config.limits = Limits { reads: 0, writes: 1, long_running: 0, ..Limits::default() };
+        config.authorizer = Arc::new(Everyone);
     })
     .await;
+    let joe = admin.server.transport(UserInfo::authenticated("joe", &[]));
+    let fixture = Fixture::over(Arc::clone(&admin.server), joe);
     let refused = fixture.get(MAPS).await;
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.code.as_u16(), 429);
@@ -110,6 +114,16 @@ async fn too_much_at_once_is_refused() {
     );
     fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
     assert_eq!(fixture.get(&format!("{MAPS}?watch=1")).await.code.as_u16(), 429);
+    admin.get(MAPS).await.expect(200);
+    let metrics = admin.get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.bytes);
+    for line in [
+        "apiserver_dropped_requests_total{request_kind=\"readOnly\"} 2",
+        "apiserver_request_terminations_total{code=\"429\",component=\"apiserver\",group=\"\",resource=\"configmaps\",\
+         scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1",
+    ] {
+        assert!(metrics.lines().any(|own| own == line), "{line} is not in\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -60,7 +60,12 @@ async fn metrics_have_upstreams_names() {
         "apiserver_response_sizes_count{component=\"apiserver\",group=\"\",resource=\"configmaps\",\
          scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1",
         "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0",
-        "apiserver_longrunning_requests{component=\"apiserver\"} 1",
+        "apiserver_request_sli_duration_seconds_count{component=\"apiserver\",group=\"\",resource=\"configmaps\",\
+         scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1",
+        "apiserver_longrunning_requests{component=\"apiserver\",group=\"\",resource=\"configmaps\",\
+         scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} 1",
+        "apiserver_watch_events_sizes_count{group=\"\",resource=\"configmaps\",version=\"v1\"} 1",
+        "apiserver_tls_handshake_errors_total 0",
         "apiserver_watch_events_total{group=\"\",resource=\"configmaps\",version=\"v1\"} 1",
         "apiserver_resource_objects{group=\"\",resource=\"configmaps\"} 1",
         "apiserver_storage_objects{resource=\"configmaps\"} 1",
@@ -75,6 +80,121 @@ async fn metrics_have_upstreams_names() {
     assert!(value("process_resident_memory_bytes ") > 1e6);
     assert!(value("process_start_time_seconds ") > 1.5e9);
     assert!(value("process_open_fds ") >= 1.0);
+    assert!(value("apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} ") >= 0.0);
+}
+
+/// Families that are the whole process's are filled by whatever runs in it, other tests included.
+#[tokio::test]
+async fn families_of_the_process_have_upstreams_names_and_labels() {
+    let fixture = model().await;
+    fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+    fixture.put(&format!("{MAPS}/a"), &config_map("a", &json!({"x": "y"}), &json!({}))).await.expect(200);
+    fixture.delete(&format!("{MAPS}/a")).await.expect(200);
+    let metrics = text(&fixture.get("/metrics").await);
+    for (family, kind, labels) in [
+        ("rest_client_requests_total", "counter", "code=\"201\",host=\"in-process\",method=\"POST\""),
+        ("rest_client_request_duration_seconds", "histogram", "host=\"in-process\",verb=\"GET\""),
+        ("rest_client_request_size_bytes", "histogram", "host=\"in-process\",verb=\"POST\""),
+        ("rest_client_response_size_bytes", "histogram", "host=\"in-process\",verb=\"POST\""),
+        (
+            "etcd_request_duration_seconds",
+            "histogram",
+            "group=\"\",operation=\"create\",resource=\"configmaps\"",
+        ),
+        ("etcd_requests_total", "counter", "group=\"\",operation=\"update\",resource=\"configmaps\""),
+        ("etcd_requests_total", "counter", "group=\"\",operation=\"delete\",resource=\"configmaps\""),
+        ("apiserver_storage_events_received_total", "counter", "group=\"\",resource=\"configmaps\""),
+        ("authentication_attempts", "counter", "result=\"success\""),
+        ("authentication_duration_seconds", "histogram", "result=\"success\""),
+        ("authenticated_user_requests", "counter", "username=\"admin\""),
+        ("authorization_attempts_total", "counter", "result=\"allowed\""),
+        ("authorization_duration_seconds", "histogram", "result=\"allowed\""),
+        (
+            "apiserver_admission_step_admission_duration_seconds",
+            "histogram",
+            "operation=\"CREATE\",rejected=\"false\",type=\"validate\"",
+        ),
+    ] {
+        assert!(metrics.contains(&format!("\n# TYPE {family} {kind}\n")), "{family} is no {kind}");
+        let sample = if kind == "histogram" { format!("{family}_count") } else { family.to_owned() };
+        let line = format!("\n{sample}{{{labels}}} ");
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+}
+
+/// A scraper refuses a page with one bad line, and one with a series twice.
+#[tokio::test]
+async fn metrics_are_a_page_that_prometheus_takes() {
+    let fixture = model().await;
+    let apply = "application/apply-patch+yaml";
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
+    for code in [201, 200] {
+        fixture.patch(&format!("{MAPS}/b?fieldManager=x"), apply, &map).await.expect(code);
+    }
+    let page = text(&fixture.get("/metrics").await);
+    let (mut series, mut families) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+    for line in page.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            assert!(families.insert(family.split(' ').next().unwrap()), "{line} twice");
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(series.insert(name), "{name} twice");
+            value.parse::<f64>().unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+    }
+    assert!(page.contains("verb=\"APPLY\""), "{page}");
+}
+
+#[tokio::test]
+async fn checks_are_counted_for_service_levels() {
+    let fixture = model().await;
+    fixture.get("/readyz").await;
+    let slis = fixture.get("/metrics/slis").await;
+    assert_eq!(slis.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let slis = text(&slis);
+    for line in [
+        "kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1",
+        "kubernetes_healthchecks_total{name=\"etcd\",status=\"success\",type=\"readyz\"} 2",
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"livez\"} 1",
+    ] {
+        assert!(slis.lines().any(|own| own == line), "{line} is not in\n{slis}");
+    }
+}
+
+#[tokio::test]
+async fn pages_about_the_server_itself() {
+    let fixture = model().await;
+    let get = async |path: &str, accept: &str| {
+        let headers: &[(&str, &str)] = &[("accept", accept)];
+        fixture.with_headers(Method::GET, path, headers, "").await
+    };
+    for (path, kind) in [("/statusz", "Statusz"), ("/flagz", "Flagz")] {
+        for accept in ["text/plain", "*/*", ""] {
+            let page = get(path, accept).await;
+            assert_eq!(
+                (page.code.as_u16(), page.headers["content-type"].to_str().unwrap()),
+                (200, "text/plain; charset=utf-8")
+            );
+            let begin =
+                format!("\nkube-apiserver {}\nWarning: This endpoint is not meant", path.trim_matches('/'));
+            assert!(text(&page).starts_with(&begin), "{}", text(&page));
+        }
+        let object =
+            get(path, &format!("application/json;as={kind};v=v1beta1;g=config.k8s.io")).await.expect(200);
+        assert_eq!((&object["kind"], &object["apiVersion"]), (&json!(kind), &json!("config.k8s.io/v1beta1")));
+        assert_eq!(object["metadata"]["name"], "kube-apiserver");
+        for accept in ["application/json", "application/json;as=Other;v=v1beta1;g=config.k8s.io", "image/png"]
+        {
+            assert_eq!(get(path, accept).await.code.as_u16(), 406, "{accept}");
+        }
+    }
+    let flags = get("/flagz", "application/json;as=Flagz;v=v1beta1;g=config.k8s.io").await.json();
+    assert_eq!(flags["flags"]["max-requests-inflight"], "400");
+    let status = get("/statusz", "application/json;as=Statusz;v=v1alpha1;g=config.k8s.io").await.json();
+    assert!(
+        status["uptimeSeconds"].as_i64().unwrap() >= 0
+            && status["paths"].as_array().unwrap().contains(&json!("/livez"))
+    );
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! A server in this process with a scripted client.
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use nauplius_apiserver::authz::Union;
+use nauplius_apiserver::authz::{Authorize, RuleList, Union, Verdict};
+use nauplius_apiserver::request::Attributes;
 use nauplius_apiserver::{ApiServer, Config, UserInfo};
 use nauplius_base::task::Group;
 use nauplius_base::time::timeout;
@@ -62,6 +64,19 @@ async fn start(
     let server = ApiServer::start(config, &group).await.unwrap();
     let client = server.transport(UserInfo::authenticated("admin", &["system:masters"]));
     Fixture { server, client, group, _directory: directory }
+}
+
+/// Everyone may do everything.
+pub struct Everyone;
+
+impl Authorize for Everyone {
+    fn authorize<'a>(&'a self, _: &'a Attributes) -> BoxFuture<'a, Verdict> {
+        Box::pin(async { Verdict::allow("") })
+    }
+
+    fn rules<'a>(&'a self, _: &'a UserInfo, _: &'a str) -> BoxFuture<'a, RuleList> {
+        Box::pin(async { RuleList::default() })
+    }
 }
 
 /// An answer, read whole.

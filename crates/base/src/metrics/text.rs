@@ -1,37 +1,46 @@
 //! The text format of Prometheus. It knows families, labels and buckets, and no metric.
 
+use super::Histogram;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// A document in the making.
 #[derive(Default)]
-pub(super) struct Text(String);
+pub struct Text(String);
 
 /// Label names and values, in order.
-pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
 impl Text {
     /// Starts a family.
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(&format!("# HELP {name} {help}"));
         self.line(&format!("# TYPE {name} {kind}"));
     }
 
     /// One sample.
-    pub(super) fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl std::fmt::Display) {
+    pub fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl std::fmt::Display) {
         self.line(&format!("{name}{} {value}", shown(labels, None)));
     }
 
     /// The samples of a histogram.
-    pub(super) fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
+    pub fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
+        self.histogram_from(name, labels, histogram, f64::MIN);
+    }
+
+    /// The same with no bounds below `lowest`: what is smaller counts for that one.
+    pub fn histogram_from(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram, lowest: f64) {
         let mut below = 0;
         for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
             below += count.load(Ordering::Relaxed);
+            if *bound < lowest {
+                continue;
+            }
             self.line(&format!("{name}_bucket{} {below}", shown(labels, Some(&bound.to_string()))));
         }
         let count = below + histogram.above.load(Ordering::Relaxed);
         self.line(&format!("{name}_bucket{} {count}", shown(labels, Some("+Inf"))));
-        let sum = histogram.sum_micro.load(Ordering::Relaxed) as f64 / 1e6;
+        let sum = f64::from_bits(histogram.sum.load(Ordering::Relaxed));
         self.sample(&format!("{name}_sum"), labels, sum);
         self.sample(&format!("{name}_count"), labels, count);
     }
@@ -42,7 +51,7 @@ impl Text {
     }
 
     /// The whole document.
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         self.0
     }
 }
@@ -61,28 +70,6 @@ fn shown(labels: Labels<'_>, bound: Option<&str>) -> String {
     }
     text.push('}');
     text
-}
-
-/// How often values fell below bounds.
-pub(super) struct Histogram {
-    bounds: &'static [f64],
-    counts: Vec<AtomicU64>,
-    above: AtomicU64,
-    sum_micro: AtomicU64,
-}
-
-impl Histogram {
-    pub(super) fn new(bounds: &'static [f64]) -> Self {
-        let counts = bounds.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, above: AtomicU64::new(0), sum_micro: AtomicU64::new(0) }
-    }
-
-    pub(super) fn observe(&self, value: f64) {
-        let at = self.bounds.partition_point(|bound| *bound < value);
-        self.counts.get(at).unwrap_or(&self.above).fetch_add(1, Ordering::Relaxed);
-        // Sums are kept in millionths; what is lost is below what anyone reads.
-        self.sum_micro.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]
