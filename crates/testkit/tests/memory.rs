@@ -62,6 +62,11 @@ const MIB: usize = 1 << 20;
 const WATCHERS: usize = 300;
 const LISTERS: usize = 60;
 const LARGE_OBJECTS: usize = 6;
+const PAST_LISTERS: usize = 40;
+/// What one list of the past may hold, its objects being large: what is read at once, and an object being written.
+const PAST_EACH: usize = 10 * MIB;
+/// How many of them go on at once.
+const SEATS: usize = 16;
 /// What one stalled reader may hold on both sides of its stream.
 const EACH: usize = 192 << 10;
 /// What the caches of a few large objects and a request in progress may take, however many readers there are.
@@ -131,6 +136,39 @@ async fn first_pieces(held: &mut [Response<Incoming>]) {
         let piece = timeout(Duration::from_secs(60), response.body_mut().frame()).await;
         piece.expect("a first piece").unwrap().unwrap();
     }
+}
+
+/// Lists of what is past, of which nothing is in memory: each reads on while it is read. Returns what they held.
+async fn lists_of_the_past(kubeconfig: &Path, writer: &Sender) -> usize {
+    let then = send(writer, Method::GET, "/pods?limit=1", String::new()).await;
+    let then: serde_json::Value =
+        serde_json::from_slice(&then.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let then = then["metadata"]["resourceVersion"].as_str().unwrap();
+    for number in 0..LARGE_OBJECTS {
+        ok(writer, Method::DELETE, &format!("/pods/p-{number}?gracePeriodSeconds=0"), String::new()).await;
+    }
+    let exactly = format!("/pods?resourceVersion={then}&resourceVersionMatch=Exact");
+    let (past, ()) = extra(async {
+        let mut lists = tokio::task::JoinSet::new();
+        for _ in 0..PAST_LISTERS {
+            let (kubeconfig, exactly) = (kubeconfig.to_owned(), exactly.clone());
+            lists.spawn(async move {
+                let list = send(&connect(&kubeconfig).await, Method::GET, &exactly, String::new()).await;
+                assert_eq!(list.status(), 200);
+                let mut body = list.into_body();
+                let mut bytes = 0;
+                while let Some(frame) = body.frame().await {
+                    bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
+                }
+                assert!(bytes > LARGE_OBJECTS * 2_900_000);
+            });
+        }
+        while let Some(listed) = lists.join_next().await {
+            listed.unwrap();
+        }
+    })
+    .await;
+    past
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,4 +245,8 @@ async fn readers_who_stall_hold_little() {
     })
     .await;
     assert!(listing < LISTERS * EACH + SHARED, "{LISTERS} lists made {} MiB", listing / MIB);
+
+    let past = lists_of_the_past(&kubeconfig, &writer).await;
+    let most = SEATS * PAST_EACH + PAST_LISTERS * EACH + SHARED;
+    assert!(past < most, "{PAST_LISTERS} lists of the past made {} MiB", past / MIB);
 }

@@ -21,7 +21,8 @@ pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = read_options(scope, body).await?;
     let mut deleted = Vec::new();
     let revision = scope.resource.caches.revision();
-    for entry in read(scope, &selection, &page).await? {
+    let mut items = read(scope, &selection, &page).await?;
+    while let Some(entry) = items.next().await? {
         match delete_object(scope, entry.name(), &options).await {
             Ok(written) => deleted.push(shown(scope, written.object()?)),
             // Others were faster.

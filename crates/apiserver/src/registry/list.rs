@@ -2,29 +2,41 @@
 //! no object is copied before its turn, and no lock is held.
 
 use super::get::wait;
+use super::history::{self, History, Paged};
 use super::list_body::ListBody;
 use super::page::{At, Page, encode_token};
 use super::selection::Selection;
 use super::{Resource, Scope, streaming};
 use crate::cache::{Entry, Position, Snapshot};
-use crate::error::{ApiResult, from_store};
+use crate::error::ApiResult;
 use crate::gzip;
 use crate::respond::{self, Reply};
 use bytes::Bytes;
 use http::StatusCode;
-use nauplius_meta::error::ApiError;
-use nauplius_store::{KeyValue, RangeRequest, Revision, StoreError};
 use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// Key values read from the store at once for a later page.
-const STORE_PAGE: usize = 500;
+/// Clients read pages of this size; larger ones are few.
+const LARGE_PAGE: usize = 500;
 
 pub(super) async fn list(scope: &Scope) -> ApiResult<Reply> {
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let page = Page::of(&scope.call.query)?;
+    // What is past is read while it is written, so it is not begun without a seat.
+    let seat = match is_past(scope, &page) {
+        true => Some(scope.server.in_flight.large_list().await),
+        false => None,
+    };
     let items = read(scope, &selection, &page).await?;
-    reply(scope, &selection, &page, items).await
+    reply(scope, &selection, &page, items, seat).await
+}
+
+/// Whether a list that may be large has to be read from the store.
+fn is_past(scope: &Scope, page: &Page) -> bool {
+    let At::Exactly(at) = page.at else { return false };
+    let may_be_large = page.limit == 0 || page.limit > LARGE_PAGE;
+    may_be_large && scope.resource.cache.snapshot().1 > at
 }
 
 /// Entries of a list at one revision.
@@ -40,16 +52,38 @@ pub(super) struct Items {
 enum Source {
     Snapshot(Cursor),
     Entries(std::vec::IntoIter<Arc<Entry>>),
+    History(Box<History>),
 }
 
-impl Iterator for Items {
-    type Item = Arc<Entry>;
-
-    fn next(&mut self) -> Option<Arc<Entry>> {
+impl Items {
+    /// The next entry that needs not be waited for.
+    pub(super) fn take(&mut self) -> Option<Arc<Entry>> {
         match &mut self.source {
             Source::Snapshot(cursor) => cursor.next(),
             Source::Entries(entries) => entries.next(),
+            Source::History(history) => history.take(),
         }
+    }
+
+    /// Whether entries must be loaded before more can be taken.
+    pub(super) fn is_dry(&self) -> bool {
+        matches!(&self.source, Source::History(history) if history.is_dry())
+    }
+
+    /// Loads entries, if there are more.
+    pub(super) async fn load(&mut self) -> ApiResult<()> {
+        match &mut self.source {
+            Source::History(history) => history.load().await,
+            Source::Snapshot(_) | Source::Entries(_) => Ok(()),
+        }
+    }
+
+    /// The next entry, waited for.
+    pub(super) async fn next(&mut self) -> ApiResult<Option<Arc<Entry>>> {
+        if self.is_dry() {
+            self.load().await?;
+        }
+        Ok(self.take())
     }
 }
 
@@ -181,79 +215,40 @@ fn limited(mut cursor: Cursor, selection: &Selection, limit: usize, revision: i6
 }
 
 fn page_of(entries: Vec<Arc<Entry>>, selection: &Selection, left: usize, revision: i64) -> Items {
+    let last = entries.last().cloned();
+    ending(Source::Entries(entries.into_iter()), last.as_deref(), selection, left, revision)
+}
+
+/// A page that ends with `last`.
+fn ending(source: Source, last: Option<&Entry>, selection: &Selection, left: usize, revision: i64) -> Items {
     let more = left > 0;
-    let next = entries.last().filter(|_| more).map(|last| {
+    let next = last.filter(|_| more).map(|last| {
         // With selectors nobody knows how many are left.
         encode_token(revision, last.path(), selection.is_everything().then_some(left))
     });
     let remaining = (more && selection.is_everything()).then(|| i64::try_from(left).unwrap_or(i64::MAX));
-    Items { source: Source::Entries(entries.into_iter()), revision, next, remaining }
+    Items { source, revision, next, remaining }
 }
 
-async fn from_history(resource: &Resource, selection: &Selection, page: &Page, at: i64) -> ApiResult<Items> {
-    let prefix = resource.cache.namespace_prefix(&selection.namespace);
-    let mut request = RangeRequest {
-        limit: STORE_PAGE,
-        at: Some(Revision(at)),
-        uncounted: page.left.is_some() || !selection.is_everything(),
-        ..RangeRequest::prefix(prefix.clone().into_bytes())
+/// A list from the store. The first entries are read at once, so that what is too old is told before anything is written.
+async fn from_history(
+    resource: &Arc<Resource>,
+    selection: &Selection,
+    page: &Page,
+    at: i64,
+) -> ApiResult<Items> {
+    if page.limit == 0 {
+        let mut history = History::new(resource, selection, page, at);
+        history.load().await?;
+        let source = Source::History(Box::new(history));
+        return Ok(Items { source, revision: at, next: None, remaining: None });
+    }
+    let (paged, last, left) = history::page(resource, selection, page, at).await?;
+    let source = match paged {
+        Paged::Kept(entries) => Source::Entries(entries.into_iter()),
+        Paged::Again(history) => Source::History(history),
     };
-    if let Some(start) = &page.start {
-        request.start =
-            format!("{}{start}", resource.cache.prefix()).into_bytes().max(prefix.into_bytes()).into();
-    }
-    let mut entries = Vec::new();
-    loop {
-        let read =
-            resource.store.range(request.clone()).await.map_err(|error| expired(resource, page, error))?;
-        let (count, taken) = (usize::try_from(read.count).unwrap_or(usize::MAX), read.kvs.len());
-        let last = read.kvs.last().map(|kv| [&kv.key[..], b"\0"].concat());
-        for (index, kv) in read.kvs.into_iter().enumerate() {
-            let entry = resource.shown_one(historic(resource, kv)?).await?;
-            if !selection.matches(&entry) {
-                continue;
-            }
-            if page.limit > 0 && entries.len() == page.limit {
-                let left = page.left.map_or(count - index, |left| left.saturating_sub(page.limit).max(1));
-                return Ok(page_of(entries, selection, left, at));
-            }
-            entries.push(entry);
-        }
-        match last {
-            Some(last) if read.more && taken > 0 => request.start = last.into(),
-            _ => return Ok(page_of(entries, selection, 0, at)),
-        }
-    }
-}
-
-fn historic(resource: &Resource, kv: KeyValue) -> ApiResult<Arc<Entry>> {
-    // Objects of custom resources are stored in one version of theirs, whatever version is asked for.
-    let kind = if resource.is_custom() { resource.cache.kind() } else { &resource.kind };
-    Entry::from_stored(&**kind, resource.cache.prefix().len(), kv)
-        .map(Arc::new)
-        .map_err(crate::error::unreadable)
-}
-
-/// Upstream's 410: for a page, with a token that goes on at the newest revision.
-fn expired(resource: &Resource, page: &Page, error: StoreError) -> ApiError {
-    let (StoreError::Compacted { .. }, Some(start)) = (&error, &page.start) else {
-        return match error {
-            StoreError::Compacted { .. } => {
-                ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned())
-            }
-            other => from_store(other),
-        };
-    };
-    tracing::debug!(resource = %resource.group_resource, "a continue token expired");
-    ApiError::ExpiredContinue {
-        message: "The provided continue parameter is too old to display a consistent list result. You can start a new \
-                  list without the continue parameter, or use the continue token in this response to retrieve the \
-                  remainder of the results. Continuing with the provided token results in an inconsistent list - \
-                  objects that were created, modified, or deleted between the time the first chunk was returned and \
-                  now may show up in the list."
-            .to_owned(),
-        continue_token: encode_token(-1, start.trim_end_matches('\0'), None),
-    }
+    Ok(ending(source, last.as_deref(), selection, left, at))
 }
 
 impl Resource {
@@ -266,14 +261,20 @@ impl Resource {
     }
 }
 
-async fn reply(scope: &Scope, selection: &Selection, page: &Page, items: Items) -> ApiResult<Reply> {
+async fn reply(
+    scope: &Scope,
+    selection: &Selection,
+    page: &Page,
+    items: Items,
+    seat: Option<OwnedSemaphorePermit>,
+) -> ApiResult<Reply> {
     let media_type = scope.output.format.media_type();
     let mut body = begin(scope, items).await?;
     if body.is_done() {
         return Ok(respond::bytes(StatusCode::OK, media_type, body.take()));
     }
     let in_flight = &scope.server.in_flight;
-    let seat = match in_flight.try_large_list() {
+    let seat = match seat.or_else(|| in_flight.try_large_list()) {
         Some(seat) => seat,
         None => {
             // What waits must hold nothing.
@@ -298,7 +299,7 @@ async fn begin(scope: &Scope, mut items: Items) -> ApiResult<ListBody> {
         metadata["remainingItemCount"] = remaining.into();
     }
     let mut body = ListBody::new(scope.view(), items, &metadata).await?;
-    body.fill_to(gzip::MIN_BYTES)?;
+    body.fill(gzip::MIN_BYTES).await?;
     Ok(body)
 }
 

@@ -61,9 +61,9 @@ impl ListBody {
     }
 
     /// The next piece.
-    pub fn piece(&mut self) -> ApiResult<Bytes> {
+    pub async fn piece(&mut self) -> ApiResult<Bytes> {
         self.out.reserve(PIECE_BYTES + (8 << 10));
-        self.fill_to(PIECE_BYTES)?;
+        self.fill(PIECE_BYTES).await?;
         Ok(self.take())
     }
 
@@ -73,11 +73,24 @@ impl ListBody {
     }
 
     /// Writes until there are so many bytes or the list has ended.
-    pub fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
+    pub async fn fill(&mut self, bytes: usize) -> ApiResult<()> {
+        loop {
+            self.fill_to(bytes)?;
+            if self.done || self.out.len() >= bytes {
+                return Ok(());
+            }
+            self.items.load().await?;
+        }
+    }
+
+    /// The same as far as entries need not be waited for.
+    fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
         while self.out.len() < bytes && !self.done {
             if let Some((rest, sent)) = self.rest.take() {
                 self.append(rest, sent, bytes);
-            } else if let Some(entry) = self.items.next() {
+            } else if self.items.is_dry() {
+                return Ok(());
+            } else if let Some(entry) = self.items.take() {
                 self.element(&entry, bytes)?;
                 self.first = false;
             } else {
@@ -175,11 +188,13 @@ fn as_item(document: &[u8]) -> Vec<u8> {
 
 /// What stands around the messages. An envelope begins with the length of all of it, so every message is measured first.
 async fn envelope(view: &View, items: &Items, metadata: &Value) -> ApiResult<(Vec<u8>, Vec<u8>)> {
-    let mut total = 0;
-    for (index, entry) in items.clone().enumerate() {
+    let (mut total, mut measured) = (0, 0);
+    let mut items = items.clone();
+    while let Some(entry) = items.next().await? {
         let message = view.item_message(&entry)?.len();
         total += protobuf::list_item_head(message).len() + message;
-        if index % MEASURED_AT_ONCE == MEASURED_AT_ONCE - 1 {
+        measured += 1;
+        if measured % MEASURED_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -211,7 +226,7 @@ mod tests {
         let mut body = ListBody::new(view(output.clone()), items(entries.to_vec()), &metadata).await.unwrap();
         let mut whole = Vec::new();
         while !body.is_done() {
-            body.fill_to(piece).unwrap();
+            body.fill(piece).await.unwrap();
             whole.extend_from_slice(&body.take());
         }
         whole
@@ -256,7 +271,7 @@ end";
         let mut body = ListBody::new(view, items(entries.to_vec()), &json!({})).await.unwrap();
         let mut pieces = Vec::new();
         while !body.is_done() {
-            pieces.push(body.piece().unwrap());
+            pieces.push(body.piece().await.unwrap());
         }
         assert!(pieces.len() > 4 && pieces.iter().all(|piece| piece.len() <= 2 * PIECE_BYTES));
         let tree: Value = serde_json::from_slice(&pieces.concat()).unwrap();

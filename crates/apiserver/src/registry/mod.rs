@@ -10,6 +10,7 @@ mod decode;
 pub(crate) mod delete;
 pub(crate) mod form;
 pub(crate) mod get;
+mod history;
 mod lease;
 pub(crate) mod lens;
 mod list;

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, StreamBody};
 use nauplius_base::task::spawn;
 use nauplius_base::time::{Instant, monotonic, sleep_until};
 use nauplius_client::transport::{Body, BoxError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -22,11 +22,18 @@ const STALL: Duration = Duration::from_secs(20);
 struct Held {
     list: ListBody,
     _seat: OwnedSemaphorePermit,
-    /// When the client took the last piece.
-    asked: Instant,
 }
 
-type Slot = Arc<Mutex<Option<Held>>>;
+/// A list and what is known of its reader.
+struct State {
+    /// Not there while the next piece is made.
+    held: Option<Held>,
+    /// When the client took the last piece.
+    asked: Instant,
+    working: bool,
+}
+
+type Slot = Arc<Mutex<State>>;
 
 /// Lets go of what is held when it is not read; ends with the body.
 struct Watchdog(JoinHandle<()>);
@@ -40,11 +47,12 @@ impl Drop for Watchdog {
 /// The body of a list that holds a seat until it has ended.
 pub(super) fn body(list: ListBody, seat: OwnedSemaphorePermit) -> Body {
     let now = monotonic();
-    let slot: Slot = Arc::new(Mutex::new(Some(Held { list, _seat: seat, asked: now })));
+    let held = Some(Held { list, _seat: seat });
+    let slot: Slot = Arc::new(Mutex::new(State { held, asked: now, working: false }));
     let watchdog = Watchdog(spawn("list watchdog", give_up(Arc::clone(&slot), now + PATIENCE)));
     let pieces = stream::unfold(Some((slot, watchdog)), |state| async move {
         let (slot, watchdog) = state?;
-        match next(&slot) {
+        match next(&slot).await {
             Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((slot, watchdog)))),
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
@@ -53,31 +61,51 @@ pub(super) fn body(list: ListBody, seat: OwnedSemaphorePermit) -> Body {
     StreamBody::new(pieces).boxed_unsync()
 }
 
+fn state(slot: &Slot) -> MutexGuard<'_, State> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The next piece; `None` after the last one.
-fn next(slot: &Slot) -> Result<Option<Bytes>, BoxError> {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    let held = slot.as_mut().ok_or("the list was not read in time")?;
-    held.asked = monotonic();
-    let first = held.list.take();
+async fn next(slot: &Slot) -> Result<Option<Bytes>, BoxError> {
+    let mut held = {
+        let mut state = state(slot);
+        state.asked = monotonic();
+        state.working = true;
+        state.held.take().ok_or("the list was not read in time")?
+    };
+    let piece = piece(&mut held.list).await?;
+    let mut state = state(slot);
+    state.working = false;
+    if piece.is_some() {
+        state.held = Some(held);
+    }
+    Ok(piece)
+}
+
+async fn piece(list: &mut ListBody) -> Result<Option<Bytes>, BoxError> {
+    let first = list.take();
     if !first.is_empty() {
         return Ok(Some(first));
     }
-    if held.list.is_done() {
-        *slot = None;
-        return Ok(None);
-    }
-    Ok(Some(held.list.piece()?))
+    if list.is_done() { Ok(None) } else { Ok(Some(list.piece().await?)) }
 }
 
 async fn give_up(slot: Slot, end: Instant) {
     let mut wake = (monotonic() + STALL).min(end);
     loop {
         sleep_until(wake).await;
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(held) = slot.as_ref() else { return };
-        wake = (held.asked + STALL).min(end);
-        if wake <= monotonic() {
-            *slot = None;
+        let now = monotonic();
+        let mut state = state(&slot);
+        if state.working {
+            wake = now + STALL;
+            continue;
+        }
+        if state.held.is_none() {
+            return;
+        }
+        wake = (state.asked + STALL).min(end);
+        if wake <= now {
+            state.held = None;
             return;
         }
     }

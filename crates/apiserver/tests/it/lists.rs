@@ -70,6 +70,52 @@ async fn pages_show_one_revision_whatever_happens() {
     }
 }
 
+/// Larger than what is read at once, so that it is written while it is read.
+#[tokio::test]
+async fn a_large_list_of_the_past_is_whole() {
+    let fixture = embedded().await;
+    let map = |index: usize, text: &str| {
+        let labels = json!({"parity": if index % 2 == 0 { "even" } else { "odd" }});
+        config_map(&format!("m-{index:03}"), &labels, &json!({"text": text.repeat(200_000)}))
+    };
+    for index in 0..40 {
+        fixture.post(MAPS, &map(index, "a")).await.expect(201);
+    }
+    let then = fixture.get(&format!("{MAPS}?limit=1")).await.expect(200);
+    let then = then["metadata"]["resourceVersion"].as_str().unwrap();
+    for index in 0..40 {
+        match index % 3 {
+            0 => fixture.delete(&format!("{MAPS}/m-{index:03}")).await.expect(200),
+            _ => fixture.put(&format!("{MAPS}/m-{index:03}"), &map(index, "b")).await.expect(200),
+        };
+    }
+    let exactly = format!("{MAPS}?resourceVersion={then}&resourceVersionMatch=Exact");
+    let expect = |list: &Value, count: usize, step: usize| {
+        let expected: Vec<String> = (0..count).map(|index| format!("m-{:03}", index * step)).collect();
+        assert_eq!(names(list), expected);
+        assert_eq!(list["metadata"]["resourceVersion"], then);
+        let old = |item: &Value| item["data"]["text"].as_str().unwrap().starts_with("aa");
+        assert!(list["items"].as_array().unwrap().iter().all(old));
+    };
+    expect(&fixture.get(&exactly).await.expect(200), 40, 1);
+    expect(&fixture.get(&format!("{exactly}&labelSelector=parity%3Deven")).await.expect(200), 20, 2);
+    for (query, remaining) in [("", json!(10)), ("&labelSelector=parity", Value::Null)] {
+        let page = fixture.get(&format!("{exactly}&limit=30{query}")).await.expect(200);
+        expect(&page, 30, 1);
+        assert_eq!(page["metadata"]["remainingItemCount"], remaining, "{query}");
+        let token = page["metadata"]["continue"].as_str().unwrap();
+        let rest = fixture.get(&format!("{MAPS}?limit=30{query}&continue={token}")).await.expect(200);
+        assert_eq!((names(&rest).len(), names(&rest)[0]), (10, "m-030"));
+        assert!(rest["metadata"].get("continue").is_none());
+    }
+    let protobuf = [("accept", "application/vnd.kubernetes.protobuf")];
+    let packed = fixture.with_headers(http::Method::GET, &exactly, &protobuf, "").await;
+    let list = nauplius_meta::gvk::GroupVersionKind::new("", "v1", "ConfigMapList");
+    let list =
+        nauplius_meta::protobuf::decode(&packed.bytes, nauplius_meta::schema::lookup_kind(&list).unwrap());
+    assert_eq!(names(&list.unwrap()).len(), 40);
+}
+
 #[tokio::test]
 async fn an_expired_page_comes_with_a_fresh_token() {
     let fixture = model().await;
