@@ -6,6 +6,7 @@ use nauplius_apiserver::{ApiServer, UserInfo};
 use nauplius_base::task::Group;
 use nauplius_pki::Authority;
 use nauplius_store::embedded::{EmbeddedStore, Options};
+use nauplius_store::etcd_process::EtcdProcess;
 use nauplius_store::model::ModelStore;
 use nauplius_store::{Clock, Store};
 use serde_json::{Value, json};
@@ -99,10 +100,17 @@ async fn shown(reader: &Fixture, admin: &Fixture, path: &str, marker: &str) -> V
     }
 }
 
-async fn stores() -> (tempfile::TempDir, [Arc<dyn Store>; 2]) {
+/// What must be kept while the stores are used, and the stores: files, memory, and etcd where there is one.
+async fn stores(test: &str) -> ((tempfile::TempDir, Option<EtcdProcess>), Vec<Arc<dyn Store>>) {
     let directory = tempfile::tempdir().unwrap();
     let embedded = EmbeddedStore::open(directory.path(), Options::default()).await.unwrap();
-    (directory, [Arc::new(embedded), Arc::new(ModelStore::new(Clock::system()))])
+    let mut stores: Vec<Arc<dyn Store>> =
+        vec![Arc::new(embedded), Arc::new(ModelStore::new(Clock::system()))];
+    let etcd = EtcdProcess::start(test, &[]).await;
+    if let Some(etcd) = &etcd {
+        stores.push(Arc::new(etcd.store("/registry/", "/registry/").await.unwrap()));
+    }
+    ((directory, etcd), stores)
 }
 
 async fn prepared(store: Arc<dyn Store>) -> (Cluster, i64) {
@@ -115,7 +123,7 @@ async fn prepared(store: Arc<dyn Store>) -> (Cluster, i64) {
 
 #[tokio::test]
 async fn who_may_see_one_namespace_sees_no_other() {
-    let (_directory, stores) = stores().await;
+    let (_kept, stores) = stores("who_may_see_one_namespace").await;
     for store in stores {
         let (cluster, before) = prepared(store).await;
         let (admin, joe) = (cluster.admin(), cluster.reader("joe", &[]).await);
@@ -149,7 +157,7 @@ async fn who_may_see_one_namespace_sees_no_other() {
 
 #[tokio::test]
 async fn who_may_see_one_name_sees_no_other() {
-    let (_directory, stores) = stores().await;
+    let (_kept, stores) = stores("who_may_see_one_name").await;
     for store in stores {
         let (cluster, before) = prepared(store).await;
         let (admin, ann) = (cluster.admin(), cluster.reader("ann", &["mine"]).await);

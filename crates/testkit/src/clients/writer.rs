@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Objects that all clients share: few, so that they meet.
 const KEYS: u64 = 6;
 /// How long a client waits after an answer that did not come: the server is gone, and the next one not there yet.
-const AFTER_SILENCE: Duration = Duration::from_millis(20);
+const AFTER_SILENCE: Duration = Duration::from_millis(100);
 /// Operations of one client at most: the search for an order must stay small.
 const MAX_OPERATIONS: usize = 400;
 

@@ -1,10 +1,14 @@
 //! Concurrent clients of a server that is killed at any point, or whose store fails now and then: what they did and saw is a good
 //! history. `NAUPLIUS_HISTORY_ROUNDS` makes it a long run, and `NAUPLIUS_HISTORY_SEED` replays the choices of one round.
 
+use nauplius_apiserver::{ApiServer, UserInfo};
 use nauplius_base::task::{CancellationToken, spawn};
 use nauplius_base::time::{self, sleep, timeout};
 use nauplius_client::transport::Transport;
 use nauplius_store::embedded::{EmbeddedStore, Options};
+use nauplius_store::etcd::{EtcdOptions, EtcdStore};
+use nauplius_store::etcd_process::EtcdProcess;
+use nauplius_store::faults::{Disk, Plan};
 use nauplius_store::{Store, WatchMessage, WatchRequest};
 use nauplius_testkit::chance::Chance;
 use nauplius_testkit::check::violations;
@@ -16,7 +20,8 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch as latest;
 use tokio::task::JoinHandle;
@@ -27,6 +32,10 @@ const SEED: &str = "NAUPLIUS_HISTORY_SEED";
 /// Rounds of each test in CI; each has several kills or many faults.
 const CI_ROUNDS: u64 = 3;
 const KILLS: u64 = 4;
+/// How often the power of a disk goes in a round.
+const LIVES: u64 = 3;
+/// How often an etcd is killed in a round.
+const ETCD_KILLS: u64 = 2;
 const WRITERS: usize = 5;
 const PREFIX: &str = "/registry/configmaps/default/k";
 /// How long anything may take that does not hang.
@@ -207,6 +216,15 @@ async fn a_server_that_is_killed_loses_nothing() {
     .await;
 }
 
+/// Connections in process, to one server after the other.
+fn in_turn(servers: Vec<Arc<ApiServer>>) -> Connect {
+    let turn = AtomicUsize::new(0);
+    Arc::new(move || {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        servers[turn % servers.len()].transport(UserInfo::authenticated("admin", &["system:masters"]))
+    })
+}
+
 /// Sets the clock right again, also when the test failed.
 struct Jumps;
 
@@ -234,15 +252,7 @@ async fn a_store_that_fails_and_a_clock_that_jumps_lose_nothing() {
         let other = other.await.unwrap();
         // Two servers over one store: one whose watch breaks, one whose writes fail, too.
         let servers = [Arc::clone(&solo.server), Arc::clone(&other.server)];
-        let turn = std::sync::atomic::AtomicUsize::new(0);
-        let clients = Clients::start(
-            Arc::new(move || {
-                let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let admin = nauplius_apiserver::UserInfo::authenticated("admin", &["system:masters"]);
-                servers[turn % 2].transport(admin)
-            }),
-            &mut chance,
-        );
+        let clients = Clients::start(in_turn(servers.to_vec()), &mut chance);
         for _ in 0..10 {
             sleep(Duration::from_millis(100)).await;
             let hours = i64::try_from(chance.below(48)).unwrap() - 24;
@@ -251,6 +261,102 @@ async fn a_store_that_fails_and_a_clock_that_jumps_lose_nothing() {
         let mut history = clients.finish().await;
         history.watches.push(log(&store).await);
         history
+    })
+    .await;
+}
+
+/// One thing that goes wrong with a disk, soon.
+fn trouble(chance: &mut Chance, disk: &Disk) -> Plan {
+    let at = 1 + chance.below(150);
+    match chance.below(4) {
+        0 => Plan { fail_write: Some(at), ..Plan::default() },
+        1 => Plan { fail_sync: Some(1 + at / 4), ..Plan::default() },
+        2 => Plan { power_cut: Some(at), ..Plan::default() },
+        _ => Plan { capacity: Some(disk.bytes() + 500 * usize::try_from(at).unwrap()), ..Plan::default() },
+    }
+}
+
+async fn open(disk: &Disk, path: &Path) -> EmbeddedStore {
+    // Checkpoints are made often, so that trouble meets them, too.
+    let options = Options { vfs: Some(disk.vfs()), checkpoint_pages: 30, ..Options::default() };
+    EmbeddedStore::open(path, options).await.unwrap()
+}
+
+/// A server lives on a disk until something has gone wrong there, and then the power goes: what was not synced is kept, lost or torn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_and_tears_and_fills_up_loses_nothing() {
+    rounds(|mut chance| async move {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("store");
+        let disk = Disk::new(chance.below(u64::MAX));
+        let mut store = open(&disk, &path).await;
+        let mut solo = Solo::start(scratch.path(), Arc::new(store.clone()), 0).await.unwrap();
+        let clients = Clients::start(in_turn(vec![Arc::clone(&solo.server)]), &mut chance);
+        for _ in 0..LIVES {
+            sleep(Duration::from_millis(50 + chance.below(150))).await;
+            disk.plan(trouble(&mut chance, &disk));
+            sleep(Duration::from_millis(100 + chance.below(200))).await;
+            if !disk.is_off() {
+                // A full disk has room again, and what failed once works again.
+                disk.plan(Plan::default());
+                sleep(Duration::from_millis(chance.below(150))).await;
+                disk.plan(Plan { power_cut: Some(1 + chance.below(20)), ..Plan::default() });
+                sleep(Duration::from_millis(50)).await;
+            }
+            clients.servers.send_replace(None);
+            drop(solo);
+            disk.plan(Plan { power_cut: Some(1), ..Plan::default() });
+            // It has nothing to write to any more.
+            let _ = store.close().await;
+            disk.power_cycle();
+            store = open(&disk, &path).await;
+            let report = store.check().await.unwrap();
+            assert!(report.is_ok(), "{report:?}");
+            solo = Solo::start(scratch.path(), Arc::new(store.clone()), 0).await.unwrap();
+            clients.servers.send_replace(Some(in_turn(vec![Arc::clone(&solo.server)])));
+        }
+        sleep(Duration::from_millis(200)).await;
+        let mut history = clients.finish().await;
+        history.watches.push(log(&store).await);
+        history
+    })
+    .await;
+}
+
+/// Two servers on one etcd, whose watches break now and then, and which is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_is_killed_loses_nothing() {
+    let Some(etcd) = EtcdProcess::start("an_etcd_that_is_killed", &[]).await else { return };
+    let (url, etcd) = (etcd.client_url().to_owned(), Arc::new(Mutex::new(etcd)));
+    rounds(|mut chance| {
+        let (etcd, mut options) = (Arc::clone(&etcd), EtcdOptions::new(vec![url.clone()]));
+        async move {
+            let scratch = tempfile::tempdir().unwrap();
+            options.prefix = "/registry/".into();
+            options.stored_prefix = format!("/round-{}/", nauplius_base::id::suffix(10)).into();
+            let connect = || EtcdStore::connect(options.clone());
+            let faults = Faults { before: 0, after: 0, watch: 20 };
+            let one = Faulty::new(connect().await.unwrap(), faults, chance.fork());
+            let one = Solo::start(scratch.path(), Arc::new(one), 0).await.unwrap();
+            let faults = Faults { before: 30, after: 30, watch: 20 };
+            let other = Faulty::new(connect().await.unwrap(), faults, chance.fork());
+            let other =
+                Solo::configured(scratch.path(), Arc::new(other), 0, |config| config.bootstrap = None);
+            let other = other.await.unwrap();
+            let servers = vec![Arc::clone(&one.server), Arc::clone(&other.server)];
+            let clients = Clients::start(in_turn(servers), &mut chance);
+            for _ in 0..ETCD_KILLS {
+                sleep(Duration::from_millis(200 + chance.below(500))).await;
+                etcd.lock().unwrap().kill();
+                sleep(Duration::from_millis(chance.below(300))).await;
+                etcd.lock().unwrap().launch_again();
+                timeout(PATIENCE, async { while connect().await.is_err() {} }).await.expect("etcd answers");
+            }
+            sleep(Duration::from_millis(300)).await;
+            let mut history = clients.finish().await;
+            history.watches.push(log(&connect().await.unwrap()).await);
+            history
+        }
     })
     .await;
 }
