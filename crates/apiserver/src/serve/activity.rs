@@ -209,7 +209,7 @@ mod tests {
         let (_sender, pressed) = watch::channel(pressed);
         let start = monotonic();
         activity.spent(&bounds(), pressed).await;
-        start.elapsed().as_secs()
+        start.elapsed().as_secs_f64().round() as u64
     }
 
     #[tokio::test(start_paused = true)]
