@@ -1,7 +1,7 @@
 //! Request bodies, read whole within a limit, and the media types they come in.
 
 use crate::error::ApiResult;
-use crate::negotiate::{Format, JSON, PROTOBUF, YAML};
+use crate::negotiate::{CBOR, Format, JSON, PROTOBUF, YAML};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -61,6 +61,9 @@ pub fn format(headers: &HeaderMap) -> ApiResult<Format> {
         None | Some("" | JSON) => Ok(Format::Json),
         Some(YAML) => Ok(Format::Yaml),
         Some(PROTOBUF) => Ok(Format::Protobuf),
-        Some(_) => Err(ApiError::UnsupportedMediaType([JSON, YAML, PROTOBUF].map(str::to_owned).to_vec())),
+        Some(CBOR) => Ok(Format::Cbor),
+        Some(_) => Err(ApiError::UnsupportedMediaType(
+            Format::ALL.iter().map(|format| format.media_type().to_owned()).collect(),
+        )),
     }
 }

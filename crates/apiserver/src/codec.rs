@@ -2,17 +2,19 @@
 //! not known here.
 
 use crate::error::ApiResult;
-use crate::negotiate::{Format, JSON, YAML};
+use crate::negotiate::Format;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::{GroupVersion, GroupVersionKind};
 use nauplius_meta::normalize::{self, Mode, StrictIssue};
 use nauplius_meta::protobuf::{self, ProtobufError};
 use nauplius_meta::structural::{self, Schema};
-use nauplius_meta::{json, schema, yaml};
+use nauplius_meta::{cbor, json, schema, yaml};
 use serde_json::{Map, Value};
 
 /// What upstream says of JSON in which it does not even find a kind.
 const UNREADABLE_JSON: &str = "couldn't get version/kind; json parse error: ";
+/// The same of CBOR.
+const UNREADABLE_CBOR: &str = "unable to determine group/version/kind: ";
 /// The structure that upstream reads first.
 const HEAD: &str = "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
                     Kind string \"json:\\\"kind,omitempty\\\"\" }";
@@ -46,7 +48,11 @@ pub(crate) fn decode(
         return decode_protobuf(body, expected);
     }
     let unreadable = |message: String| {
-        let prefix = if format == Format::Json { UNREADABLE_JSON } else { "" };
+        let prefix = match format {
+            Format::Json => UNREADABLE_JSON,
+            Format::Cbor => UNREADABLE_CBOR,
+            Format::Yaml | Format::Protobuf => "",
+        };
         DecodeError::NotAnObject { message: format!("{prefix}{message}") }
     };
     let tree = tree(body, format).map_err(unreadable)?;
@@ -135,6 +141,10 @@ fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String> {
             let value = protobuf::decode(body, ty).map_err(|error| error.to_string())?;
             Ok(json::Decoded { value, duplicates: Vec::new() })
         }
+        Format::Cbor => {
+            let value = cbor::decode(body).map_err(|error| error.to_string())?;
+            Ok(json::Decoded { value, duplicates: Vec::new() })
+        }
     }
 }
 
@@ -151,10 +161,13 @@ pub(crate) fn to_yaml(value: &Value) -> Vec<u8> {
 /// A tree in Kubernetes' protobuf envelope.
 pub(crate) fn to_protobuf(value: &Value) -> ApiResult<Vec<u8>> {
     let kind = GroupVersionKind::of(value).map_err(|error| ApiError::internal(error.to_string()))?;
-    // Kinds without a table (custom resources) have no protobuf form.
-    let ty = schema::lookup_kind(&kind)
-        .ok_or_else(|| ApiError::NotAcceptable(vec![JSON.to_owned(), YAML.to_owned()]))?;
+    let ty = schema::lookup_kind(&kind).ok_or_else(no_protobuf)?;
     protobuf::encode(value, ty).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+/// Kinds without a table (custom resources) have no protobuf form.
+pub(crate) fn no_protobuf() -> ApiError {
+    ApiError::NotAcceptable(Format::OF_TREES.iter().map(|format| format.media_type().to_owned()).collect())
 }
 
 /// A watch event in protobuf, with its length in front.

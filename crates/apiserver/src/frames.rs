@@ -1,14 +1,14 @@
-//! Watch events as bytes: newline-delimited JSON, or length-delimited protobuf. An event is a beginning, the bulk of the object, which
+//! Watch events as bytes: newline-delimited JSON, length-delimited protobuf, or a sequence of CBOR documents. An event is a beginning, the bulk of the object, which
 //! its entry keeps, and an end.
 
 use crate::cache::Entry;
 use crate::codec;
 use crate::error::ApiResult;
-use crate::negotiate::Format;
+use crate::negotiate::{CBOR_SEQUENCE, Format, JSON};
 use crate::render::{Bulk, Kept, View};
 use bytes::Bytes;
 use nauplius_meta::error::ApiError;
-use nauplius_meta::protobuf;
+use nauplius_meta::{cbor, protobuf};
 use nauplius_streaming::Message;
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ impl Frames {
         if view.output.format == Format::Yaml {
             let streams = [Format::Json, Format::Protobuf];
             let streams = streams.iter().map(|format| format!("{};stream=watch", format.media_type()));
-            return Err(ApiError::NotAcceptable(streams.collect()));
+            return Err(ApiError::NotAcceptable(streams.chain([CBOR_SEQUENCE.to_owned()]).collect()));
         }
         Ok(Self { view: view.stream() })
     }
@@ -55,7 +55,8 @@ impl Frames {
     pub fn content_type(&self) -> &'static str {
         match self.view.output.format {
             Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
-            _ => "application/json",
+            Format::Cbor => CBOR_SEQUENCE,
+            Format::Json | Format::Yaml => JSON,
         }
     }
 
@@ -67,6 +68,10 @@ impl Frames {
         entry: &Entry,
         revision: i64,
     ) -> ApiResult<(Bulk, &'static [u8])> {
+        if self.view.output.format == Format::Cbor {
+            cbor::event_head(out, event.as_str());
+            return Ok((self.view.cbor(entry, revision)?, b""));
+        }
         if self.view.output.format == Format::Protobuf {
             let message = self.view.message(entry, revision)?;
             let (kind, api_version) = self.view.type_meta();
@@ -105,6 +110,9 @@ impl Frames {
         if self.view.output.format == Format::Protobuf {
             return cut(stream).into_iter().map(Message::Binary).collect();
         }
+        if self.view.output.format == Format::Cbor {
+            return cut_documents(stream).into_iter().map(Message::Binary).collect();
+        }
         let lines = stream.split_inclusive(|byte| *byte == b'\n');
         lines.map(|line| Message::Text(stream.slice_ref(line))).collect()
     }
@@ -116,6 +124,11 @@ impl Frames {
                 // Bookmarks and Status are plain messages; a client without them only misses a hint.
                 Err(error) => tracing::error!(%error, "an event could not be encoded"),
             }
+            return;
+        }
+        if self.view.output.format == Format::Cbor {
+            cbor::event_head(out, event.as_str());
+            out.extend_from_slice(&cbor::encode(value));
             return;
         }
         open(out, event);
@@ -135,6 +148,16 @@ fn cut(stream: &Bytes) -> Vec<Bytes> {
         messages.push(rest.split_to(end));
     }
     messages
+}
+
+/// The documents of a sequence, which this server wrote.
+fn cut_documents(stream: &Bytes) -> Vec<Bytes> {
+    let ends = cbor::documents(stream).unwrap_or_else(|error| {
+        tracing::error!(%error, "a sequence of CBOR documents could not be cut");
+        vec![stream.len()]
+    });
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(&ends).map(|(start, end)| stream.slice(start..*end)).collect()
 }
 
 fn open(out: &mut Vec<u8>, event: EventType) {

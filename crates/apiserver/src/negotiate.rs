@@ -12,6 +12,10 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 /// Kubernetes' protobuf envelope.
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// CBOR.
+pub const CBOR: &str = "application/cbor";
+/// CBOR documents one after another: what a watch in CBOR is.
+pub const CBOR_SEQUENCE: &str = "application/cbor-seq";
 
 /// One clause of an `Accept` header.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,10 +77,15 @@ pub enum Format {
     Yaml,
     /// `application/vnd.kubernetes.protobuf`
     Protobuf,
+    /// `application/cbor`
+    Cbor,
 }
 
 impl Format {
-    const ALL: [Format; 3] = [Format::Json, Format::Yaml, Format::Protobuf];
+    /// In the order in which they are told.
+    pub const ALL: [Format; 4] = [Format::Json, Format::Yaml, Format::Protobuf, Format::Cbor];
+    /// Those that objects without protobuf messages have.
+    pub const OF_TREES: [Format; 3] = [Format::Json, Format::Yaml, Format::Cbor];
 
     /// Its media type.
     pub fn media_type(self) -> &'static str {
@@ -84,6 +93,7 @@ impl Format {
             Self::Json => JSON,
             Self::Yaml => YAML,
             Self::Protobuf => PROTOBUF,
+            Self::Cbor => CBOR,
         }
     }
 }
@@ -141,8 +151,8 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
 ///
 /// # Errors
 /// 406 with what is served.
-pub fn negotiate_text(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<Output> {
-    negotiate_among(&[Format::Json, Format::Yaml], headers, query, offer)
+pub fn negotiate_tree(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<Output> {
+    negotiate_among(&Format::OF_TREES, headers, query, offer)
 }
 
 fn negotiate_among(
@@ -246,7 +256,9 @@ mod tests {
         check("application/json;sv=v1", Offer::Objects, "Json Object");
         check("application/json;sv=v2", Offer::Objects, "406");
         check("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Offer::Objects, "406");
-        check("application/cbor", Offer::Objects, "406");
+        check("application/cbor", Offer::Objects, "Cbor Object");
+        check("application/cbor;as=Table;g=meta.k8s.io;v=v1", Offer::Objects, "Cbor Table(\"v1\")");
+        check("application/cbor-seq", Offer::Objects, "406");
         check("application/json;as=Nonsense;g=meta.k8s.io;v=v1", Offer::Objects, "406");
         check("application/xml", Offer::Objects, "406");
     }

@@ -5,7 +5,7 @@ use crate::cache::Entry;
 use crate::codec;
 use crate::encode::{self, Layout, decode_stored};
 use crate::error::ApiResult;
-use crate::negotiate::{Format, JSON, Output, Shape, YAML};
+use crate::negotiate::{Format, Output, Shape};
 use crate::registry::convert::{api_version, from_hub};
 use crate::registry::internal_package;
 use crate::respond::{self, Reply};
@@ -19,7 +19,7 @@ use nauplius_client::transport::BoxError;
 use nauplius_kinds::{Kind, Version};
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::{protobuf, schema};
+use nauplius_meta::{cbor, protobuf, schema};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,6 +156,21 @@ impl View {
     /// One element of a list as a tree.
     pub fn item_value(&self, entry: &Entry) -> ApiResult<Value> {
         self.item(entry.stored(), entry.revision())
+    }
+
+    /// Writes one element of a list as CBOR.
+    pub fn write_cbor_item(&self, out: &mut Vec<u8>, entry: &Entry) -> ApiResult<()> {
+        let item = self.item_value(entry)?;
+        let descriptor = self.kind.descriptor();
+        let kind = GroupVersionKind::new(&*descriptor.group, &*self.version().name, &*descriptor.kind);
+        let ty = schema::lookup_kind(&kind).filter(|_| self.output.shape == Shape::Object);
+        cbor::write(out, &item, ty);
+        Ok(())
+    }
+
+    /// An object at `revision` as a CBOR document.
+    pub fn cbor(&self, entry: &Entry, revision: i64) -> ApiResult<Bulk> {
+        Ok(Bulk { bytes: cbor::encode(&self.shaped(entry.stored(), revision)?).into(), kept: None })
     }
 
     /// The protobuf message of one element of a list, without an envelope.
@@ -304,8 +319,7 @@ impl Bulk {
 /// The protobuf message of a tree that says of what kind it is.
 fn message(tree: &Value) -> ApiResult<Vec<u8>> {
     let ty = GroupVersionKind::of(tree).ok().and_then(|kind| schema::lookup_kind(&kind));
-    // Kinds without a table (custom resources) have no protobuf form.
-    let ty = ty.ok_or_else(|| ApiError::NotAcceptable(vec![JSON.to_owned(), YAML.to_owned()]))?;
+    let ty = ty.ok_or_else(codec::no_protobuf)?;
     protobuf::encode_message(tree, ty).map_err(|error| ApiError::internal(error.to_string()))
 }
 
@@ -333,6 +347,7 @@ pub(crate) fn encode_value(value: &Value, output: &Output) -> ApiResult<Vec<u8>>
         Format::Json => serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string())),
         Format::Yaml => Ok(codec::to_yaml(value)),
         Format::Protobuf => codec::to_protobuf(value),
+        Format::Cbor => Ok(cbor::encode(value)),
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "json", run: objects::json },
+    Target { name: "cbor", run: objects::cbor },
     Target { name: "yaml", run: objects::yaml },
     Target { name: "protobuf", run: objects::protobuf },
     Target { name: "normalize", run: objects::normalize },

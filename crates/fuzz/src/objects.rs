@@ -3,7 +3,9 @@
 use nauplius_meta::apply;
 use nauplius_meta::normalize::{Mode, normalize as bring_into_form};
 use nauplius_meta::schema::{TypeRef, lookup_type};
-use nauplius_meta::{json as json_text, patch, protobuf as messages, yaml as yaml_text};
+use nauplius_meta::{
+    cbor as cbor_documents, json as json_text, patch, protobuf as messages, yaml as yaml_text,
+};
 use serde_json::{Value, json};
 
 fn pod_type() -> TypeRef {
@@ -42,6 +44,14 @@ pub(crate) fn json(bytes: &[u8]) {
     }
     let again = json_text::decode(&json_text::encode(&decoded.value));
     assert_eq!(again.as_ref(), Ok(&decoded.value), "what was read is written so that it reads the same");
+}
+
+pub(crate) fn cbor(bytes: &[u8]) {
+    if let Ok(ends) = cbor_documents::documents(bytes) {
+        assert_eq!(ends.last().copied().unwrap_or_default(), bytes.len());
+    }
+    let Ok(value) = cbor_documents::decode(bytes) else { return };
+    assert_eq!(cbor_documents::decode(&cbor_documents::encode(&value)).as_ref(), Ok(&value));
 }
 
 pub(crate) fn yaml(bytes: &[u8]) {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does input or output, reads a clock or waits. Objects are trees of [`serde_json::Value`].
 pub mod apply;
+pub mod cbor;
 pub mod error;
 pub mod field;
 pub mod go;

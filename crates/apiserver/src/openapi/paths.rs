@@ -4,29 +4,32 @@ use super::custom::Custom;
 use super::definitions::{Definition, Special};
 use super::model::{Body, Content, Operation, Parameter, PathItem, Place, Response};
 use super::parameters;
-use crate::negotiate::{JSON, PROTOBUF, YAML};
+use crate::negotiate::{CBOR, CBOR_SEQUENCE, JSON, PROTOBUF, YAML};
 use nauplius_kinds::{Descriptor, Kind, Subresource};
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::schema::{lookup_kind, lookup_type};
 use std::sync::Arc;
 
-pub(super) const OBJECTS: &[&str] = &[JSON, YAML, PROTOBUF];
+pub(super) const OBJECTS: &[&str] = &[JSON, YAML, PROTOBUF, CBOR];
 const STREAMS: &[&str] = &[
     JSON,
     YAML,
     PROTOBUF,
+    CBOR,
     "application/json;stream=watch",
     "application/vnd.kubernetes.protobuf;stream=watch",
+    CBOR_SEQUENCE,
 ];
 /// What custom resources come in.
 const TEXTS: &[&str] = &[JSON, YAML];
 const CUSTOM_PATCHES: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
-const LOGS: &[&str] = &["text/plain", JSON, YAML, PROTOBUF];
+const LOGS: &[&str] = &["text/plain", JSON, YAML, PROTOBUF, CBOR];
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
+    "application/apply-patch+cbor",
 ];
 pub(super) const ANY: &[&str] = &["*/*"];
 

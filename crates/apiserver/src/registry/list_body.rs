@@ -9,8 +9,8 @@ use crate::negotiate::Format;
 use crate::render::{self, View};
 use bytes::Bytes;
 use nauplius_meta::error::ApiError;
-use nauplius_meta::protobuf;
-use serde_json::{Value, json};
+use nauplius_meta::{cbor, protobuf};
+use serde_json::{Map, Value, json};
 
 /// Bytes written to the client at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -36,6 +36,7 @@ enum Form {
     Indented,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 impl ListBody {
@@ -45,12 +46,14 @@ impl ListBody {
             Format::Json => Form::Json,
             Format::Yaml => Form::Yaml,
             Format::Protobuf => Form::Protobuf,
+            Format::Cbor => Form::Cbor,
         };
         let head = view.list_head(metadata)?;
         let (out, tail) = match form {
             Form::Json => (head, b"]}".to_vec()),
             Form::Indented | Form::Yaml => around(&view, form, head)?,
             Form::Protobuf => envelope(&view, &items, metadata).await?,
+            Form::Cbor => (counted(&view, &items, head)?, Vec::new()),
         };
         Ok(Self { view, items, form, out, rest: None, tail, first: true, done: false })
     }
@@ -114,6 +117,11 @@ impl ListBody {
                 self.out.extend_from_slice(&protobuf::list_item_head(message.len()));
                 self.append(message, 0, bytes);
             }
+            Form::Cbor => {
+                let mut item = Vec::new();
+                self.view.write_cbor_item(&mut item, entry)?;
+                self.append(item.into(), 0, bytes);
+            }
             Form::Indented => {
                 let separator: &[u8] = if self.first { b"\n    " } else { b",\n    " };
                 self.out.extend_from_slice(separator);
@@ -169,6 +177,20 @@ fn around(view: &View, form: Form, mut head: Vec<u8>) -> ApiResult<(Vec<u8>, Vec
         _ => &text[at + kept..],
     };
     Ok((text[..at + kept].into(), tail.into()))
+}
+
+/// The beginning of a list in CBOR, where lists and maps begin with their lengths.
+fn counted(view: &View, items: &Items, mut head: Vec<u8>) -> ApiResult<Vec<u8>> {
+    head.extend_from_slice(b"]}");
+    let empty: Map<String, Value> =
+        serde_json::from_slice(&head).map_err(|error| ApiError::internal(error.to_string()))?;
+    let (mut out, name) = (Vec::new(), view.list_type().2);
+    cbor::list_head(&mut out, empty.len());
+    for (key, value) in empty.iter().filter(|(key, _)| *key != name) {
+        cbor::entry(&mut out, key, value);
+    }
+    cbor::array_head(&mut out, name, items.clone().count());
+    Ok(out)
 }
 
 /// One element of a list in YAML.
@@ -240,7 +262,7 @@ line: text
 
 end";
         let entries: Vec<_> = (0..5).map(|index| entry(&format!("{text}{index}"), index + 1)).collect();
-        let formats = [Format::Json, Format::Yaml, Format::Protobuf];
+        let formats = Format::ALL;
         for (format, pretty, count) in formats
             .iter()
             .flat_map(|format| [(format, false, 0), (format, true, 0), (format, false, 5), (format, true, 5)])
@@ -255,6 +277,9 @@ end";
                 if output == Output::json() {
                     // Copied bytes keep the order in which they are stored.
                     assert_eq!(serde_json::from_slice::<Value>(&got).unwrap(), tree);
+                } else if *format == Format::Cbor {
+                    // The elements stand last.
+                    assert_eq!(cbor::decode(&got).unwrap(), tree);
                 } else {
                     let [got, expected] = [&got, &expected].map(|bytes| String::from_utf8_lossy(bytes));
                     assert_eq!(got, expected, "{output:?}");

@@ -4,7 +4,7 @@ use super::Resource;
 use super::convert::api_version;
 use crate::admission::{Operation, Review};
 use crate::error::ApiResult;
-use crate::negotiate::{Format, Offer, Output, Shape, negotiate, negotiate_text};
+use crate::negotiate::{Format, Offer, Output, Shape, negotiate, negotiate_tree};
 use crate::render::View;
 use crate::request::Call;
 use crate::server::ApiServer;
@@ -162,5 +162,5 @@ fn plain_text_only(call: &Call, resource: &Resource, offer: Offer, output: Outpu
     {
         return Ok(output);
     }
-    negotiate_text(&call.parts.headers, &call.query, offer)
+    negotiate_tree(&call.parts.headers, &call.query, offer)
 }

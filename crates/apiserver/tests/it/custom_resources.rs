@@ -7,6 +7,7 @@ use nauplius_apiserver::Config;
 use nauplius_apiserver::authz::Union;
 use nauplius_apiserver::proxy::Dial;
 use nauplius_base::time::{sleep, timeout};
+use nauplius_meta::cbor;
 use nauplius_store::model::ModelStore;
 use nauplius_store::{Clock, Store};
 use serde_json::{Value, json};
@@ -295,6 +296,12 @@ async fn objects_are_selected_and_shown_in_columns() {
     assert_eq!(&metadata.bytes[..4], b"k8s\0");
     let content = [("content-type", "application/vnd.kubernetes.protobuf")];
     assert_eq!(fixture.with_headers(Method::POST, TABS, &content, "k8s\0").await.code.as_u16(), 415);
+    let both = [("accept", "application/cbor"), ("content-type", "application/cbor")];
+    let shown = fixture.with_headers(Method::GET, &format!("{TABS}/a"), &both[..1], "").await;
+    let mut shown = cbor::decode(&shown.bytes).unwrap();
+    shown["spec"]["replicas"] = 2.into();
+    let put = fixture.with_headers(Method::PUT, &format!("{TABS}/a"), &both, cbor::encode(&shown)).await;
+    assert_eq!(cbor::decode(&put.bytes).unwrap()["spec"]["replicas"], 2);
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use crate::support::{Fixture, config_map, model};
 use http::Method;
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::{protobuf, schema};
+use nauplius_meta::{cbor, protobuf, schema};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const CBOR: &str = "application/cbor";
 
 fn type_of(kind: &str) -> schema::TypeRef {
     schema::lookup_kind(&GroupVersionKind::new("", "v1", kind)).unwrap()
@@ -29,6 +30,36 @@ async fn objects_travel_as_protobuf() {
     let missing = fixture.with_headers(Method::GET, &format!("{MAPS}/none"), &headers[1..], "").await;
     let status = protobuf::decode(&missing.bytes, type_of("Status")).unwrap();
     assert_eq!(status["reason"], "NotFound");
+}
+
+#[tokio::test]
+async fn objects_travel_as_cbor() {
+    let fixture = model().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret =
+        json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "AQI="}});
+    let headers = [("content-type", CBOR), ("accept", CBOR)];
+    let made = fixture.with_headers(Method::POST, secrets, &headers, cbor::encode(&secret)).await;
+    assert_eq!((made.code.as_u16(), &made.headers["content-type"]), (201, &CBOR.parse().unwrap()));
+    assert_eq!(fixture.get(&format!("{secrets}/a")).await.json()["data"], json!({"k": "AQI="}));
+    // Bytes are bytes, in a list, too.
+    let bytes = [0xd6, 0x42, 1, 2];
+    let list = fixture.with_headers(Method::GET, secrets, &headers[1..], "").await;
+    for bytes_in in [&made.bytes, &list.bytes] {
+        assert!(bytes_in.windows(4).any(|window| window == bytes) && bytes_in.starts_with(&cbor::MAGIC));
+    }
+    let missing = fixture.with_headers(Method::GET, &format!("{secrets}/none"), &headers[1..], "").await;
+    assert_eq!(cbor::decode(&missing.bytes).unwrap()["reason"], "NotFound");
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "another"}});
+    let path = format!("{secrets}/a");
+    let refused = fixture.with_headers(Method::DELETE, &path, &headers, cbor::encode(&options)).await;
+    assert_eq!(refused.code.as_u16(), 409);
+    let mut unknown = secret;
+    unknown["dta"] = json!(1);
+    let strict = format!("{secrets}?fieldValidation=Strict");
+    let refused = fixture.with_headers(Method::POST, &strict, &headers, cbor::encode(&unknown)).await;
+    let status = cbor::decode(&refused.bytes).unwrap();
+    assert!(status["message"].as_str().unwrap().contains("unknown field \"dta\""), "{status}");
 }
 
 #[tokio::test]

@@ -132,15 +132,10 @@ fn own_operations(document: &Value) -> Operations {
 }
 
 fn upstream_operations(facts: &str) -> Operations {
-    // An encoding that is not served.
-    let served = |list: &str| -> String {
-        let unserved = |name: &&str| !name.contains("cbor");
-        list.split(',').filter(unserved).collect::<Vec<_>>().join(",")
-    };
     let rows = facts.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
     rows.map(|row| {
         let text = |index: usize| row[index].to_owned();
-        let said = [text(2), text(3), text(4), text(5), served(row[6]), served(row[7])];
+        let said = [text(2), text(3), text(4), text(5), text(6), text(7)];
         (format!("{} {}", row[1], row[0]), said)
     })
     .collect()

@@ -10,7 +10,7 @@ use nauplius_meta::field::FieldError;
 use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::normalize::{Mode, normalize};
 use nauplius_meta::schema::{Container, Field, Kind as FieldKind, TypeRef, lookup_kind};
-use nauplius_meta::{protobuf, yaml};
+use nauplius_meta::{cbor, protobuf, yaml};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const CBOR: &str = "application/cbor";
 /// Objects made of each kind and version.
 const MADE: u64 = 12;
 
@@ -147,6 +148,7 @@ fn encode(object: &Value, ty: TypeRef, media_type: &str) -> Vec<u8> {
     match media_type {
         JSON => object.to_string().into_bytes(),
         YAML => yaml::encode(object).into_bytes(),
+        CBOR => cbor::encode(object),
         _ => protobuf::encode(object, ty).unwrap(),
     }
 }
@@ -156,6 +158,7 @@ fn decode(answer: &Answer, ty: TypeRef) -> Value {
         JSON => answer.json(),
         YAML => yaml::decode(&String::from_utf8_lossy(&answer.bytes)).unwrap(),
         PROTOBUF => protobuf::decode(&answer.bytes, ty).unwrap(),
+        CBOR => cbor::decode(&answer.bytes).unwrap(),
         other => panic!("answered as {other}"),
     }
 }
@@ -225,7 +228,7 @@ async fn round_trip(fixture: &Fixture, served: &Served, object: Value, name: &st
     }
     // Defaults are filled by the first write; from then on nothing changes.
     let expected = made.clone();
-    for (sent, wanted) in [(YAML, PROTOBUF), (JSON, YAML), (PROTOBUF, JSON)] {
+    for (sent, wanted) in [(YAML, PROTOBUF), (JSON, YAML), (PROTOBUF, CBOR), (CBOR, JSON)] {
         same("read", &read(fixture, &path, ty, wanted).await?, &expected)?;
         let put = send(fixture, Method::PUT, &path, (&bare(made.clone()), ty), (sent, wanted)).await?;
         same(&format!("written as {sent}, read as {wanted}"), &put, &expected)?;
@@ -255,7 +258,7 @@ async fn in_collections(
     let list_type = lookup_kind(&list).ok_or("the kind has no list")?;
     let mut item = expected.clone();
     item.as_object_mut().unwrap().retain(|key, _| key != "kind" && key != "apiVersion");
-    for wanted in [JSON, YAML, PROTOBUF] {
+    for wanted in [JSON, YAML, PROTOBUF, CBOR] {
         let list = read(fixture, &format!("{}{query}", served.collection), list_type, wanted).await?;
         same(&format!("in a list as {wanted}"), &list["items"], &json!([item]))?;
     }

@@ -9,7 +9,7 @@ use http::{Method, Request, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::{protobuf, schema};
+use nauplius_meta::{cbor, protobuf, schema};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -99,6 +99,11 @@ async fn websockets_carry_an_event_a_message() {
     let event = schema::lookup_type("meta/v1", "WatchEvent").unwrap();
     let event = protobuf::decode_message(&message, event).unwrap();
     assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+
+    let accept = [("accept", "application/cbor")];
+    let (opcode, message, _) = first_message(&world, "resourceVersion=0", &accept).await;
+    let event = cbor::decode(&message).unwrap();
+    assert_eq!((opcode, &event["object"]["metadata"]["name"]), (2, &json!("a")));
     world.group.shut_down();
 }
 

@@ -1,6 +1,7 @@
 //! Watches: what is seen, in which order, and how watches end.
 
 use crate::support::{config_map, embedded, model, version};
+use nauplius_meta::cbor;
 use serde_json::json;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -92,6 +93,12 @@ async fn watches_come_as_tables_and_protobuf() {
     let length = u32::from_be_bytes(frames.bytes[..4].try_into().unwrap());
     assert_eq!(length as usize, frames.bytes.len() - 4);
     assert!(frames.bytes.windows(4).any(|window| window == b"k8s\0"));
+    for asked in ["application/cbor", "application/cbor;stream=watch"] {
+        let sequence = fixture.with_headers(http::Method::GET, &path, &[("accept", asked)], "").await;
+        assert_eq!(sequence.headers["content-type"], "application/cbor-seq");
+        let event = cbor::decode(&sequence.bytes).unwrap();
+        assert_eq!((&event["type"], &event["object"]["data"]), (&json!("ADDED"), &json!({"k": "v"})));
+    }
     let accept = [("accept", "application/yaml")];
     assert_eq!(fixture.with_headers(http::Method::GET, &path, &accept, "").await.code.as_u16(), 406);
 }
