@@ -127,7 +127,8 @@ fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKin
     Ok(stated.with_kind(kind))
 }
 
-fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String> {
+/// Bytes to a tree, without a schema, and the fields that stand in it twice.
+pub(crate) fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String> {
     match format {
         Format::Json => json::decode_strict(body).map_err(|error| error.to_string()),
         Format::Yaml => {

@@ -9,6 +9,7 @@ use super::write::{Existing, Step, Transform, Written};
 use super::{Scope, convert, managed};
 use crate::codec::{self, DecodeError};
 use crate::error::ApiResult;
+use crate::negotiate::Format;
 use crate::request::Attributes;
 use crate::respond::Reply;
 use bytes::Bytes;
@@ -21,9 +22,9 @@ use serde_json::Value;
 /// How often an object comes and goes while it is applied to.
 const MAX_ROUNDS: usize = 8;
 
-pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes) -> ApiResult<Reply> {
+pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes, format: Format) -> ApiResult<Reply> {
     let mut options = WriteOptions::of_apply(&scope.call.query)?;
-    let config = decode(bytes)?;
+    let config = decode(bytes, format)?;
     let force = scope.call.query.flag("force");
     for _ in 0..MAX_ROUNDS {
         options.object["kind"] = "UpdateOptions".into();
@@ -70,9 +71,12 @@ impl Config {
     }
 }
 
-fn decode(bytes: &[u8]) -> ApiResult<Config> {
-    let decoded =
-        read(bytes).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+fn decode(bytes: &[u8], format: Format) -> ApiResult<Config> {
+    let (name, read) = match format {
+        Format::Cbor => ("CBOR", codec::tree(bytes, format)),
+        _ => ("YAML", read(bytes)),
+    };
+    let decoded = read.map_err(|error| ApiError::bad_request(format!("error decoding {name}: {error}")))?;
     let duplicate = decoded.duplicates.first().map(|path| path.rsplit('.').next().unwrap_or(path).to_owned());
     let other = match decoded.value {
         value @ Value::Object(_) => return Ok(Config { value, duplicate }),
@@ -83,7 +87,7 @@ fn decode(bytes: &[u8]) -> ApiResult<Config> {
         Value::Array(_) => "array",
     };
     Err(ApiError::bad_request(format!(
-        "error decoding YAML: json: cannot unmarshal {other} into Go value of type map[string]interface {{}}"
+        "error decoding {name}: json: cannot unmarshal {other} into Go value of type map[string]interface {{}}"
     )))
 }
 

@@ -9,6 +9,7 @@ use super::{Scope, apply, managed};
 use crate::body;
 use crate::codec::{self, DecodeError};
 use crate::error::ApiResult;
+use crate::negotiate::Format;
 use crate::respond::Reply;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -27,6 +28,7 @@ const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
+const APPLY_PATCH_CBOR: &str = "application/apply-patch+cbor";
 const NO_MERGE_PATCH: &str = "Invalid JSON Patch";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +36,16 @@ enum Form {
     Json,
     Merge,
     Strategic,
-    Apply,
+    /// Its configuration is YAML, or CBOR.
+    Apply(Format),
 }
 
 pub(crate) async fn patch(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let lens = Lens::of(scope);
     let form = form(scope)?;
     let bytes = body::read(body).await?;
-    if form == Form::Apply {
-        return apply::apply(scope, lens, &bytes).await;
+    if let Form::Apply(format) = form {
+        return apply::apply(scope, lens, &bytes, format).await;
     }
     let mut options = WriteOptions::of(&scope.call.query, "PatchOptions")?;
     options.object["kind"] = "UpdateOptions".into();
@@ -59,11 +62,12 @@ fn form(scope: &Scope) -> ApiResult<Form> {
         Some(JSON_PATCH) => Ok(Form::Json),
         Some(MERGE_PATCH) => Ok(Form::Merge),
         Some(STRATEGIC_PATCH) if built_in => Ok(Form::Strategic),
-        Some(APPLY_PATCH) => Ok(Form::Apply),
+        Some(APPLY_PATCH) => Ok(Form::Apply(Format::Yaml)),
+        Some(APPLY_PATCH_CBOR) => Ok(Form::Apply(Format::Cbor)),
         _ => {
             let mut known = vec![JSON_PATCH.to_owned(), MERGE_PATCH.to_owned()];
             known.extend(built_in.then(|| STRATEGIC_PATCH.to_owned()));
-            known.push(APPLY_PATCH.to_owned());
+            known.extend([APPLY_PATCH, APPLY_PATCH_CBOR].map(str::to_owned));
             Err(ApiError::UnsupportedMediaType(known))
         }
     }
@@ -152,7 +156,7 @@ impl Patch<'_> {
                 json_patch::apply(shown, &patch).map_err(|error| refused_json(&error))?;
                 shown.to_string()
             }
-            Form::Merge | Form::Apply => {
+            Form::Merge | Form::Apply(_) => {
                 if !patch.is_object() && !patch.is_array() {
                     return Err(ApiError::bad_request(NO_MERGE_PATCH));
                 }

@@ -54,6 +54,16 @@ async fn objects_travel_as_cbor() {
     let path = format!("{secrets}/a");
     let refused = fixture.with_headers(Method::DELETE, &path, &headers, cbor::encode(&options)).await;
     assert_eq!(refused.code.as_u16(), 409);
+    let patch =
+        json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"l": "AwQ="}});
+    let apply = [("content-type", "application/apply-patch+cbor")];
+    let applied = format!("{path}?fieldManager=m");
+    let applied =
+        fixture.with_headers(Method::PATCH, &applied, &apply, cbor::encode(&patch)).await.expect(200);
+    assert_eq!(applied["data"], json!({"k": "AQI=", "l": "AwQ="}));
+    let refused =
+        fixture.with_headers(Method::PATCH, &format!("{path}?fieldManager=m"), &apply, "\u{1f}").await;
+    assert!(refused.refusal().starts_with("400 error decoding CBOR: "), "{}", refused.refusal());
     let mut unknown = secret;
     unknown["dta"] = json!(1);
     let strict = format!("{secrets}?fieldValidation=Strict");

@@ -69,7 +69,7 @@ async fn refusals() {
         other.refusal(),
         "415 the body of the request was in an unknown format - accepted media types include: \
          application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-         application/apply-patch+yaml"
+         application/apply-patch+yaml, application/apply-patch+cbor"
     );
     let missing = fixture.patch(&format!("{MAPS}/none"), MERGE, &json!({})).await;
     assert_eq!(missing.refusal(), "404 configmaps \"none\" not found");
