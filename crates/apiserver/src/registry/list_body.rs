@@ -53,7 +53,7 @@ impl ListBody {
             Form::Json => (head, b"]}".to_vec()),
             Form::Indented | Form::Yaml => around(&view, form, head)?,
             Form::Protobuf => envelope(&view, &items, metadata).await?,
-            Form::Cbor => (counted(&view, &items, head)?, Vec::new()),
+            Form::Cbor => (counted(&view, &items, head).await?, Vec::new()),
         };
         Ok(Self { view, items, form, out, rest: None, tail, first: true, done: false })
     }
@@ -180,7 +180,11 @@ fn around(view: &View, form: Form, mut head: Vec<u8>) -> ApiResult<(Vec<u8>, Vec
 }
 
 /// The beginning of a list in CBOR, where lists and maps begin with their lengths.
-fn counted(view: &View, items: &Items, mut head: Vec<u8>) -> ApiResult<Vec<u8>> {
+async fn counted(view: &View, items: &Items, mut head: Vec<u8>) -> ApiResult<Vec<u8>> {
+    let (mut items, mut count) = (items.clone(), 0);
+    while items.next().await?.is_some() {
+        count += 1;
+    }
     head.extend_from_slice(b"]}");
     let empty: Map<String, Value> =
         serde_json::from_slice(&head).map_err(|error| ApiError::internal(error.to_string()))?;
@@ -189,7 +193,7 @@ fn counted(view: &View, items: &Items, mut head: Vec<u8>) -> ApiResult<Vec<u8>> 
     for (key, value) in empty.iter().filter(|(key, _)| *key != name) {
         cbor::entry(&mut out, key, value);
     }
-    cbor::array_head(&mut out, name, items.clone().count());
+    cbor::array_head(&mut out, name, count);
     Ok(out)
 }
 
