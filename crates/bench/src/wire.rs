@@ -11,12 +11,13 @@ use nauplius_base::task::spawn;
 use nauplius_base::time::timeout;
 use nauplius_client::kubeconfig;
 use nauplius_pki::TlsParts;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::BufReader;
 use tokio::net::{TcpStream, lookup_host};
 
 /// Clients that share a connection: servers allow about this many streams.
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Flow control windows as Go's client has them: a stream's and a connection's.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
+/// Bytes that a connection reads at once.
+const READ_BYTES: usize = 256 << 10;
 /// Bytes of a refusal that are told.
 const MAX_QUOTED: usize = 300;
 
@@ -65,6 +68,8 @@ impl Target {
         let failed = |reason: String| BenchError::Connect { address: self.authority.clone(), reason };
         let tcp = TcpStream::connect(self.address).await.map_err(|error| failed(error.to_string()))?;
         tcp.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        // TLS reads 4 KiB at a time; the system is asked for more.
+        let tcp = BufReader::with_capacity(READ_BYTES, tcp);
         let tls = self.tls.connect(self.server_name.clone(), tcp).await;
         let tls = tls.map_err(|error| failed(error.to_string()))?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
@@ -99,8 +104,10 @@ fn tls(entry: &kubeconfig::Entry) -> Result<ClientConfig, String> {
     for certificate in bundle {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::ring::default_provider();
+    // Go's order on processors that have AES; servers follow the client's.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
