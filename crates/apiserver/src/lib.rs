@@ -33,6 +33,7 @@ pub mod reviews;
 pub mod serve;
 pub mod server;
 mod table;
+mod tls_stream;
 mod version;
 pub mod virtual_resources;
 pub mod warning;

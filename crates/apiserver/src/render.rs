@@ -153,6 +153,11 @@ impl View {
         Ok(Bulk { bytes: text(&self.item(entry.stored(), entry.revision())?)?.into(), kept: None })
     }
 
+    /// The stored bytes that end an element of a list, where these can be copied.
+    pub fn copied_item<'e>(&self, entry: &'e Entry) -> Option<&'e [u8]> {
+        self.copies().then(|| &entry.stored()[entry.layout().rest()..])
+    }
+
     /// One element of a list as a tree.
     pub fn item_value(&self, entry: &Entry) -> ApiResult<Value> {
         self.item(entry.stored(), entry.revision())

@@ -5,6 +5,7 @@ mod activity;
 
 use crate::authn::PeerCertificates;
 use crate::server::ApiServer;
+use crate::tls_stream::{Driven, TlsStream};
 use activity::{Activity, Answer, Noted};
 use http::Request;
 use http_body_util::BodyExt;
@@ -16,7 +17,7 @@ use nauplius_base::task::spawn;
 use nauplius_base::time::{sleep, timeout};
 use nauplius_client::transport::Body;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// Bounds of what clients may hold without a request of theirs being answered.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,6 @@ const MAX_STREAMS: u32 = 250;
 const MAX_SEND_BYTES: usize = 32 << 10;
 /// Bytes of bodies that a client may send before they are read, on a stream and on a connection.
 const RECEIVE_WINDOW: u32 = 256 << 10;
-/// Bytes of encrypted answers that wait in a connection whose client does not read.
-const MAX_TLS_BYTES: usize = 32 << 10;
 /// How often a quiet HTTP/2 connection is probed, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -136,8 +134,8 @@ pub async fn serve_within(
         };
         let shared = Arc::clone(&shared);
         spawn("connection", async move {
-            if let Some(stream) = handshake(&shared, stream).await {
-                talk(&shared, stream, address).await;
+            if let Some((stream, session)) = handshake(&shared, stream).await {
+                talk(&shared, stream, session, address).await;
             }
             drop(permit);
         });
@@ -185,13 +183,12 @@ async fn accept(listener: &TcpListener, shared: &Shared) -> (OwnedSemaphorePermi
     }
 }
 
-async fn handshake(shared: &Shared, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+async fn handshake(shared: &Shared, stream: TcpStream) -> Option<(TcpStream, ServerConnection)> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no delay could not be set");
     }
-    let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BYTES));
-    let error = match timeout(shared.bounds.handshake, shared.acceptor.accept_with(stream, bounded)).await {
-        Ok(Ok(stream)) => return Some(stream),
+    let error = match timeout(shared.bounds.handshake, shared.acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream.into_inner()),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
@@ -230,9 +227,8 @@ fn builder() -> Builder<Spawner> {
     builder
 }
 
-async fn talk(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, address: SocketAddr) {
-    let peer = peer_certificates(&stream);
-    let (_, session) = stream.get_ref();
+async fn talk(shared: &Arc<Shared>, stream: TcpStream, session: ServerConnection, address: SocketAddr) {
+    let peer = peer_certificates(&session);
     let activity = Activity::new(session.alpn_protocol() != Some(b"h2"));
     let service = service_fn(|request: Request<Incoming>| {
         let (server, busy) = (Arc::clone(&shared.server), activity.begin());
@@ -240,20 +236,23 @@ async fn talk(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, address: Socke
         async move { Ok::<_, Infallible>(server.handle(request).await.map(|body| Answer::new(body, busy))) }
     });
     let builder = builder();
+    let (stream, cork) = TlsStream::new(stream, session);
     let stream = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
-    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(stream, service));
+    let mut driven = Driven::new(cork, builder.serve_connection_with_upgrades(stream, service));
     let shutdown = shared.server.shutdown_token();
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = &mut driven => Some(ended),
         () = shutdown.cancelled() => None,
         () = activity.spent(&shared.bounds, shared.pressed.subscribe()) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            connection.as_mut().graceful_shutdown();
+            if let Some(connection) = driven.connection() {
+                connection.graceful_shutdown();
+            }
             tokio::select! {
-                ended = connection => ended,
+                ended = driven => ended,
                 // A client that does not take the farewell is left.
                 () = left(&activity, &shared.bounds) => Ok(()),
             }
@@ -271,10 +270,9 @@ async fn left(activity: &Activity, bounds: &Bounds) {
     sleep(FAREWELL).await;
 }
 
-fn peer_certificates(stream: &TlsStream<TcpStream>) -> Option<PeerCertificates> {
-    let (_, session) = stream.get_ref();
+fn peer_certificates(session: &ServerConnection) -> Option<PeerCertificates> {
     let chain = session.peer_certificates()?;
-    Some(PeerCertificates(Arc::new(chain.iter().map(|certificate| certificate.to_vec()).collect())))
+    Some(PeerCertificates::new(chain.iter().map(|certificate| certificate.to_vec()).collect()))
 }
 
 fn prepare(request: Request<Incoming>, address: SocketAddr, peer: Option<PeerCertificates>) -> Request<Body> {

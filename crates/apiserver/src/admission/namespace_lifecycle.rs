@@ -2,7 +2,7 @@
 //! cannot be deleted.
 
 use super::{Mutate, Operation, Review, Validate};
-use crate::cache::Caches;
+use crate::cache::{Caches, Entry};
 use crate::error::{ApiResult, stale};
 use futures_util::future::BoxFuture;
 use nauplius_meta::error::{ApiError, StatusCause};
@@ -29,14 +29,14 @@ impl NamespaceLifecycle {
             return Ok(());
         }
         let namespace = self.find(review.namespace).await?;
-        match (review.operation, namespace["status"]["phase"].as_str()) {
+        match (review.operation, namespace.field("status.phase")) {
             (Operation::Create, Some("Terminating")) => Err(terminating(review, object)),
             _ => Ok(()),
         }
     }
 
     /// A namespace that the cache does not know yet may have been made a moment ago.
-    async fn find(&self, name: &str) -> ApiResult<Value> {
+    async fn find(&self, name: &str) -> ApiResult<Arc<Entry>> {
         let known = || self.caches.get("", "namespaces", "", name);
         let entry = match known() {
             Some(entry) => Some(entry),
@@ -47,7 +47,7 @@ impl NamespaceLifecycle {
         };
         let missing =
             || ApiError::NotFound { resource: GroupResource::new("", "namespaces"), name: name.to_owned() };
-        entry.ok_or_else(missing)?.object().map_err(crate::error::unreadable)
+        entry.ok_or_else(missing)
     }
 }
 

@@ -18,15 +18,18 @@ impl Authenticate for ClientCertificate {
         &'a self,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<UserInfo>, InvalidCredentials>> {
-        let leaf = request.extensions.get::<PeerCertificates>().and_then(|chain| chain.0.first());
-        let outcome = leaf.map(|leaf| user_of(leaf, unix_seconds())).transpose();
+        let leaf = request.extensions.get::<PeerCertificates>().and_then(PeerCertificates::leaf);
+        let outcome = leaf.map(|leaf| {
+            let leaf = leaf.map_err(|error| InvalidCredentials { reason: error.to_string() })?;
+            user_of(leaf, unix_seconds())
+        });
+        let outcome = outcome.transpose();
         Box::pin(std::future::ready(outcome))
     }
 }
 
-fn user_of(leaf: &[u8], now_s: i64) -> Result<UserInfo, InvalidCredentials> {
+fn user_of(certificate: &PeerCertificate, now_s: i64) -> Result<UserInfo, InvalidCredentials> {
     let refused = |reason: String| InvalidCredentials { reason };
-    let certificate = PeerCertificate::from_der(leaf).map_err(|error| refused(error.to_string()))?;
     // A connection outlives its handshake: the certificate may have ended since.
     if now_s > certificate.not_after {
         return Err(refused("x509: certificate has expired".to_owned()));

@@ -7,12 +7,35 @@ pub mod service_account;
 use crate::request::UserInfo;
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use std::sync::Arc;
+use nauplius_pki::{PeerCertificate, PkiError};
+use std::sync::{Arc, OnceLock};
 
 /// The client's certificate chain in DER, leaf first, verified against the client CA during the handshake. The listener puts it
-/// into the request's extensions.
+/// into the extensions of each request; it is the same one for all requests of a connection, and read once.
 #[derive(Debug, Clone)]
-pub struct PeerCertificates(pub Arc<Vec<Vec<u8>>>);
+pub struct PeerCertificates(Arc<Peer>);
+
+#[derive(Debug)]
+struct Peer {
+    chain: Vec<Vec<u8>>,
+    leaf: OnceLock<Result<PeerCertificate, PkiError>>,
+}
+
+impl PeerCertificates {
+    /// A chain.
+    pub fn new(chain: Vec<Vec<u8>>) -> Self {
+        Self(Arc::new(Peer { chain, leaf: OnceLock::new() }))
+    }
+
+    /// The client's own certificate; `None` when the chain is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn leaf(&self) -> Option<Result<&PeerCertificate, &PkiError>> {
+        let leaf = self.0.chain.first()?;
+        Some(self.0.leaf.get_or_init(|| PeerCertificate::from_der(leaf)).as_ref())
+    }
+}
 
 /// Credentials that were presented and are wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

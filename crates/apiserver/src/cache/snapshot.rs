@@ -16,7 +16,7 @@ pub struct Snapshot {
 }
 
 /// A place in a snapshot, before an entry or at its end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     chunk: usize,
     index: usize,
@@ -75,6 +75,15 @@ impl Snapshot {
     /// The place after this one.
     pub fn after(&self, position: Position) -> Position {
         self.normal(Position { chunk: position.chunk, index: position.index + 1 })
+    }
+
+    /// How many entries stand from one place up to another.
+    pub fn between(&self, from: Position, to: Position) -> usize {
+        if to <= from {
+            return 0;
+        }
+        let before: usize = self.chunks[from.chunk..to.chunk].iter().map(|chunk| chunk.len()).sum();
+        before + to.index - from.index
     }
 
     /// All entries whose keys begin with `prefix`.
@@ -179,5 +188,11 @@ mod tests {
         assert_eq!(snapshot.at(snapshot.seek(b"a/128")).unwrap().path(), "a/128");
         assert_eq!(snapshot.at(snapshot.seek(b"a/2999")).unwrap().path(), "b/300");
         assert!(snapshot.at(snapshot.seek(b"z")).is_none());
+        for (from, to, count) in
+            [("a/", "b/", 300), ("a/100", "b/450", 350), ("b/", "z", 200), ("z", "z", 0), ("b/", "a/", 0)]
+        {
+            let [from, to] = [from, to].map(|key| snapshot.seek(key.as_bytes()));
+            assert_eq!(snapshot.between(from, to), count);
+        }
     }
 }

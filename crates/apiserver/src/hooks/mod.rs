@@ -28,6 +28,11 @@ pub(crate) trait Hooks: Send + Sync + 'static {
         Box::pin(async { Ok(Also::default()) })
     }
 
+    /// Whether a new object takes something that another may have taken first, so that it is tried again.
+    fn allocates(&self) -> bool {
+        false
+    }
+
     /// Completes a new form of an object.
     fn before_update<'a>(
         &'a self,

@@ -36,6 +36,10 @@ impl Services {
 }
 
 impl Hooks for Services {
+    fn allocates(&self) -> bool {
+        true
+    }
+
     fn before_create<'a>(&'a self, scope: &'a Scope, new: &'a mut Value) -> BoxFuture<'a, ApiResult<Also>> {
         Box::pin(async move { self.allocate(scope, new, &Value::Null).await })
     }

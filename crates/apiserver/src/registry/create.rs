@@ -54,15 +54,14 @@ pub(super) async fn create_tracked(
     let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
     admit(scope, &review, &mut object, None).await?;
     let generated = object::name(&object).is_empty() && !object::generate_name(&object).is_empty();
-    let names = if generated { MAX_NAMES } else { 1 };
-    let mut taken = None;
-    for _ in 0..names {
-        match attempt(scope, object.clone(), options).await? {
-            Ok(written) => return Ok(written),
-            Err(refusal) => taken = Some(refusal),
+    if generated {
+        for _ in 1..MAX_NAMES {
+            if let Ok(written) = attempt(scope, object.clone(), options).await? {
+                return Ok(written);
+            }
         }
     }
-    Err(taken.unwrap_or_else(|| ApiError::internal("no name was tried")))
+    attempt(scope, object, options).await?.map_err(|refusal| *refusal)
 }
 
 /// One name. The inner error is that it was taken.
@@ -70,20 +69,21 @@ async fn attempt(
     scope: &Scope,
     mut object: Value,
     options: &WriteOptions,
-) -> ApiResult<Result<Written, ApiError>> {
+) -> ApiResult<Result<Written, Box<ApiError>>> {
     fill_system_fields(&mut object);
     prepare_create(scope, &mut object)?;
     let name = object::name(&object).to_owned();
     let key = scope.resource.cache.key(scope.namespace(), &name);
-    for _ in 0..MAX_ALLOCATIONS {
-        let mut candidate = object.clone();
+    let attempts = if scope.resource.hooks.allocates() { MAX_ALLOCATIONS } else { 1 };
+    for left in (0..attempts).rev() {
+        let mut candidate = if left == 0 { std::mem::take(&mut object) } else { object.clone() };
         let also = scope.resource.hooks.before_create(scope, &mut candidate).await?;
         validate_create(scope, &candidate)?;
         let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
         scope.server.config.admission.validate(&review, Some(&candidate), None).await?;
         match scope.resource.insert(&key, &candidate, also, options.dry_run).await? {
             Ok(written) => return Ok(Ok(written)),
-            Err(Taken::Key(existing)) => return Ok(Err(taken(scope, &candidate, &existing))),
+            Err(Taken::Key(existing)) => return Ok(Err(Box::new(taken(scope, &candidate, &existing)))),
             Err(Taken::Allocation) => {}
         }
     }

@@ -87,14 +87,14 @@ impl Items {
     }
 }
 
-/// Walks the selected entries of a snapshot.
+/// Walks the selected entries of a snapshot. Which keys are in the range is found out once, and not by looking at each.
 #[derive(Clone)]
 pub(super) struct Cursor {
     snapshot: Snapshot,
     position: Position,
-    prefix: Vec<u8>,
-    selection: Selection,
-    single: bool,
+    end: Position,
+    /// `None` selects everything in the range.
+    selection: Option<Selection>,
 }
 
 impl Cursor {
@@ -106,20 +106,33 @@ impl Cursor {
     ) -> Self {
         let cache = &resource.cache;
         let namespaced = resource.kind.descriptor().namespaced;
-        let mut prefix = cache.namespace_prefix(&selection.namespace).into_bytes();
-        let mut single = false;
-        if let Some(name) = selection.single_name()
-            && (!namespaced || !selection.namespace.is_empty())
-        {
-            prefix = cache.key(&selection.namespace, name).into_bytes();
-            single = true;
-        }
-        let from = match start {
-            Some(start) => format!("{}{start}", cache.prefix()).into_bytes().max(prefix.clone()),
-            None => prefix.clone(),
+        let (first, end) = match selection.single_name() {
+            Some(name) if !namespaced || !selection.namespace.is_empty() => {
+                let key = cache.key(&selection.namespace, name).into_bytes();
+                let after = [&key[..], b"\0"].concat();
+                (key, after)
+            }
+            _ => {
+                let prefix = cache.namespace_prefix(&selection.namespace).into_bytes();
+                let mut end = prefix.clone();
+                // It ends with a slash.
+                if let Some(last) = end.last_mut() {
+                    *last += 1;
+                }
+                (prefix, end)
+            }
         };
-        let position = snapshot.seek(&from);
-        Self { snapshot, position, prefix, selection, single }
+        let from = match start {
+            Some(start) => format!("{}{start}", cache.prefix()).into_bytes().max(first),
+            None => first,
+        };
+        let (position, end) = (snapshot.seek(&from), snapshot.seek(&end));
+        Self { snapshot, position, end, selection: (!selection.is_everything()).then_some(selection) }
+    }
+
+    /// How many entries of the range come now, selected or not.
+    fn left(&self) -> usize {
+        self.snapshot.between(self.position, self.end)
     }
 }
 
@@ -127,21 +140,14 @@ impl Iterator for Cursor {
     type Item = Arc<Entry>;
 
     fn next(&mut self) -> Option<Arc<Entry>> {
-        loop {
+        while self.position < self.end {
             let entry = self.snapshot.at(self.position)?;
-            let within = if self.single {
-                entry.key() == &*self.prefix
-            } else {
-                entry.key().starts_with(&self.prefix)
-            };
-            if !within {
-                return None;
-            }
             self.position = self.snapshot.after(self.position);
-            if self.selection.matches(entry) {
+            if self.selection.as_ref().is_none_or(|selection| selection.matches(entry)) {
                 return Some(Arc::clone(entry));
             }
         }
+        None
     }
 }
 
@@ -210,7 +216,7 @@ fn limited(mut cursor: Cursor, selection: &Selection, limit: usize, revision: i6
         return Items { source: Source::Snapshot(cursor), revision, next: None, remaining: None };
     }
     let entries: Vec<Arc<Entry>> = cursor.by_ref().take(limit).collect();
-    let left = if selection.is_everything() { cursor.count() } else { usize::from(cursor.next().is_some()) };
+    let left = if selection.is_everything() { cursor.left() } else { usize::from(cursor.next().is_some()) };
     page_of(entries, selection, left, revision)
 }
 

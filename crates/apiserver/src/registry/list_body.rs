@@ -4,6 +4,7 @@
 use super::list::Items;
 use crate::cache::Entry;
 use crate::codec;
+use crate::encode;
 use crate::error::ApiResult;
 use crate::negotiate::Format;
 use crate::render::{self, View};
@@ -13,7 +14,7 @@ use nauplius_meta::{cbor, protobuf};
 use serde_json::{Map, Value, json};
 
 /// Bytes written to the client at once.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 /// Elements that are measured before other requests get their turn.
 const MEASURED_AT_ONCE: usize = 64;
 
@@ -109,8 +110,16 @@ impl ListBody {
                 if !self.first {
                     self.out.push(b',');
                 }
-                let bulk = self.view.open_item(&mut self.out, entry)?;
-                self.append(bulk.bytes, 0, bytes);
+                match self.view.copied_item(entry).filter(|rest| rest.len() <= PIECE_BYTES) {
+                    Some(rest) => {
+                        encode::open_item(&mut self.out, entry.revision());
+                        self.out.extend_from_slice(rest);
+                    }
+                    None => {
+                        let bulk = self.view.open_item(&mut self.out, entry)?;
+                        self.append(bulk.bytes, 0, bytes);
+                    }
+                }
             }
             Form::Protobuf => {
                 let message = self.view.item_message(entry)?;

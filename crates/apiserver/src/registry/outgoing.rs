@@ -11,6 +11,8 @@ use std::sync::{Arc, Weak};
 /// Bytes gathered before they are handed to the connection. With the event that makes them more they mostly fit into one frame of
 /// HTTP/2 and one record of TLS, of 16 KiB each.
 const PIECE_BYTES: usize = 15 << 10;
+/// Room for what stands around an object.
+const HEAD_BYTES: usize = 256;
 /// A bulk beyond this is cut.
 const MAX_WHOLE_BYTES: usize = 16 << 10;
 
@@ -80,6 +82,7 @@ impl Outgoing {
         entry: &Arc<Entry>,
         revision: i64,
     ) -> ApiResult<()> {
+        self.piece.reserve(entry.stored().len().min(PIECE_BYTES) + HEAD_BYTES);
         let (bulk, tail) = frames.open(&mut self.piece, event, entry, revision)?;
         if self.whole || bulk.bytes.len() <= MAX_WHOLE_BYTES {
             self.piece.extend_from_slice(&bulk.bytes);

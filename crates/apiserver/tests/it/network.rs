@@ -39,9 +39,9 @@ impl Authenticate for Certificates {
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Option<UserInfo>, InvalidCredentials>> {
         let user = request.extensions.get::<PeerCertificates>().map(|peer| {
-            let peer = PeerCertificate::from_der(&peer.0[0]).unwrap();
+            let peer = peer.leaf().unwrap().unwrap();
             let groups: Vec<&str> = peer.organizations.iter().map(String::as_str).collect();
-            UserInfo::authenticated(peer.common_name, &groups)
+            UserInfo::authenticated(peer.common_name.as_str(), &groups)
         });
         Box::pin(std::future::ready(Ok(user)))
     }
