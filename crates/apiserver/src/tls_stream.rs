@@ -80,7 +80,7 @@ impl<C: Future<Output = T>, T> Driven<C, T> {
 
     /// The connection, unless it has ended.
     pub fn connection(&mut self) -> Option<Pin<&mut C>> {
-        self.ended.is_none().then(|| self.connection.as_mut())
+        self.ended.is_none().then_some(self.connection.as_mut())
     }
 }
 

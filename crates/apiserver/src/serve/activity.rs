@@ -232,10 +232,9 @@ mod tests {
         activity.received();
         let busy = activity.begin();
         let (_sender, pressed) = watch::channel(true);
-        let waiting = nauplius_base::time::timeout(
-            Duration::from_secs(600),
-            activity.spent(&bounds(), pressed.clone()),
-        );
+        let bounds = bounds();
+        let waiting =
+            nauplius_base::time::timeout(Duration::from_secs(600), activity.spent(&bounds, pressed.clone()));
         assert!(waiting.await.is_err());
         drop(busy);
         assert_eq!(spent_after(&activity, false).await, 90);
@@ -250,9 +249,9 @@ mod tests {
             sender.send_replace(true);
             std::future::pending::<()>().await;
         };
-        let start = monotonic();
+        let (start, bounds) = (monotonic(), bounds());
         tokio::select! {
-            () = activity.spent(&bounds(), pressed) => {}
+            () = activity.spent(&bounds, pressed) => {}
             () = pressing => {}
         }
         assert_eq!(start.elapsed().as_secs(), 20);

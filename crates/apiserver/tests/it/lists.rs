@@ -7,7 +7,7 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 async fn filled(fixture: &Fixture, count: usize) {
     for index in 0..count {
-        let labels = json!({"parity": if index % 2 == 0 { "even" } else { "odd" }});
+        let labels = json!({"parity": if index.is_multiple_of(2) { "even" } else { "odd" }});
         let map = config_map(&format!("m-{index:03}"), &labels, &json!({"i": index.to_string()}));
         fixture.post(MAPS, &map).await.expect(201);
     }
@@ -75,7 +75,7 @@ async fn pages_show_one_revision_whatever_happens() {
 async fn a_large_list_of_the_past_is_whole() {
     let fixture = embedded().await;
     let map = |index: usize, text: &str| {
-        let labels = json!({"parity": if index % 2 == 0 { "even" } else { "odd" }});
+        let labels = json!({"parity": if index.is_multiple_of(2) { "even" } else { "odd" }});
         config_map(&format!("m-{index:03}"), &labels, &json!({"text": text.repeat(200_000)}))
     };
     for index in 0..40 {

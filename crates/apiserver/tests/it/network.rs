@@ -15,7 +15,7 @@ use nauplius_apiserver::proxy::KubeletDialer;
 use nauplius_apiserver::{ApiServer, Config, UserInfo, serve};
 use nauplius_base::task::{Group, spawn};
 use nauplius_client::https::{Endpoint, Https};
-use nauplius_pki::{Authority, LeafRequest, PeerCertificate, TlsParts};
+use nauplius_pki::{Authority, LeafRequest, TlsParts};
 use nauplius_store::Clock;
 use nauplius_store::model::ModelStore;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
