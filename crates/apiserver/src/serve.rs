@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -44,6 +45,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// What clients of plain HTTP are told; the words are those of Go's server.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+/// What requests without TLS begin with; what is looked for by Go's server.
+const METHODS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 
 /// Where a request came from; in the extensions of requests from listeners.
 #[derive(Debug, Clone, Copy)]
@@ -124,15 +131,33 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<TlsStrea
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no delay could not be set");
     }
-    let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BYTES));
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept_with(stream, bounded)).await {
-        Ok(Ok(stream)) => Some(stream),
+    match timeout(HANDSHAKE_TIMEOUT, encrypt(acceptor, stream)).await {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
             None
         }
         Err(_) => None,
     }
+}
+
+/// `None` for a client that speaks plain HTTP: it is told so.
+async fn encrypt(
+    acceptor: &TlsAcceptor,
+    mut stream: TcpStream,
+) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0; 5];
+    let length = stream.peek(&mut first).await?;
+    if length == first.len() && METHODS.contains(&&first) {
+        stream.write_all(PLAIN_HTTP).await?;
+        stream.shutdown().await?;
+        // Closing with the request unread would reset the connection before the client has read the answer.
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        return Ok(None);
+    }
+    let bounded = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(MAX_TLS_BYTES));
+    acceptor.accept_with(stream, bounded).await.map(Some)
 }
 
 #[derive(Clone)]
