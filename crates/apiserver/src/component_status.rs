@@ -1,5 +1,5 @@
-//! `componentstatuses`: how the parts of the control plane are, worked out when it is asked. What is known here is the store: the
-//! other parts live and die with the process, and a client sees that this answers.
+//! `componentstatuses`: how the parts of the control plane are, worked out when it is asked. What is known here is the store; how the
+//! other parts are is told by whoever started them.
 
 use crate::error::ApiResult;
 use crate::negotiate::{Offer, Shape, negotiate};
@@ -14,6 +14,14 @@ use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupResource;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// A part of the control plane beside this server and its store.
+pub struct Component {
+    /// As upstream names it.
+    pub name: &'static str,
+    /// Whether it does its work, or why not.
+    pub probe: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
 
 const PLURAL: &str = "componentstatuses";
 const STORE: &str = "etcd-0";
@@ -42,7 +50,7 @@ async fn answer(server: &Arc<ApiServer>, call: &Call, kind: &dyn Kind) -> ApiRes
     if !call.info.subresource.is_empty() {
         return Err(ApiError::PathNotFound);
     }
-    let objects = vec![store(server).await];
+    let objects = components(server).await;
     match call.info.verb.as_str() {
         "list" => list(call, kind, &objects),
         "get" => {
@@ -104,16 +112,24 @@ fn metadata(object: &Value, version: &str) -> Value {
     })
 }
 
-/// The store is called what upstream calls its own.
-async fn store(server: &ApiServer) -> Value {
-    let condition = match server.config.store.revision().await {
-        Ok(_) => json!({"type": "Healthy", "status": "True", "message": "ok"}),
-        Err(error) => json!({"type": "Healthy", "status": "False", "message": error.to_string()}),
+/// In upstream's order; the store is called what upstream calls its own.
+async fn components(server: &ApiServer) -> Vec<Value> {
+    let probes = server.components.get().map_or(&[] as &[Component], Vec::as_slice);
+    let mut all: Vec<Value> = probes.iter().map(|part| status(part.name, (part.probe)())).collect();
+    let store = server.config.store.revision().await;
+    all.push(status(STORE, store.map(drop).map_err(|error| error.to_string())));
+    all
+}
+
+fn status(name: &str, health: Result<(), String>) -> Value {
+    let condition = match health {
+        Ok(()) => json!({"type": "Healthy", "status": "True", "message": "ok"}),
+        Err(message) => json!({"type": "Healthy", "status": "False", "message": message}),
     };
     json!({
         "kind": "ComponentStatus",
         "apiVersion": "v1",
-        "metadata": {"name": STORE, "creationTimestamp": null},
+        "metadata": {"name": name, "creationTimestamp": null},
         "conditions": [condition],
     })
 }

@@ -10,7 +10,7 @@ pub mod cache;
 mod chain;
 mod codec;
 mod compaction;
-mod component_status;
+pub mod component_status;
 mod definitions;
 pub mod discovery;
 mod dispatch;

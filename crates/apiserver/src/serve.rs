@@ -22,6 +22,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -71,6 +72,12 @@ const RECEIVE_WINDOW: u32 = 256 << 10;
 /// How often a quiet HTTP/2 connection is probed, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What clients of plain HTTP are told; the words are those of Go's server.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+/// What requests without TLS begin with; what is looked for by Go's server.
+const METHODS: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 
 /// Where a request came from; in the extensions of requests from listeners.
 #[derive(Debug, Clone, Copy)]
@@ -187,14 +194,32 @@ async fn handshake(shared: &Shared, stream: TcpStream) -> Option<(TcpStream, Ser
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no delay could not be set");
     }
-    let error = match timeout(shared.bounds.handshake, shared.acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => return Some(stream.into_inner()),
+    let error = match timeout(shared.bounds.handshake, encrypt(&shared.acceptor, stream)).await {
+        Ok(Ok(stream)) => return stream,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
     tracing::debug!(%error, "a TLS handshake failed");
     shared.server.metrics.handshake_errors.increment();
     None
+}
+
+/// `None` for a client that speaks plain HTTP: it is told so.
+async fn encrypt(
+    acceptor: &TlsAcceptor,
+    mut stream: TcpStream,
+) -> std::io::Result<Option<(TcpStream, ServerConnection)>> {
+    let mut first = [0; 5];
+    let length = stream.peek(&mut first).await?;
+    if length == first.len() && METHODS.contains(&&first) {
+        stream.write_all(PLAIN_HTTP).await?;
+        stream.shutdown().await?;
+        // Closing with the request unread would reset the connection before the client has read the answer.
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        return Ok(None);
+    }
+    Ok(Some(acceptor.accept(stream).await?.into_inner()))
 }
 
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::cache::Caches;
 use crate::chain::{self, Identity, Limits};
 use crate::compaction;
+use crate::component_status::Component;
 use crate::definitions::{Definitions, Seen};
 use crate::discovery::{self, OpenIdDocuments};
 use crate::health::Health;
@@ -28,7 +29,7 @@ use nauplius_kinds::Kind;
 use nauplius_store::Store;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A range of service addresses, as `--service-cluster-ip-range` gives it.
@@ -113,6 +114,8 @@ pub struct ApiServer {
     pub(crate) openapi: Documents,
     pub(crate) discovery: discovery::Documents,
     pub(crate) definitions: Seen,
+    /// Told once the other parts of the control plane are started.
+    pub(crate) components: OnceLock<Vec<Component>>,
     pub(crate) shutdown: CancellationToken,
     /// Cancelled when the last request that does not last was answered after the shutdown.
     drained: CancellationToken,
@@ -134,6 +137,7 @@ impl ApiServer {
             openapi: Documents::default(),
             discovery: discovery::Documents::default(),
             definitions: Seen::default(),
+            components: OnceLock::new(),
             shutdown: shutdown.clone(),
             drained: CancellationToken::new(),
             config,
@@ -154,6 +158,8 @@ impl ApiServer {
             group.spawn("identity lease", lease);
             let masters = bootstrap::masters::run(Arc::clone(&server), settings.clone(), seat, group.token());
             group.spawn("kubernetes endpoints", masters);
+            let keeper = bootstrap::keep::run(Arc::clone(&server), settings.clone(), group.token());
+            group.spawn("kept objects", keeper);
         }
         server.health.ready();
         Ok(server)
@@ -173,6 +179,11 @@ impl ApiServer {
     /// The watch caches.
     pub fn caches(&self) -> &Arc<Caches> {
         &self.config.caches
+    }
+
+    /// Says what `componentstatuses` shows beside the store. What was told first stays.
+    pub fn tell_components(&self, components: Vec<Component>) {
+        self.components.get_or_init(|| components);
     }
 
     /// What is served now: built-in and custom kinds.

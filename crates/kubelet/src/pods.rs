@@ -17,12 +17,16 @@ use nauplius_base::time;
 use nauplius_cri::{ContainerEvents, v1};
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Pod, PodSpec};
-use nauplius_reconcile::{Informer, Snapshot};
+use nauplius_reconcile::events::ObjectRef;
+use nauplius_reconcile::{EventKind, Informer, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How the message of a pod begins that was not taken in; its event says only why.
+const REJECTED: &str = "Pod was rejected: ";
 
 /// Everything is looked at once in this time, should an event have been lost.
 const RELIST: Duration = Duration::from_secs(300);
@@ -177,6 +181,10 @@ impl Pods {
         let (inbox, receiver) = mailbox();
         let waker = Waker::default();
         let verdict = self.verdict(pod).filter(|_| !removed);
+        if let Some(verdict) = &verdict {
+            let why = verdict.message.trim_start_matches(REJECTED).to_owned();
+            self.context.recorder.record(&ObjectRef::of(&**pod), EventKind::Warning, &verdict.reason, why);
+        }
         let known = Known {
             inbox,
             waker: waker.clone(),
@@ -211,8 +219,7 @@ impl Pods {
         if begun {
             return None;
         }
-        let reject =
-            |reason: &str, why: String| Some(Verdict::new(reason, format!("Pod was rejected: {why}")));
+        let reject = |reason: &str, why: String| Some(Verdict::new(reason, format!("{REJECTED}{why}")));
         if let Some(why) = self.context.pressure.borrow().refusal(pod) {
             return reject("Evicted", why);
         }

@@ -35,6 +35,8 @@ pub(crate) struct Namespaces {
     pub ipc: Option<PathBuf>,
     pub uts: Option<PathBuf>,
     pub pid: PidNamespace,
+    /// As [`ContainerSpec::cgroup_entries`], for the first process of the pod's shared pid namespace.
+    pub pause_cgroup_entries: Vec<PathBuf>,
 }
 
 /// Whose processes a container sees.

@@ -129,6 +129,12 @@ pub fn add_missing(object: &mut Value, wanted: &Value) -> bool {
     changed
 }
 
+/// Finalizers that are missing are added, unless it is too late.
+pub fn add_finalizers(object: &mut Value, wanted: &Value) -> bool {
+    let is_going = !object["metadata"]["deletionTimestamp"].is_null();
+    !is_going && extend(&mut object["metadata"], &wanted["metadata"], "finalizers")
+}
+
 fn extend(object: &mut Value, wanted: &Value, key: &str) -> bool {
     let known = object[key].as_array().cloned().unwrap_or_default();
     let missing: Vec<Value> =

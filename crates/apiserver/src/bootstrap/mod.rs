@@ -1,7 +1,9 @@
 //! What a fresh cluster holds before it is ready: called once the caches are loaded. It writes through the API like any client,
 //! as `system:apiserver`, so that defaulting and validation apply.
 
+mod addresses;
 mod ensure;
+pub mod keep;
 pub mod lease;
 pub mod masters;
 pub mod rbac;
@@ -19,6 +21,9 @@ use std::sync::Arc;
 /// So many objects are written at once: the store syncs those that wait together in one go.
 const CONCURRENCY: usize = 64;
 const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// While a service has an address of a range, the range stays; the `kubernetes` service always has one of the first.
+const RANGE_FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 
 /// Why the cluster's own objects could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -61,18 +66,25 @@ pub async fn run(server: &Arc<ApiServer>, settings: &Settings) -> Result<masters
         let place = Place { group: "scheduling.k8s.io", version: "v1", plural: "priorityclasses" };
         Wanted { place, object: class, mend: ensure::keep }
     }));
-    objects.extend(flow_control());
     objects.extend(api_services(server));
-    objects.extend(network(server, settings));
+    objects.extend(kept(server, settings));
     let (seat, addresses) = masters::join(server, settings).await?;
     objects.extend(endpoints(settings, &addresses));
+    write(server, &client, objects).await?;
+    Ok(seat)
+}
+
+/// What is there at any time, not at the start alone; as upstream.
+fn kept(server: &Arc<ApiServer>, settings: &Settings) -> Vec<Wanted> {
+    let mut objects = namespaces();
+    objects.extend(flow_control());
+    objects.extend(network(server, settings));
     objects.push(Wanted {
         place: Place::core("configmaps"),
         object: authentication_config(settings),
         mend: ensure::replace_data,
     });
-    write(server, &client, objects).await?;
-    Ok(seat)
+    objects
 }
 
 /// One object that the cluster is to hold, and what is done with what is there already.
@@ -160,7 +172,7 @@ fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 2] {
     let cidr = json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"},
+        "metadata": {"name": "kubernetes", "finalizers": [RANGE_FINALIZER]},
         "spec": {"cidrs": cidrs},
     });
     let service = kubernetes_service(networks.first().map(|network| network.address), settings.port);
@@ -169,7 +181,7 @@ fn network(server: &Arc<ApiServer>, settings: &Settings) -> [Wanted; 2] {
         wanted(
             Place { group: "networking.k8s.io", version: "v1", plural: "servicecidrs" },
             cidr,
-            ensure::keep as fn(&mut Value, &Value) -> bool,
+            ensure::add_finalizers as fn(&mut Value, &Value) -> bool,
         ),
         wanted(Place::core("services"), service, ensure::keep),
     ]

@@ -12,6 +12,8 @@ mod services;
 pub(crate) mod subresource;
 pub mod token;
 
+pub(crate) use services::{address_object, addresses as service_addresses};
+
 use crate::error::ApiResult;
 use crate::registry::Scope;
 use crate::registry::write::Also;

@@ -118,7 +118,7 @@ impl Services {
                     check_address(scope, network, new, ip).await?;
                 }
                 also.compare.push(absent(address_key(ip)));
-                also.ops.push(take_address(new, ip, network.family())?);
+                also.ops.push(take_address(new, ip)?);
             }
             if ips.len() == index {
                 ips.push(ip.to_string());
@@ -250,7 +250,7 @@ fn needs_check(service: &Value) -> bool {
 }
 
 /// The addresses a service holds; those of an ExternalName are not ours.
-fn addresses(service: &Value) -> Vec<IpAddr> {
+pub(crate) fn addresses(service: &Value) -> Vec<IpAddr> {
     if !needs_address(service) {
         return Vec::new();
     }
@@ -294,14 +294,15 @@ fn release(key: String) -> Op {
     Op::Delete { key: key.into() }
 }
 
-fn take_address(service: &Value, ip: IpAddr, family: &str) -> ApiResult<Op> {
-    let address = json!({
+/// What says that a service has an address.
+pub(crate) fn address_object(service: &Value, ip: IpAddr) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
         "metadata": {
             "name": ip.to_string(),
-            "uid": id::uuid(),
-            "creationTimestamp": time::rfc3339_seconds(time::now()),
             "labels": {
-                "ipaddress.kubernetes.io/ip-family": family,
+                "ipaddress.kubernetes.io/ip-family": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
                 "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
             },
         },
@@ -311,7 +312,13 @@ fn take_address(service: &Value, ip: IpAddr, family: &str) -> ApiResult<Op> {
             "namespace": object::namespace(service),
             "name": object::name(service),
         }},
-    });
+    })
+}
+
+fn take_address(service: &Value, ip: IpAddr) -> ApiResult<Op> {
+    let mut address = address_object(service, ip);
+    address["metadata"]["uid"] = id::uuid().into();
+    address["metadata"]["creationTimestamp"] = time::rfc3339_seconds(time::now()).into();
     let value = encode_stored(&address, "IPAddress", "networking.k8s.io/v1")
         .map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(Op::Put { key: address_key(ip).into(), value: value.into(), lease: None })

@@ -32,8 +32,7 @@ impl VirtualResource for SelfSubjectRules {
                 return Err(ApiError::bad_request("no namespace on request"));
             }
             let list = server.authorizer().rules(&call.user, &namespace).await;
-            let (paths, resources): (Vec<&Rule>, Vec<&Rule>) =
-                list.rules.iter().partition(|rule| !rule.non_resource_urls.is_empty());
+            let (paths, resources) = parted(&list.rules);
             object["status"] = json!({
                 "resourceRules": resources.into_iter().map(render_resource_rule).collect::<Vec<Value>>(),
                 "nonResourceRules": paths
@@ -50,6 +49,17 @@ impl VirtualResource for SelfSubjectRules {
     }
 }
 
+/// Rules of paths and rules of resources; one that several bindings give is said once.
+fn parted(rules: &[Rule]) -> (Vec<&Rule>, Vec<&Rule>) {
+    let mut once: Vec<&Rule> = Vec::new();
+    for rule in rules {
+        if !once.contains(&rule) {
+            once.push(rule);
+        }
+    }
+    once.into_iter().partition(|rule| !rule.non_resource_urls.is_empty())
+}
+
 fn render_resource_rule(rule: &Rule) -> Value {
     let mut rendered =
         json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
@@ -57,4 +67,17 @@ fn render_resource_rule(rule: &Rule) -> Value {
         rendered["resourceNames"] = json!(rule.resource_names);
     }
     rendered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_bindings_give_is_said_once() {
+        let paths = Rule { verbs: vec!["*".into()], non_resource_urls: vec!["*".into()], ..Rule::default() };
+        let pods = Rule { verbs: vec!["get".into()], resources: vec!["pods".into()], ..Rule::default() };
+        let rules = [paths.clone(), pods.clone(), paths.clone(), pods.clone()];
+        assert_eq!(parted(&rules), (vec![&paths], vec![&pods]));
+    }
 }

@@ -63,3 +63,52 @@ async fn check_contents(admin: &Fixture) {
         admin.get(&format!("/api/v1/namespaces/{namespace}")).await.expect(200);
     }
 }
+
+/// Deletes an object and waits until it is there again.
+async fn comes_back(admin: &Fixture, collection: &str, name: &str, delete: impl AsyncFnOnce(&str)) -> Value {
+    let path = format!("{collection}/{name}");
+    let old = admin.get(&path).await.expect(200);
+    let field = format!("fieldSelector=metadata.name%3D{name}");
+    let since = old["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut events = admin.watch(&format!("{collection}?watch=true&{field}&resourceVersion={since}")).await;
+    delete(&path).await;
+    let back = async {
+        loop {
+            let event = events.next().await.expect("the watch goes on");
+            if event["type"] == "ADDED" && event["object"]["metadata"]["uid"] != old["metadata"]["uid"] {
+                return event["object"].clone();
+            }
+        }
+    };
+    let waited = nauplius_base::time::timeout(std::time::Duration::from_secs(60), back).await;
+    waited.unwrap_or_else(|_| panic!("{path} does not come back"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cluster_cannot_do_without_comes_back() {
+    let secured = secured::secured().await;
+    let admin = secured.admin();
+    let delete = async |path: &str| drop(admin.delete(path).await.expect(200));
+    let service = comes_back(&admin, "/api/v1/namespaces/default/services", "kubernetes", delete).await;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
+    let address = comes_back(&admin, addresses, "10.96.0.1", delete).await;
+    assert_eq!(address["spec"]["parentRef"]["name"], "kubernetes");
+    let configs = "/api/v1/namespaces/kube-system/configmaps";
+    let config = comes_back(&admin, configs, "extension-apiserver-authentication", delete).await;
+    assert!(config["data"]["client-ca-file"].is_string());
+    let finalized = async |path: &str| {
+        let mut namespace = admin.delete(path).await.expect(200);
+        namespace["spec"]["finalizers"] = serde_json::json!([]);
+        admin.put(&format!("{path}/finalize"), &namespace).await.expect(200);
+    };
+    comes_back(&admin, "/api/v1/namespaces", "kube-node-lease", finalized).await;
+    let released = async |path: &str| {
+        let going = admin.delete(path).await.expect(200);
+        assert!(going["metadata"]["deletionTimestamp"].is_string(), "a range in use stays: {going}");
+        let patch = serde_json::json!({"metadata": {"finalizers": null}});
+        admin.patch(path, "application/merge-patch+json", &patch).await.expect(200);
+    };
+    let range = comes_back(&admin, "/apis/networking.k8s.io/v1/servicecidrs", "kubernetes", released).await;
+    assert_eq!(range["spec"]["cidrs"][0], "10.96.0.0/12");
+}

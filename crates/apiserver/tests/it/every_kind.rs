@@ -114,6 +114,12 @@ async fn what_nothing_enforces_says_so() {
     let answer = admin.post("/api/v1/namespaces/default/resourcequotas", &quota).await;
     assert!(answer.headers["warning"].to_str().unwrap().contains("not enforced yet"));
     answer.expect(201);
+    let claim = json!({"metadata": {"name": "c"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }});
+    let answer = admin.post("/api/v1/namespaces/default/persistentvolumeclaims", &claim).await;
+    assert!(answer.headers["warning"].to_str().unwrap().contains("nothing acts on claims yet"));
+    answer.expect(201);
     let hook = json!({"metadata": {"name": "a"}, "webhooks": [{
         "name": "a.example.com", "clientConfig": {"url": "https://a"}, "sideEffects": "None",
         "admissionReviewVersions": ["v1"],

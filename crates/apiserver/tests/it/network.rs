@@ -199,6 +199,18 @@ async fn certificates_identify_over_http_2() {
     assert_eq!(events.line().await, "END");
 }
 
+#[tokio::test]
+async fn plain_http_is_told_so() {
+    let world = world().await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    world.group.shut_down();
+}
+
 /// An administrator's connection that can be upgraded.
 pub async fn http_1(world: &World) -> hyper::client::conn::http1::SendRequest<Empty<Bytes>> {
     let stream = TcpStream::connect(world.address).await.unwrap();

@@ -35,7 +35,8 @@ impl Kind for ConfigMap {
             bytes += base64_bytes(value);
         }
         if bytes > MAX_DATA_BYTES {
-            errors.push(FieldError::too_long(&Path::root(), MAX_DATA_BYTES));
+            // Upstream names the whole object by an empty field.
+            errors.push(FieldError::too_long(&Path::root().key(""), MAX_DATA_BYTES));
         }
         errors
     }

@@ -15,12 +15,15 @@ pub fn tree(status: &PodStatus) -> Value {
     status
 }
 
-/// The API writes some structs that nobody set as `{}` (`lastState`): that is no difference.
+/// The API writes some structs that nobody set as `{}` (`lastState`): that is no difference. Resources of which there are none are told as
+/// `{}`, too, but that says that they can be changed in place.
 fn drop_empty(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.values_mut().for_each(drop_empty);
-            map.retain(|_, value| value.as_object().is_none_or(|inner| !inner.is_empty()));
+            map.retain(|key, value| {
+                key == "resources" || value.as_object().is_none_or(|inner| !inner.is_empty())
+            });
         }
         Value::Array(items) => items.iter_mut().for_each(drop_empty),
         _ => {}
@@ -96,10 +99,15 @@ mod tests {
         );
         let filled = status(
             r#"{"containerStatuses":[{"name":"a","image":"i","imageID":"","ready":true,"restartCount":0,"lastState":{},
-            "state":{},"resources":{}}]}"#,
+            "state":{}}]}"#,
         );
         assert_eq!(patch("u", &filled, &told), None);
         assert_eq!(patch("u", &told, &filled), None);
+        let none = status(
+            r#"{"containerStatuses":[{"name":"a","image":"i","imageID":"","ready":true,"restartCount":0,"resources":{}}]}"#,
+        );
+        let sent = patch("u", &told, &none).unwrap();
+        assert_eq!(sent["status"]["containerStatuses"][0]["resources"], json!({}));
     }
 
     #[test]

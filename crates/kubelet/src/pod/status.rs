@@ -83,9 +83,9 @@ pub fn status(sources: &Sources<'_>) -> PodStatus {
                 .unwrap_or_else(|| crate::spec::resources::qos_class(sources.pod).to_owned()),
         ),
         observed_generation: sources.pod.meta().generation,
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        container_statuses: Some(main),
-        ephemeral_container_statuses: ephemeral(sources),
+        init_container_statuses: (!init.is_empty() && !untouched(sources)).then_some(init),
+        container_statuses: (!untouched(sources)).then_some(main),
+        ephemeral_container_statuses: ephemeral(sources).filter(|_| !untouched(sources)),
         ..before
     };
     status.conditions = Some(conditions::conditions(sources, &status));
@@ -101,6 +101,13 @@ fn ephemeral(sources: &Sources<'_>) -> Option<Vec<ContainerStatus>> {
         ..container_status(sources, &facts::plain(container))
     };
     Some(all.iter().map(told).collect())
+}
+
+/// Of a pod that was rejected nothing is told but that: nothing was ever made of it.
+fn untouched(sources: &Sources<'_>) -> bool {
+    let told = sources.pod.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
+    let over = sources.state.verdict.is_some() || facts::ended(sources.pod);
+    over && !told && sources.observed.sandboxes.is_empty() && sources.observed.containers.is_empty()
 }
 
 /// A phase that the API has as final stays.
@@ -293,7 +300,7 @@ fn container_state(
             Stage::Exited | Stage::Created => {}
         }
     }
-    if sources.state.phase != Phase::Running && over(sources) {
+    if over(sources) && expected(sources, container, role) {
         return lost("ContainerStatusUnknown");
     }
     match sources.state.waiting.get(&container.name) {
@@ -308,6 +315,22 @@ fn over(sources: &Sources<'_>) -> bool {
     matches!(sources.state.phase, Phase::Terminated | Phase::Removing | Phase::Gone)
 }
 
+/// Whether a container without a trace must have run: an app container once the init containers are through, an init container
+/// before another that has a trace. The first one always.
+fn expected(sources: &Sources<'_>, container: &Container, role: Role) -> bool {
+    let init = facts::init_containers(sources.pod);
+    let trace = |name: &str| {
+        let view = sources.observed.newest(name);
+        view.is_some_and(|view| view.state != Stage::Created)
+    };
+    if role == Role::Main {
+        let mains = &facts::spec(sources.pod).containers;
+        return mains.iter().any(|main| trace(&main.name)) || !init_unfinished(sources);
+    }
+    let place = init.iter().position(|known| known.name == container.name);
+    place.is_some_and(|place| place == 0 || init[place + 1..].iter().any(|later| trace(&later.name)))
+}
+
 /// Whether an ended container reads as waiting: it will be started, and there is something to say about why it is not yet.
 fn starts_again(sources: &Sources<'_>, container: &Container, role: Role, view: &ContainerView) -> bool {
     sources.state.phase == Phase::Running
@@ -316,20 +339,23 @@ fn starts_again(sources: &Sources<'_>, container: &Container, role: Role, view: 
 }
 
 fn default_reason(sources: &Sources<'_>, role: Role) -> &'static str {
-    let init = facts::init_containers(sources.pod);
-    let unfinished = init.iter().any(|container| {
+    let none = facts::init_containers(sources.pod).is_empty();
+    if init_unfinished(sources) || (role != Role::Main && !none) {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    }
+}
+
+fn init_unfinished(sources: &Sources<'_>) -> bool {
+    facts::init_containers(sources.pod).iter().any(|container| {
         let view = sources.observed.newest(&container.name);
         !view.is_some_and(|view| match view.state {
             Stage::Running => facts::is_sidecar(container) && sources.state.probes.started(view, container),
             Stage::Exited => !facts::is_sidecar(container) && view.exit_code == 0,
             _ => false,
         })
-    });
-    if unfinished || (role != Role::Main && !init.is_empty()) {
-        "PodInitializing"
-    } else {
-        "ContainerCreating"
-    }
+    })
 }
 
 fn lost(reason: &str) -> ContainerState {

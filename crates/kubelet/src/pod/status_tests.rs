@@ -50,6 +50,49 @@ fn true_conditions(status: &PodStatus) -> Vec<&str> {
 }
 
 #[test]
+fn what_never_ran_is_not_said_to_be_lost() {
+    let over = State { phase: Phase::Terminated, ..State::default() };
+    let init = r#"{"restartPolicy":"Never","initContainers":[{"name":"i"},{"name":"j"}],"containers":[{"name":"a"}]}"#;
+    for (containers, expected) in [
+        (
+            vec![exited("i", 0, 1, 2, 1)],
+            "Failed i=Error(false,0) j=PodInitializing(false,0) a=PodInitializing(false,0)",
+        ),
+        (
+            vec![exited("j", 0, 1, 2, 0)],
+            "Failed i=ContainerStatusUnknown(false,0) j=Completed(true,0) a=PodInitializing(false,0)",
+        ),
+        (
+            vec![exited("i", 0, 1, 2, 0), exited("j", 0, 1, 2, 0)],
+            "Failed i=Completed(true,0) j=Completed(true,0) a=ContainerStatusUnknown(false,0)",
+        ),
+    ] {
+        assert_eq!(brief(&made(&pod_of(init), &over, containers)), expected);
+    }
+}
+
+#[test]
+fn of_a_rejected_pod_no_containers_are_told() {
+    let verdict = Some(Verdict::new("SysctlForbidden", "Pod was rejected: forbidden sysctl".to_owned()));
+    let state = State { phase: Phase::Terminated, verdict, ..State::default() };
+    let mut pod = pod_of(r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"a"}]}"#);
+    let observed = Observed::default();
+    let node_ip = "10.0.0.1".parse().unwrap();
+    for state in [&state, &State { phase: Phase::Terminated, ..State::default() }] {
+        let sources =
+            Sources { pod: &pod, state, observed: &observed, node_ip, now: at(100), machine_memory: 4 << 30 };
+        let told = status(&sources);
+        assert_eq!(
+            (told.phase.as_deref(), told.reason.as_deref()),
+            (Some("Failed"), Some("SysctlForbidden"))
+        );
+        assert_eq!((&told.container_statuses, &told.init_container_statuses), (&None, &None));
+        // The next kubelet knows only what the API does.
+        pod.status = Some(told);
+    }
+}
+
+#[test]
 fn phases_and_states() {
     let always = r#"{"containers":[{"name":"a"},{"name":"b"}]}"#;
     let never = r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#;

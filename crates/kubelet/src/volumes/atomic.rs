@@ -72,10 +72,10 @@ fn write_file(root: &Path, path: &str, file: &File, group: Option<u32>) -> io::R
     let target = root.join(path);
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
-        if let Some(group) = group
-            && parent != root
-        {
-            own_directory(parent, group)?;
+        for directory in parent.ancestors().take_while(|directory| *directory != root) {
+            if let Some(group) = group {
+                own_directory(directory, group)?;
+            }
         }
     }
     fs::write(&target, &file.data)?;
@@ -166,5 +166,17 @@ mod tests {
             fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 4, "{left:?}");
         assert!(write(root.path(), &payload(&[("../x", "1")]), None).is_err());
+    }
+    #[test]
+    fn every_directory_on_the_way_is_the_groups() {
+        use std::os::unix::fs::MetadataExt;
+        let root = tempfile::tempdir().unwrap();
+        // A group that this process is in, so that anybody may run this.
+        let group = fs::metadata(root.path()).unwrap().gid();
+        assert!(write(root.path(), &payload(&[("x/y/z", "1")]), Some(group)).unwrap());
+        for directory in ["x", "x/y"] {
+            let metadata = fs::metadata(root.path().join(directory)).unwrap();
+            assert_eq!((metadata.gid(), metadata.mode() & 0o2000), (group, 0o2000), "{directory}");
+        }
     }
 }

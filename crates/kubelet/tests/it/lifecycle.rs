@@ -177,6 +177,9 @@ async fn failures_have_the_names_that_people_know() {
     world.create("fourth", one(json!({})));
     let status = world.phase("fourth", "Failed").await;
     assert_eq!(status["reason"], "OutOfpods");
+    // Nothing is made up of containers that never were.
+    assert!(status.get("containerStatuses").is_none(), "{status}");
+    world.event("OutOfpods: Node didn't have enough resource: pods").await;
 }
 
 #[tokio::test]

@@ -84,6 +84,60 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<Filter>> {
     Some(filters)
 }
 
+/// A filter that allows some calls and lets all others fail with EPERM.
+pub(crate) fn allow_only(calls: &[i64]) -> Result<Filter, ProfileError> {
+    let rules = calls.iter().map(|number| (*number, Vec::new())).collect();
+    let program = assemble(rules, Action::Errno(libc::EPERM as u32), Action::Allow)?;
+    let program = program.into_iter().map(|step| Instruction(step.code, step.jt, step.jf, step.k));
+    Ok(Filter { flags: 0, program: program.collect() })
+}
+
+/// A system call and its first two arguments.
+pub(crate) struct Call(pub(crate) i64, pub(crate) [u64; 2]);
+
+/// Whether the kernel would let all the calls pass through all the filters. An instruction that is not known here counts as a no.
+pub(crate) fn permits(filters: &[Filter], calls: &[Call]) -> bool {
+    let passes = |verdict: Option<u32>| {
+        verdict.is_some_and(|verdict| [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG].contains(&verdict))
+    };
+    calls.iter().all(|call| filters.iter().all(|filter| passes(verdict(&filter.program, call))))
+}
+
+/// Runs a filter as the kernel does.
+fn verdict(program: &[Instruction], Call(number, [first, second]): &Call) -> Option<u32> {
+    const ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
+    let halves = |value: &u64| [*value as u32, (*value >> 32) as u32];
+    let mut data = [0; 16];
+    data[..2].copy_from_slice(&[*number as u32, ARCHITECTURE]);
+    data[4..8].copy_from_slice([halves(first), halves(second)].as_flattened());
+    let (mut accumulator, mut at) = (0, 0);
+    loop {
+        let Instruction(code, if_true, if_false, value) = *program.get(at)?;
+        at += 1;
+        let branch = match code {
+            0x20 => {
+                accumulator = *data.get(value as usize / 4)?;
+                continue;
+            }
+            0x54 => {
+                accumulator &= value;
+                continue;
+            }
+            0x05 => {
+                at += value as usize;
+                continue;
+            }
+            0x06 => return Some(value),
+            0x15 => accumulator == value,
+            0x25 => accumulator > value,
+            0x35 => accumulator >= value,
+            0x45 => accumulator & value != 0,
+            _ => return None,
+        };
+        at += usize::from(if branch { if_true } else { if_false });
+    }
+}
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// One filter for each action that differs from the default and is not "allow"; last, one that applies the default to all calls
@@ -163,6 +217,18 @@ mod tests {
             assert_eq!(number(name), Some(expected));
         }
         assert_eq!(number("nosuch"), None);
+    }
+
+    #[test]
+    fn what_a_filter_permits_is_known_beforehand() {
+        let clone = |flags: i32| Call(libc::SYS_clone, [flags as u64, 0]);
+        let default = decode(&encode(&default_profile(0)).unwrap()).unwrap();
+        assert!(permits(&default, &[clone(libc::CLONE_PARENT), Call(libc::SYS_setsid, [0, 0])]));
+        assert!(!permits(&default, &[clone(libc::CLONE_NEWNS)]));
+        assert!(!permits(&default, &[Call(libc::SYS_mount, [0, 0])]));
+        let few = [allow_only(&[libc::SYS_ppoll]).unwrap()];
+        assert!(permits(&few, &[Call(libc::SYS_ppoll, [0, 0])]));
+        assert!(!permits(&few, &[Call(libc::SYS_ppoll, [0, 0]), Call(libc::SYS_setsid, [0, 0])]));
     }
 
     #[test]

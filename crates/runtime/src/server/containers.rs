@@ -4,7 +4,7 @@ use super::registry::{self, Container, ContainerRecord, Phase, find};
 use super::sandboxes::{not_ready, remove_directory};
 use super::shim_client::{ShimClient, ShimError};
 use super::{Inner, blocking, failed, plan};
-use crate::spec::{ContainerState, Rlimit};
+use crate::spec::{ContainerState, PidNamespace, Rlimit};
 use crate::wire::{Answer, Request};
 use nauplius_base::{id, time};
 use nauplius_cri::v1::{self, ContainerEventType};
@@ -125,6 +125,7 @@ impl Inner {
             .map(|(resource, soft, hard)| Rlimit { resource: *resource, soft: *soft, hard: *hard })
             .collect();
         let sandbox_dir = self.sandbox_dir(sandbox);
+        let sandbox_group = home.record.cgroup();
         let plan = plan::plan(
             &plan::Place { id, directory, group: &group },
             &config,
@@ -133,6 +134,7 @@ impl Inner {
                 config: &home.config,
                 host_network: home.record.host_network,
                 host_ipc: home.record.host_ipc,
+                group: &sandbox_group,
             },
             &plan::Content { image, layers: self.layers(&image.id)? },
             &plan::Machine {
@@ -159,6 +161,9 @@ impl Inner {
             privileged: plan.privileged,
             log_directory: home.config.log_directory.clone(),
         };
+        if plan.spec.namespaces.pid == PidNamespace::Pod {
+            self.layout.create(&sandbox_group).map_err(cgroup_error)?;
+        }
         self.layout
             .create(&group)
             .and_then(|()| self.layout.apply(&group, &plan.resources))

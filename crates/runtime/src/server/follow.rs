@@ -129,10 +129,17 @@ impl Inner {
         if self.read(|registry| registry.sandboxes.get(id).is_none_or(|sandbox| sandbox.ending)) {
             return;
         }
-        tracing::error!(sandbox = id, %error, "the shim died; its containers are killed");
+        // A server that was killed while it stopped the sandbox did not get to record it.
+        let told = !self.sandbox_dir(id).join(crate::shim::PID_FILE).exists();
+        let death = if told { Death::Killed } else { Death::Lost };
+        if told {
+            tracing::info!(sandbox = id, "the shim has ended as it was told");
+        } else {
+            tracing::error!(sandbox = id, %error, "the shim died; its containers are killed");
+        }
         let (inner, sandbox) = (Arc::clone(self), id.to_owned());
         let buried = blocking(move || {
-            inner.bury_containers(&sandbox, Death::Lost)?;
+            inner.bury_containers(&sandbox, death)?;
             inner.stop_record(&sandbox)
         });
         if let Err(error) = buried.await {

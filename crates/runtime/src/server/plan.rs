@@ -28,6 +28,8 @@ pub(crate) struct Home<'a> {
     pub config: &'a v1::PodSandboxConfig,
     pub host_network: bool,
     pub host_ipc: bool,
+    /// The cgroup of what belongs to the sandbox itself.
+    pub group: &'a str,
 }
 
 /// Where a container is to be.
@@ -102,6 +104,10 @@ pub(crate) fn plan(
             network: namespace("net", home.host_network),
             ipc: namespace("ipc", home.host_ipc),
             uts: namespace("uts", home.host_network),
+            pause_cgroup_entries: match pid {
+                PidNamespace::Pod => machine.layout.entry_files(home.group),
+                _ => Vec::new(),
+            },
             pid,
         },
         rootfs: Rootfs {

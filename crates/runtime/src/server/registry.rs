@@ -36,6 +36,13 @@ pub(crate) struct SandboxRecord {
     pub attached: bool,
 }
 
+impl SandboxRecord {
+    /// The cgroup of processes that belong to the sandbox and to no container. Made when there are any.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("{}/{}", self.cgroup_parent.trim_end_matches('/'), self.id)
+    }
+}
+
 /// A sandbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandbox {

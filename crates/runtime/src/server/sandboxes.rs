@@ -204,6 +204,10 @@ impl Inner {
         }
         namespaces::release(&directory.join("ns")).map_err(failed("release the sandbox namespaces"))?;
         namespaces::unmount(&directory.join("shm")).map_err(failed("unmount the sandbox shared memory"))?;
+        let group = sandbox.record.cgroup();
+        // A process that outlives its shim for a moment would keep it.
+        self.layout.kill(&group);
+        self.layout.remove(&group).map_err(|error| CriError::unknown(error.to_string()))?;
         sandbox.record.phase = Phase::Stopped;
         registry::save(&directory, &sandbox.record, None).map_err(failed("store the sandbox"))?;
         Ok(sandbox.record)

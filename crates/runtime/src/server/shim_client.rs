@@ -88,6 +88,14 @@ impl ShimClient {
 fn gone_or_io(error: io::Error) -> ShimError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ShimError::Gone,
+        _ => lost_or_io(error),
+    }
+}
+
+/// A shim that ends while it is spoken to closes the connection.
+fn lost_or_io(error: io::Error) -> ShimError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ShimError::Gone,
         _ => ShimError::Io(error),
     }
 }
@@ -113,7 +121,7 @@ impl Execution {
 
     /// Kills it with its process group.
     pub(crate) async fn kill(&mut self) -> Result<(), ShimError> {
-        Ok(self.0.send_bytes(&[KILL_BYTE], &[]).await?)
+        self.0.send_bytes(&[KILL_BYTE], &[]).await
     }
 }
 
@@ -121,11 +129,11 @@ impl Execution {
 pub(crate) struct Wire(UnixStream);
 
 impl Wire {
-    async fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    async fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), ShimError> {
         self.send_bytes(&frame(request), fds).await
     }
 
-    async fn send_bytes(&mut self, mut bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    async fn send_bytes(&mut self, mut bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ShimError> {
         let mut fds = fds;
         while !bytes.is_empty() {
             self.0.writable().await?;
@@ -134,7 +142,7 @@ impl Wire {
             match sent {
                 Ok(sent) => (bytes, fds) = (&bytes[sent..], &[]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(lost_or_io(error)),
             }
         }
         Ok(())
@@ -161,8 +169,7 @@ impl Wire {
                 Ok(0) => return Err(ShimError::Gone),
                 Ok(length) => buffer = &mut buffer[length..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(ShimError::Gone),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(lost_or_io(error)),
             }
         }
         Ok(())

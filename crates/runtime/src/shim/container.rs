@@ -2,12 +2,13 @@
 
 use super::fault::{Fault, While};
 use super::init::{self, Birth};
+use super::pause;
 use super::streams::Streams;
 use crate::seccomp::Filter;
-use crate::spec::{ContainerSpec, ContainerState, PidNamespace, Process};
+use crate::spec::{ContainerSpec, ContainerState, Namespaces, PidNamespace, Process};
 use crate::sys::{check_int, process as sys, socket};
 use nauplius_base::time;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub(crate) fn read_spec(directory: &Path) -> Result<ContainerSpec, Fault> {
 }
 
 impl Container {
-    /// Runs the container whose directory this is. `join_pids` enters the pid namespace that its first process is to be in.
+    /// Runs the container whose directory this is. `join_pids` is the pid namespace that its first process is to be in, when others are there.
     /// A start that failed is recorded as such.
     pub(crate) fn start(
         directory: &Path,
@@ -169,6 +170,7 @@ impl Container {
             .while_doing(format!("open {path}"))
         };
         let pids = open("pid")?;
+        // The processes of the container can reach into whoever joins their pid namespace, so that comes last.
         let namespaces = [
             (open("cgroup")?, libc::CLONE_NEWCGROUP),
             (open("net")?, libc::CLONE_NEWNET),
@@ -188,6 +190,15 @@ fn read_filters(process: &Process) -> Result<Vec<Filter>, Fault> {
     crate::seccomp::decode(&bytes).ok_or_else(|| Fault("the seccomp filter file is damaged".to_owned()))
 }
 
+/// Makes the first process of the pod's shared pid namespace.
+pub(crate) fn start_pause(namespaces: &Namespaces) -> Result<i32, Fault> {
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let born = give_birth(flags, None, [None, None, None], &[], &namespaces.pause_cgroup_entries, |birth| {
+        pause::run(namespaces, &birth)
+    });
+    Ok(born?.pid)
+}
+
 /// Clones a child that runs `stages`, and waits until it has executed its program or said why not.
 fn give_birth(
     flags: libc::c_int,
@@ -201,48 +212,45 @@ fn give_birth(
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .while_doing("make the control socket")?;
     // SAFETY: the shim has one thread.
-    let pid = in_pid_namespace(join_pids, || unsafe { sys::fork_into(flags) })?;
+    let pid = unsafe { sys::fork_into(flags) }.while_doing("clone")?;
     if pid == 0 {
-        stages(Birth { control: theirs, streams, filters, cgroup_entries });
+        stages(Birth { control: theirs, streams, filters, cgroup_entries, pids: join_pids });
         sys::exit_now(1)
     }
     drop((theirs, streams));
-    match await_birth(&ours) {
-        Ok(terminal) => Ok(Born { pid, terminal }),
-        Err(fault) => {
-            // It may have ended by itself; either way it is waited for, so that the main loop does not see it.
-            let _ = sys::kill(pid, libc::SIGKILL);
-            // SAFETY: a null status is allowed.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    let mut heard = Heard::default();
+    let outcome = match await_birth(&ours, &mut heard) {
+        Ok(()) if join_pids.is_some() && heard.successor.is_none() => {
+            Err(Fault("the container process ended while it was prepared".to_owned()))
+        }
+        outcome => outcome,
+    };
+    match (outcome, heard.successor) {
+        (Ok(()), None) => Ok(Born { pid, terminal: heard.terminal }),
+        (Ok(()), Some(successor)) => {
+            sys::await_child(pid);
+            Ok(Born { pid: successor, terminal: heard.terminal })
+        }
+        (Err(fault), successor) => {
+            for pid in [Some(pid), successor].into_iter().flatten() {
+                // It may have ended by itself; either way it is waited for, so that the main loop does not see it.
+                let _ = sys::kill(pid, libc::SIGKILL);
+                sys::await_child(pid);
+            }
             Err(fault)
         }
     }
 }
 
-/// Children are born into the pid namespace that was joined last; the shim itself never moves.
-fn in_pid_namespace(
-    join_pids: Option<&OwnedFd>,
-    fork: impl FnOnce() -> std::io::Result<libc::pid_t>,
-) -> Result<libc::pid_t, Fault> {
-    let Some(namespace) = join_pids else { return fork().while_doing("clone") };
-    let own = rustix::fs::open(
-        "/proc/self/ns/pid",
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .while_doing("open the shim's pid namespace")?;
-    sys::setns(namespace.as_fd(), libc::CLONE_NEWPID).while_doing("join the pid namespace")?;
-    let pid = fork();
-    if matches!(pid, Ok(0)) {
-        return Ok(0);
-    }
-    sys::setns(own.as_fd(), libc::CLONE_NEWPID).while_doing("return to the shim's pid namespace")?;
-    pid.while_doing("clone")
+/// What a child has said on its control socket.
+#[derive(Default)]
+struct Heard {
+    terminal: Option<OwnedFd>,
+    successor: Option<i32>,
 }
 
-fn await_birth(control: &OwnedFd) -> Result<Option<OwnedFd>, Fault> {
+fn await_birth(control: &OwnedFd, heard: &mut Heard) -> Result<(), Fault> {
     const MESSAGE_LIMIT: usize = 4096;
-    let mut terminal = None;
     loop {
         let mut waiting =
             libc::pollfd { fd: rustix::fd::AsRawFd::as_raw_fd(control), events: libc::POLLIN, revents: 0 };
@@ -257,8 +265,13 @@ fn await_birth(control: &OwnedFd) -> Result<Option<OwnedFd>, Fault> {
         let length = socket::receive_with_fds(control, &mut message, &mut fds)
             .while_doing("read the control socket")?;
         match message[..length] {
-            [] => return Ok(terminal),
-            [init::TERMINAL] => terminal = fds.pop(),
+            [] => return Ok(()),
+            [init::TERMINAL] => heard.terminal = fds.pop(),
+            [init::SUCCESSOR, a, b, c, d] => {
+                // Whoever can trace the new process can speak with its voice: only a child is believed in, for it is signalled later.
+                let pid = i32::from_le_bytes([a, b, c, d]);
+                heard.successor = Some(pid).filter(|pid| sys::is_child(*pid));
+            }
             [_, ref text @ ..] => return Err(Fault(String::from_utf8_lossy(text).into_owned())),
         }
     }

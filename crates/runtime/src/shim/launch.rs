@@ -1,16 +1,17 @@
-//! The last steps of a new process on its way to the user's program: terminal, limits, identity, capabilities, filters and
-//! `execve`. It must not know how it got into the container.
+//! The last steps of a new process on its way to the user's program: terminal, limits, identity, capabilities, filters, the pid
+//! namespace, and `execve`. It must not know how it got into the container.
 
 use super::fault::{Fault, While};
+use super::init;
 use crate::seccomp::Filter;
+use crate::seccomp::{self, Call};
 use crate::spec::Process;
+use crate::sys::process::CAP_SYS_ADMIN;
 use crate::sys::{errno_text, process as sys};
-use rustix::fd::{AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use std::ffi::CString;
 use std::io;
-
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What becomes descriptors 0, 1 and 2.
 pub(crate) enum Stdio {
@@ -35,36 +36,108 @@ pub(crate) fn open_terminal() -> Result<(OwnedFd, OwnedFd), Fault> {
     Ok((master, unsafe { rustix::fd::FromRawFd::from_raw_fd(slave) }))
 }
 
+/// Where the program is to be executed.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// The pid namespace to go into, when the caller is not in it. Others live there and can reach into whoever joins them, so the process
+    /// that goes in has given up everything before.
+    pub pids: Option<&'a OwnedFd>,
+    /// Stays open until the program is executed, and hears of the process that went in.
+    pub control: &'a OwnedFd,
+}
+
 /// Executes the process; comes back only with what went wrong. The caller is root inside the container's namespaces.
-pub(crate) fn launch(process: &Process, filters: &[Filter], stdio: Stdio) -> Fault {
-    match prepare(process, filters, stdio) {
+pub(crate) fn launch(
+    process: &Process,
+    filters: &[Filter],
+    stdio: Stdio,
+    destination: Destination<'_>,
+) -> Fault {
+    match prepare(process, filters, stdio, destination) {
         Ok(fault) | Err(fault) => fault,
     }
 }
 
-fn prepare(process: &Process, filters: &[Filter], stdio: Stdio) -> Result<Fault, Fault> {
-    place_stdio(process, stdio)?;
-    sys::close_on_exec_from(3).while_doing("close descriptors")?;
+fn prepare(
+    process: &Process,
+    filters: &[Filter],
+    stdio: Stdio,
+    destination: Destination<'_>,
+) -> Result<Fault, Fault> {
+    if let Some(pids) = destination.pids {
+        // Only children go there.
+        sys::setns(pids.as_fd(), libc::CLONE_NEWPID).while_doing("join the pid namespace")?;
+    }
+    let terminal = place_stdio(process, stdio)?;
+    init::close_all_but(destination.control, 3)?;
     for limit in &process.rlimits {
         sys::set_rlimit(limit.resource, limit.soft, limit.hard).while_doing("set resource limits")?;
     }
     let (arguments, environment) = (strings(&process.args)?, strings(&process.env)?);
-    become_user(process)?;
+    // A filter without no_new_privs asks for a capability.
+    let admin = if filters.is_empty() || process.no_new_privs { 0 } else { CAP_SYS_ADMIN };
+    become_user(process, admin)?;
     enter_directory(&process.cwd)?;
     let program = find_program(process)?;
     if process.no_new_privs {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).while_doing("set no_new_privs")?;
     }
+    // Inside, nobody shall find that capability.
+    let early = destination.pids.is_some() && admin != 0 && seccomp::permits(filters, &steps_inside());
+    if early {
+        confine(process, filters, admin)?;
+    }
+    if destination.pids.is_some() {
+        go_in(destination.control)?;
+    }
+    rustix::process::setsid().while_doing("setsid")?;
+    if terminal {
+        take_terminal()?;
+    }
     // A shim that dies takes its processes along, so that no container runs unwatched.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)
         .while_doing("set the parent death signal")?;
-    // Filters come before the last capability change, which they must allow, as runc's do.
+    if !early {
+        confine(process, filters, admin)?;
+    }
+    let error = sys::exec(&program, &arguments, &environment);
+    Ok(Fault(format!("exec {}: {}", program.to_string_lossy(), errno_text(&error))))
+}
+
+/// Goes on as a child in the pid namespace, which is the shim's child, too; this process ends.
+fn go_in(control: &OwnedFd) -> Result<(), Fault> {
+    // SAFETY: the process has one thread.
+    let pid = unsafe { sys::fork_into(libc::CLONE_PARENT) }.while_doing("enter the pid namespace")?;
+    if pid == 0 {
+        return Ok(());
+    }
+    if let Err(fault) = init::announce(control, pid) {
+        // Nobody would know of it.
+        let _ = sys::kill(pid, libc::SIGKILL);
+        return Err(fault);
+    }
+    sys::exit_now(0)
+}
+
+/// What is called between [`confine`] and `execve` when the filters are installed early.
+fn steps_inside() -> [Call; 6] {
+    const TIOCSCTTY: u64 = 0x540e;
+    [
+        Call(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0]),
+        Call(libc::SYS_sendmsg, [0, 0]),
+        Call(libc::SYS_exit_group, [0, 0]),
+        Call(libc::SYS_setsid, [0, 0]),
+        Call(libc::SYS_ioctl, [0, TIOCSCTTY]),
+        Call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64]),
+    ]
+}
+
+/// Filters come before the last capability change, which they must allow, as runc's do.
+fn confine(process: &Process, filters: &[Filter], admin: u64) -> Result<(), Fault> {
     for filter in filters {
         sys::install_filter(&filter.program, filter.flags).while_doing("install the seccomp filter")?;
     }
-    settle_capabilities(process)?;
-    let error = sys::exec(&program, &arguments, &environment);
-    Ok(Fault(format!("exec {}: {}", program.to_string_lossy(), errno_text(&error))))
+    settle_capabilities(process, admin)
 }
 
 fn strings(values: &[String]) -> Result<Vec<CString>, Fault> {
@@ -76,12 +149,11 @@ fn strings(values: &[String]) -> Result<Vec<CString>, Fault> {
         .map_err(|_| Fault("an argument or variable has a NUL byte".to_owned()))
 }
 
-fn place_stdio(process: &Process, stdio: Stdio) -> Result<(), Fault> {
+/// Whether it is a terminal.
+fn place_stdio(process: &Process, stdio: Stdio) -> Result<bool, Fault> {
+    let terminal = matches!(stdio, Stdio::Terminal(_));
     match stdio {
         Stdio::Terminal(slave) => {
-            // SAFETY: the request takes an integer.
-            let result = unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) };
-            crate::sys::check_int(result).while_doing("take the terminal")?;
             for target in 0..3 {
                 duplicate(slave.as_raw_fd(), target)?;
             }
@@ -100,7 +172,15 @@ fn place_stdio(process: &Process, stdio: Stdio) -> Result<(), Fault> {
         // SAFETY: no memory is involved.
         let _ = unsafe { libc::fchown(fd, process.uid, libc::gid_t::MAX) };
     }
-    Ok(())
+    Ok(terminal)
+}
+
+/// Makes standard input the terminal of this session.
+fn take_terminal() -> Result<(), Fault> {
+    // SAFETY: the request takes an integer.
+    crate::sys::check_int(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })
+        .while_doing("take the terminal")
+        .map(drop)
 }
 
 fn duplicate(from: RawFd, to: RawFd) -> Result<(), Fault> {
@@ -114,8 +194,8 @@ fn open_null(target: RawFd) -> Result<(), Fault> {
     duplicate(null.as_raw_fd(), target)
 }
 
-/// Takes the user's ids. Capabilities survive until [`settle_capabilities`]: a filter without no_new_privs needs one.
-fn become_user(process: &Process) -> Result<(), Fault> {
+/// Takes the user's ids and capabilities, and keeps those of `spare` until [`settle_capabilities`].
+pub(crate) fn become_user(process: &Process, spare: u64) -> Result<(), Fault> {
     for capability in 0..=63_u64 {
         if process.capabilities.bounding & (1 << capability) == 0
             && let Err(error) = sys::prctl(libc::PR_CAPBSET_DROP, capability, 0)
@@ -133,14 +213,13 @@ fn become_user(process: &Process) -> Result<(), Fault> {
     // Changing ids cleared the dumpable flag or left it; either way nobody may trace this process before it executes.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).while_doing("clear the dumpable flag")?;
     let sets = &process.capabilities;
-    let admin = if process.seccomp.is_some() && !process.no_new_privs { CAP_SYS_ADMIN } else { 0 };
-    sys::capset(sets.effective | admin, sets.permitted | admin, sets.inheritable)
+    sys::capset(sets.effective | spare, sets.permitted | spare, sets.inheritable)
         .while_doing("set capabilities")
 }
 
-fn settle_capabilities(process: &Process) -> Result<(), Fault> {
+fn settle_capabilities(process: &Process, spare: u64) -> Result<(), Fault> {
     let sets = &process.capabilities;
-    if process.seccomp.is_some() && !process.no_new_privs {
+    if spare != 0 {
         sys::capset(sets.effective, sets.permitted, sets.inheritable).while_doing("set capabilities")?;
     }
     for capability in (0..=63_u64).filter(|capability| sets.ambient & (1 << capability) != 0) {

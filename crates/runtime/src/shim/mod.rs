@@ -8,12 +8,14 @@ mod fault;
 mod init;
 mod launch;
 mod log;
+mod pause;
+mod procfs;
 mod rootfs;
 mod streams;
 
 pub(crate) use container::{SPEC_FILE, STATE_FILE};
 
-use crate::spec::{ContainerState, PidNamespace, Process};
+use crate::spec::{ContainerState, Namespaces, PidNamespace, Process};
 use crate::sys::process as sys;
 use crate::wire::{Answer, KILL_BYTE, Request};
 use connection::Connection;
@@ -26,7 +28,7 @@ use streams::{Client, Interest};
 
 /// Bytes read at once from a container or a client.
 const BUFFER: usize = 16 * 1024;
-/// The file in the sandbox's directory with the shim's pid.
+/// The file in the sandbox's directory with the shim's pid. A shim that ends because it was told to takes it away.
 pub(crate) const PID_FILE: &str = "shim.pid";
 
 /// Runs a shim. `arguments` are what follows `shim` on the command line: the sandbox's directory. Descriptor 0 is the listening
@@ -67,12 +69,13 @@ enum Source {
 }
 
 struct Shim {
+    pid_file: PathBuf,
     listener: OwnedFd,
     signals: OwnedFd,
     containers: Vec<Container>,
     sessions: Vec<Session>,
     subscribers: Vec<Connection>,
-    /// The init process of the pod's shared pid namespace, and the namespace.
+    /// The first process of the pod's shared pid namespace, and the namespace.
     pod_pids: Option<(i32, OwnedFd)>,
     buffer: Box<[u8; BUFFER]>,
     polled: Vec<libc::pollfd>,
@@ -89,8 +92,10 @@ impl Shim {
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).while_doing("become a subreaper")?;
         sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).while_doing("clear the dumpable flag")?;
         let pid = rustix::process::getpid().as_raw_nonzero().to_string();
-        std::fs::write(directory.join(PID_FILE), pid).while_doing("write the pid file")?;
+        let pid_file = directory.join(PID_FILE);
+        std::fs::write(&pid_file, pid).while_doing("write the pid file")?;
         Ok(Self {
+            pid_file,
             listener,
             signals: watch_children()?,
             containers: Vec::new(),
@@ -242,7 +247,7 @@ impl Shim {
         }
         let pids = match &spec.namespaces.pid {
             PidNamespace::Private | PidNamespace::Host => None,
-            PidNamespace::Pod => Some(self.pod_pid_namespace()?),
+            PidNamespace::Pod => Some(self.pod_pid_namespace(&spec.namespaces)?),
             PidNamespace::Target(id) => {
                 let target = self.container(id)?;
                 if !target.state.running() {
@@ -258,21 +263,18 @@ impl Shim {
         Ok(Answer::Started { pid })
     }
 
-    /// The shared pid namespace lives as long as its init process, which is made for the first container that wants it.
-    fn pod_pid_namespace(&mut self) -> Result<OwnedFd, Fault> {
-        if let Some((_, namespace)) = &self.pod_pids {
-            return rustix::io::fcntl_dupfd_cloexec(namespace, 3)
-                .while_doing("duplicate the pod's pid namespace");
-        }
-        // SAFETY: the shim has one thread.
-        let pid =
-            unsafe { sys::fork_into(libc::CLONE_NEWPID) }.while_doing("clone the pod's init process")?;
-        if pid == 0 {
-            init::run_reaper();
-        }
-        let namespace = open_pid_namespace(pid)?;
+    /// The shared pid namespace lives as long as its first process, which is made for the first container that wants it.
+    fn pod_pid_namespace(&mut self, namespaces: &Namespaces) -> Result<OwnedFd, Fault> {
+        let (pid, namespace) = match self.pod_pids.take() {
+            Some(known) => known,
+            None => {
+                let pid = container::start_pause(namespaces)?;
+                (pid, open_pid_namespace(pid)?)
+            }
+        };
+        let copy = rustix::io::fcntl_dupfd_cloexec(&namespace, 3);
         self.pod_pids = Some((pid, namespace));
-        self.pod_pid_namespace()
+        copy.while_doing("duplicate the pod's pid namespace")
     }
 
     fn exec(
@@ -326,6 +328,8 @@ impl Shim {
     fn reap(&mut self) {
         drain(&self.signals);
         while let Some((pid, status)) = sys::reap() {
+            // The kernel kills a namespace with its first process; the next container gets a new one.
+            self.pod_pids.take_if(|(first, _)| *first == pid);
             if let Some(index) = self
                 .containers
                 .iter()
@@ -364,6 +368,9 @@ impl Shim {
             // SAFETY: one entry is passed and outlives the call.
             unsafe { libc::poll(&raw mut child, 1, -1) };
             self.reap();
+        }
+        if let Err(fault) = std::fs::remove_file(&self.pid_file).while_doing("remove the pid file") {
+            eprintln!("shim: {fault}");
         }
         // The server may have gone meanwhile; the work is done.
         let _ = connection.answer(&Answer::Done, &[]);

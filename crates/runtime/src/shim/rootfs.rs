@@ -2,11 +2,14 @@
 //! are looked up inside the root only. It must not know processes.
 
 use super::fault::{Fault, While};
+use super::procfs;
 use crate::spec::{ContainerSpec, DeviceNode, Mount, MountKind, Propagation, ReadOnly, Rootfs};
 use crate::sys::mount::{self as sys, Leaf};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags};
+use std::ffi::CStr;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -14,11 +17,11 @@ use std::path::Path;
 const OPTION_LIMIT: usize = 255;
 
 /// Makes the root and everything in it, and moves into it. The caller has a mount namespace of its own.
-pub(crate) fn enter(spec: &ContainerSpec) -> Result<(), Fault> {
+/// `pids` is the pid namespace that the container's first process will be in; absent when the caller is in it already.
+pub(crate) fn enter(spec: &ContainerSpec, pids: Option<&OwnedFd>) -> Result<(), Fault> {
     // Host trees are taken before the namespace is cut off: a copy made now is still a peer of the host's mount.
     let binds = take_binds(&spec.mounts)?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .while_doing("make the mounts private")?;
+    make_private()?;
     mount_overlay(&spec.rootfs)?;
     let root = rustix::fs::open(
         &spec.rootfs.target,
@@ -27,7 +30,7 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<(), Fault> {
     )
     .while_doing("open the root")?;
     for (mount, bind) in spec.mounts.iter().zip(&binds) {
-        place(&root, mount, bind.as_ref())?;
+        place(&root, mount, bind.as_ref(), pids)?;
         if mount.target == "/dev" {
             fill_dev(&root, &spec.devices)?;
         }
@@ -45,6 +48,32 @@ pub(crate) fn enter(spec: &ContainerSpec) -> Result<(), Fault> {
         sys::set_readonly(&root, false).while_doing("make the root read-only")?;
     }
     Ok(())
+}
+
+/// Moves into a read-only root in which there is nothing, or only `program`, a name in it and its content, to be executed by anybody and
+/// read by nobody. The caller has a mount namespace of its own.
+pub(crate) fn enter_void(program: Option<(&CStr, &[u8])>) -> Result<(), Fault> {
+    make_private()?;
+    let limits = [("mode", Some("755")), ("size", Some("64k")), ("nr_inodes", Some("4"))];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let root = sys::new_filesystem("tmpfs", &limits, attributes).while_doing("make an empty root")?;
+    if let Some((name, content)) = program {
+        let name = name.to_string_lossy();
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&root, name.trim_start_matches('/'), flags, Mode::from_raw_mode(0o111))
+            .while_doing("make the program")?;
+        std::fs::File::from(file).write_all(content).while_doing("write the program")?;
+    }
+    sys::set_readonly(&root, false).while_doing("make the empty root read-only")?;
+    // Any directory will do: nobody looks at this namespace's mounts before they are gone.
+    let place = open_existing("/proc").while_doing("open /proc")?;
+    sys::attach(&root, &place).while_doing("mount an empty root")?;
+    pivot(&root)
+}
+
+fn make_private() -> Result<(), Fault> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .while_doing("make the mounts private")
 }
 
 fn take_binds(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Fault> {
@@ -118,7 +147,7 @@ fn overlay_by_options(rootfs: &Rootfs) -> std::io::Result<()> {
     )?)
 }
 
-fn place(root: &OwnedFd, mount: &Mount, bind: Option<&OwnedFd>) -> Result<(), Fault> {
+fn place(root: &OwnedFd, mount: &Mount, bind: Option<&OwnedFd>, pids: Option<&OwnedFd>) -> Result<(), Fault> {
     let name = || format!("mount {}", mount.target);
     let made;
     let (mounted, leaf) = match (&mount.kind, bind) {
@@ -127,7 +156,12 @@ fn place(root: &OwnedFd, mount: &Mount, bind: Option<&OwnedFd>) -> Result<(), Fa
             let options: Vec<_> =
                 options.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
             let attributes = MountAttrFlags::from_bits_retain(*attributes);
-            made = sys::new_filesystem(filesystem, &options, attributes).while_doing(name())?;
+            let context = match pids {
+                // Proc shows the namespace of whoever opens it, and this process is not in the container's.
+                Some(pids) if filesystem == "proc" => procfs::open(pids)?,
+                _ => sys::open_filesystem(filesystem).while_doing(name())?,
+            };
+            made = sys::finish_filesystem(&context, &options, attributes).while_doing(name())?;
             (&made, Leaf::Directory)
         }
         (MountKind::Bind { .. }, None) => return Err(Fault(format!("{}: its source was not taken", name()))),
@@ -206,6 +240,10 @@ fn open_optional(path: &str) -> Result<Option<OwnedFd>, Fault> {
 fn make_readonly(path: &str) -> Result<(), Fault> {
     let Some(target) = open_optional(path)? else { return Ok(()) };
     let name = || format!("make {path} read-only");
+    // A mount of this container's own is changed; anything else is covered by a copy.
+    if sys::is_mount_root(&target).while_doing(name())? {
+        return sys::set_readonly(&target, false).while_doing(name());
+    }
     let tree = sys::clone_tree_at(&target, true).while_doing(name())?;
     sys::set_readonly(&tree, false).while_doing(name())?;
     sys::attach(&tree, &target).while_doing(name())

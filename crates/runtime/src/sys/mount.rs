@@ -69,6 +69,13 @@ pub(crate) fn clone_tree_at(fd: &OwnedFd, recursive: bool) -> io::Result<OwnedFd
     Ok(open_tree(fd, c"", flags)?)
 }
 
+/// Whether `fd` stands on the root of a mount.
+pub(crate) fn is_mount_root(fd: &OwnedFd) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+    let known = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    Ok(known.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// Puts a detached mount onto the directory or file that `target` stands on.
 pub(crate) fn attach(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -81,7 +88,20 @@ pub(crate) fn new_filesystem(
     options: &[(&str, Option<&str>)],
     attributes: MountAttrFlags,
 ) -> io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    finish_filesystem(&open_filesystem(kind)?, options, attributes)
+}
+
+/// Opens a filesystem that is not configured yet.
+pub(crate) fn open_filesystem(kind: &str) -> io::Result<OwnedFd> {
+    Ok(fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?)
+}
+
+/// Configures what [`open_filesystem`] opened and mounts it, detached.
+pub(crate) fn finish_filesystem(
+    context: &OwnedFd,
+    options: &[(&str, Option<&str>)],
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     for (key, value) in options {
         match value {
             Some(value) => fsconfig_set_string(context.as_fd(), *key, *value)?,

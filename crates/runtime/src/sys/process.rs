@@ -55,10 +55,24 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     }
 }
 
+/// Ignores a signal, also in the program that is executed. Children of a process that ignores SIGCHLD leave no zombies.
+pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: SIG_IGN is a valid disposition.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from `first` on.
 pub(crate) fn close_from(first: libc::c_uint) -> io::Result<()> {
-    // SAFETY: no memory is involved; the caller owns nothing there.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
+    close_range(first, libc::c_uint::MAX)
+}
+
+/// Closes the descriptors from `first` to `last`.
+pub(crate) fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no memory is involved; the caller uses nothing of it any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 /// Marks every descriptor from `first` on as close-on-exec.
@@ -79,6 +93,9 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// The capability that namespaces, mounts and filters without no_new_privs ask for, as a mask.
+pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// Sets the effective, permitted and inheritable capabilities.
 pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
@@ -154,6 +171,41 @@ pub(crate) fn reap() -> Option<(libc::pid_t, libc::c_int)> {
     // SAFETY: the status outlives the call.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
     (pid > 0).then_some((pid, status))
+}
+
+/// Waits for the end of a child and forgets how it was.
+pub(crate) fn await_child(pid: libc::pid_t) {
+    // SAFETY: a null status is allowed. A child that was waited for already is fine.
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// Whether this process would have to wait for `pid`.
+pub(crate) fn is_child(pid: libc::pid_t) -> bool {
+    let Ok(id) = libc::id_t::try_from(pid) else { return false };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the structure is plain bytes, for which zero is a value, and outlives the call.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, id, &raw mut info, flags) == 0
+    }
+}
+
+/// Waits for the end of all children.
+pub(crate) fn await_children() -> io::Result<()> {
+    loop {
+        // SAFETY: a null status is allowed.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } >= 0 {
+            continue;
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::ECHILD) => return Ok(()),
+            Some(libc::EINTR) => {}
+            _ => return Err(error),
+        }
+    }
 }
 
 /// The exit code as shells count: the code itself, or 128 and the signal.

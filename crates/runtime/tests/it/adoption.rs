@@ -67,6 +67,21 @@ async fn launch(client: &grpc::Client, sandbox: &str, config: ContainerConfig) -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_the_host_leaves_containers_running() {
+    outlive_the_host(NamespaceMode::Container).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_the_host_leaves_containers_that_share_pids_running() {
+    outlive_the_host(NamespaceMode::Pod).await;
+}
+
+async fn outlive_the_host(pids: NamespaceMode) {
+    let shell = |name: &str, script: &str| {
+        let mut config = shell(name, script);
+        let options = NamespaceOption { pid: pids.into(), ..Default::default() };
+        security(&mut config).namespace_options = Some(options);
+        config
+    };
     let guard = stage().await;
     let group = format!("/nauplius-test-{}", id::suffix(8));
     let (mut killed, client) = host(&guard.root).await;

@@ -4,5 +4,6 @@ mod adoption;
 mod lifecycle;
 mod limits;
 mod security;
+mod shared_pids;
 mod streams;
 mod world;

@@ -153,6 +153,13 @@ async fn paths_are_masked_and_read_only() {
     {
         assert!(text.lines().any(|line| line == name), "{name}: {text}");
     }
+    // Nothing is mounted over something else.
+    let (_, table) = world.script("cat /proc/self/mountinfo", |_| {}).await;
+    let mut points: Vec<_> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    points.sort_unstable();
+    let all = points.len();
+    points.dedup();
+    assert_eq!(points.len(), all, "{table}");
     let (_, text) = world
         .script("touch /here 2>&1; touch /tmp/x 2>&1; touch /dev/shm/x && echo shm", |config| {
             security(config).readonly_rootfs = true;
