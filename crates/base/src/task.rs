@@ -20,8 +20,8 @@ pub enum Ended {
     },
 }
 
-/// A task's name and how it ended.
-type NamedOutcome = (String, Result<(), String>);
+/// A task's name and how it ended; `None` when it ended as it should.
+type NamedOutcome = Option<(String, Result<(), String>)>;
 
 /// Owns a set of component tasks and their one shutdown token. Clones own the same set.
 #[derive(Clone)]
@@ -59,9 +59,24 @@ impl Group {
         E: std::fmt::Display + Send,
     {
         let name = name.into();
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(async move { (name, component.await.map_err(|error| error.to_string())) });
-        drop(tasks);
+        self.add(async move { Some((name, component.await.map_err(|error| error.to_string()))) });
+    }
+
+    /// Spawns a component that must run until `end` is cancelled, which is before the group's end: what it works for may go.
+    pub fn spawn_until<F, E>(&self, name: impl Into<String>, end: CancellationToken, component: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send,
+    {
+        let name = name.into();
+        self.add(async move {
+            let outcome = component.await.map_err(|error| error.to_string());
+            if outcome.is_ok() && end.is_cancelled() { None } else { Some((name, outcome)) }
+        });
+    }
+
+    fn add(&self, task: impl Future<Output = NamedOutcome> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
         self.spawned.notify_one();
     }
 
@@ -78,7 +93,7 @@ impl Group {
     pub async fn join(&self) -> Result<(), Ended> {
         let mut first = None;
         loop {
-            let Some((task, outcome)) = self.next_ended().await else {
+            let Some(ended) = self.next_ended().await else {
                 if self.shutdown.is_cancelled() {
                     return first.map_or(Ok(()), Err);
                 }
@@ -88,7 +103,9 @@ impl Group {
                 }
                 continue;
             };
-            if !self.shutdown.is_cancelled() {
+            if let Some((task, outcome)) = ended
+                && !self.shutdown.is_cancelled()
+            {
                 let reason = outcome.err().unwrap_or_else(|| "it returned".to_owned());
                 first.get_or_insert(Ended::Unexpectedly { task, reason });
                 self.shutdown.cancel();
@@ -104,7 +121,7 @@ impl Group {
         .await
         .map(|joined| match joined {
             Ok(ended) => ended,
-            Err(error) => ("a task".to_owned(), Err(error.to_string())),
+            Err(error) => Some(("a task".to_owned(), Err(error.to_string()))),
         })
     }
 }
@@ -149,6 +166,27 @@ mod tests {
         group.spawn("hasty", async { Err("no disk") });
         let ended = group.join().await.unwrap_err();
         assert_eq!(ended.to_string(), "task hasty ended unexpectedly: no disk");
+    }
+
+    #[tokio::test]
+    async fn what_works_for_something_ends_with_it() {
+        let group = Group::new();
+        let (end, early) = (CancellationToken::new(), CancellationToken::new());
+        let until = end.clone();
+        group.spawn_until("follower", end.clone(), async move {
+            until.cancelled().await;
+            Ok::<_, Infallible>(())
+        });
+        let joining = group.clone();
+        let joined = spawn("join", async move { joining.join().await });
+        end.cancel();
+        tokio::task::yield_now().await;
+        assert!(!joined.is_finished() && !group.token().is_cancelled());
+        group.spawn_until("hasty", early, async { Ok::<_, Infallible>(()) });
+        assert_eq!(
+            joined.await.unwrap().unwrap_err().to_string(),
+            "task hasty ended unexpectedly: it returned"
+        );
     }
 
     #[tokio::test]

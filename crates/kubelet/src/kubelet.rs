@@ -21,6 +21,8 @@ use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Node, NodeStatus, Pod};
 use nauplius_reconcile::Informer;
 use nauplius_reconcile::events::{Source, recorder};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,8 +67,11 @@ impl Kubelet {
     }
 }
 
+/// As upstream's, it is closed to everybody but its owner and group: tokens and secrets are in it.
 fn make_directory(path: &Path) -> Result<(), KubeletError> {
-    std::fs::create_dir_all(path).map_err(|source| KubeletError::Directory { path: path.to_owned(), source })
+    std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o750)))
+        .map_err(|source| KubeletError::Directory { path: path.to_owned(), source })
 }
 
 /// Starts a kubelet whose tasks live in `group`. It returns when the node is registered and the server listens.

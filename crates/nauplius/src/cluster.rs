@@ -12,7 +12,9 @@ use nauplius_meta::names;
 use nauplius_pki::LeafRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,6 +106,17 @@ impl Cluster {
     /// The socket that `status`, `down` and `image` speak to.
     pub fn control_socket(&self) -> PathBuf {
         self.run_dir().join("control.sock")
+    }
+
+    /// Makes the directory of its state, which only its owner may enter: secrets, keys and tokens are in it.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn make_data_dir(&self) -> Result<(), Failure> {
+        let path = &self.data_dir;
+        std::fs::create_dir_all(path).map_err(|error| Failure::io("cannot make", path, &error))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(|error| Failure::io("cannot keep to its owner", path, &error))
     }
 
     /// The log of a server that `up` started.

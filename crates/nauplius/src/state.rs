@@ -86,8 +86,7 @@ fn put_back(cluster: &Cluster, backup: Backup) -> Result<(), Failure> {
         return Err(up());
     }
     let _held = server::try_lock(cluster)?.ok_or_else(|| in_between(cluster))?;
-    let data = &cluster.data_dir;
-    std::fs::create_dir_all(data).map_err(|error| Failure::io("cannot make", data, &error))?;
+    cluster.make_data_dir()?;
     let summary = runtime()?.block_on(storage::restore(cluster, backup))?;
     println!(
         "{} keys are restored; cluster {name} goes on at revision {}. `nauplius up --name {name}` starts it.",

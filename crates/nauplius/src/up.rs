@@ -213,8 +213,7 @@ fn end(server: &mut Child) -> Result<(), Failure> {
 /// A session of its own: no terminal, no signals of ours.
 fn spawn(cluster: &Cluster) -> Result<Child, Failure> {
     let own = std::env::current_exe().doing("find our own binary")?;
-    std::fs::create_dir_all(&cluster.data_dir)
-        .map_err(|error| Failure::io("cannot make", &cluster.data_dir, &error))?;
+    cluster.make_data_dir()?;
     let log_path = cluster.log_file();
     let log = OpenOptions::new().create(true).append(true).open(&log_path);
     let log = log.map_err(|error| Failure::io("cannot open", &log_path, &error))?;

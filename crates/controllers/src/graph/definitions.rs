@@ -184,7 +184,7 @@ impl Following {
         let end = self.group.token().child_token();
         let follower = Follower::new(Arc::clone(&self.graph), self.client.clone(), index).unawaited();
         let task = format!("garbage collector: {}", resource.plural);
-        self.group.spawn(task, follower.run_until(self.group.token(), end.clone()));
+        self.group.spawn_until(task, end.clone(), follower.run_until(self.group.token(), end.clone()));
         followed.insert(name.to_owned(), Followed { index, resource, end });
     }
 }

@@ -120,8 +120,7 @@ fn lock(cluster: &Cluster) -> Result<Lock, Failure> {
     let since = time::monotonic();
     loop {
         if let Some(lock) = try_lock(cluster)? {
-            let data = &cluster.data_dir;
-            std::fs::create_dir_all(data).map_err(|error| Failure::io("cannot make", data, &error))?;
+            cluster.make_data_dir()?;
             return Ok(lock);
         }
         // Commands that only want to know whether a server runs hold it for a moment.

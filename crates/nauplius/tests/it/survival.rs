@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, eventually};
 use crate::kubectl;
+use std::os::unix::fs::PermissionsExt;
 
 fn processes_of(cluster: &Cluster) -> Vec<String> {
     let mentions = |pid: &str| {
@@ -25,6 +26,8 @@ fn a_pod_runs_tells_its_log_and_outlives_the_server() {
     let id = "jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} \
               {.status.containerStatuses[0].state.running.startedAt} {.status.podIP}";
     let before = kubectl.ok(&["get", "pod", "hello", "-o", id]);
+    let mode = std::fs::metadata(cluster.data_dir()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "secrets, keys and tokens are in it");
     let pid = cluster.server_pid();
     // SAFETY: a signal to a process of our own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);

@@ -1,7 +1,8 @@
 //! The directory that one store owns: its lock and the names of its files.
 
 use crate::{StoreError, StoreResult};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A directory that nobody else has open while this lives.
@@ -14,6 +15,9 @@ impl Directory {
     /// Makes the directory when missing, and locks it.
     pub(super) fn lock(path: &Path) -> StoreResult<Self> {
         std::fs::create_dir_all(path).map_err(|error| io("make the store's directory", &error))?;
+        // Everybody's secrets are in it.
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(|error| io("keep the store's directory to its owner", &error))?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
         let file = file.map_err(|error| io("open the store's lock", &error))?;
         match file.try_lock() {
@@ -48,6 +52,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("store");
         let held = Directory::lock(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(Directory::lock(&path).err(), Some(StoreError::InUse { path: path.clone() }));
         drop(held);
         assert!(Directory::lock(&path).is_ok());
