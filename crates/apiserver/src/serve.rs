@@ -195,7 +195,7 @@ async fn handshake(shared: &Shared, stream: TcpStream) -> Option<(TcpStream, Ser
         tracing::debug!(%error, "no delay could not be set");
     }
     let error = match timeout(shared.bounds.handshake, encrypt(&shared.acceptor, stream)).await {
-        Ok(Ok(stream)) => return stream,
+        Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
@@ -204,11 +204,11 @@ async fn handshake(shared: &Shared, stream: TcpStream) -> Option<(TcpStream, Ser
     None
 }
 
-/// `None` for a client that speaks plain HTTP: it is told so.
+/// A client that speaks plain HTTP is told so, which is a failure, too.
 async fn encrypt(
     acceptor: &TlsAcceptor,
     mut stream: TcpStream,
-) -> std::io::Result<Option<(TcpStream, ServerConnection)>> {
+) -> std::io::Result<(TcpStream, ServerConnection)> {
     let mut first = [0; 5];
     let length = stream.peek(&mut first).await?;
     if length == first.len() && METHODS.contains(&&first) {
@@ -217,9 +217,9 @@ async fn encrypt(
         // Closing with the request unread would reset the connection before the client has read the answer.
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await? > 0 {}
-        return Ok(None);
+        return Err(std::io::Error::other("client sent an HTTP request to an HTTPS server"));
     }
-    Ok(Some(acceptor.accept(stream).await?.into_inner()))
+    Ok(acceptor.accept(stream).await?.into_inner())
 }
 
 #[derive(Clone)]

@@ -303,7 +303,7 @@ end";
 
     #[tokio::test]
     async fn a_large_element_is_cut() {
-        let long = "x".repeat(300_000);
+        let long = "x".repeat(900_000);
         let entries = [entry(&long, 3), entry("y", 4)];
         let view = view(Output::json());
         let mut body = ListBody::new(view, items(entries.to_vec()), &json!({})).await.unwrap();

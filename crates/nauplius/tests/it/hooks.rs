@@ -104,18 +104,8 @@ async fn graces(world: &Workload) {
     assert!(world.events("slow").await.iter().all(quiet), "{:?}", world.events("slow").await);
 }
 
-async fn stop_signals(world: &Workload) {
-    let script = "trap 'echo usr1 > /notes/signal; exit' USR1; trap '' TERM; while true; do sleep 0.1; done";
-    let mut pod = lasting(world, "signalled", script, 60, json!({"stopSignal": "SIGUSR1"}));
-    pod["spec"]["os"] = json!({"name": "linux"});
-    world.make(pod).await;
-    world.ready("signalled").await;
-    world.delete("signalled").await;
-    assert_eq!(world.noted("signal"), "usr1\n");
-}
-
 #[tokio::test]
 async fn containers_live_in_their_order_with_their_hooks() {
     let world = Workload::new().await;
-    tokio::join!(order(&world), requests(&world), failures(&world), graces(&world), stop_signals(&world));
+    tokio::join!(order(&world), requests(&world), failures(&world), graces(&world));
 }
