@@ -4,12 +4,19 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LISTS: [&str; 3] = ["clusters", "users", "contexts"];
 /// Our note in a context.
 const EXTENSION: &str = "nauplius";
+const PREVIOUS: &str = "previousContext";
+const MADE_FILE: &str = "file";
+const MADE_CONTENT: &str = "content";
+const AUTHORITY: &str = "certificate-authority-data";
+/// How many links to a file are followed; the kernel's limit.
+const LINKS_MAX: usize = 40;
 /// How long somebody else's lock is waited for.
 const LOCK_TRIES: u32 = 250;
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -68,14 +75,15 @@ pub struct Entry {
     pub token: String,
 }
 
+/// The files that `$KUBECONFIG` lists, of which kubectl takes each name from the first that has it.
+pub fn listed_paths(kubeconfig: Option<&str>) -> Vec<PathBuf> {
+    let paths = kubeconfig.into_iter().flat_map(|list| list.split(':'));
+    paths.filter(|path| !path.is_empty()).map(Into::into).collect()
+}
+
 /// The file that kubectl would write to: the first existing of `$KUBECONFIG`, else its last, else `~/.kube/config`.
 pub fn default_path(kubeconfig: Option<&str>, home: Option<&Path>) -> PathBuf {
-    let listed: Vec<PathBuf> = kubeconfig
-        .into_iter()
-        .flat_map(|list| list.split(':'))
-        .filter(|path| !path.is_empty())
-        .map(Into::into)
-        .collect();
+    let listed = listed_paths(kubeconfig);
     let existing = listed.iter().find(|path| path.exists());
     match existing.or(listed.last()) {
         Some(path) => path.clone(),
@@ -102,26 +110,89 @@ pub fn check(path: &Path) -> Result<(), KubeconfigError> {
     read(path).map(drop)
 }
 
-/// Adds or replaces `entry` and makes it the current context. Its context remembers which was current before.
+/// The server that the file's entries called like `entry` lead to, if that is another cluster than `entry`'s: its authority tells.
+///
+/// # Errors
+/// When the file is there but is no kubeconfig.
+pub fn namesake(path: &Path, entry: &Entry) -> Result<Option<String>, KubeconfigError> {
+    Ok(namesake_in(&read(path)?, entry))
+}
+
+fn namesake_in(config: &Map<String, Value>, entry: &Entry) -> Option<String> {
+    let is_there = LISTS.iter().any(|list| find(config, list, &entry.name).is_some());
+    let server = find(config, "clusters", &entry.name).map(|found| found["cluster"]["server"].clone());
+    let server = server.as_ref().and_then(Value::as_str).unwrap_or("an unknown server");
+    (is_there && !is_ours(config, entry)).then(|| server.to_owned())
+}
+
+/// Addresses and users of a cluster change in the course of its life; its authority does not.
+fn is_ours(config: &Map<String, Value>, entry: &Entry) -> bool {
+    let found = find(config, "clusters", &entry.name);
+    let ours = cluster_of(entry);
+    found.is_some_and(|found| found["cluster"][AUTHORITY] == ours[AUTHORITY])
+}
+
+fn find<'a>(config: &'a Map<String, Value>, list: &str, name: &str) -> Option<&'a Value> {
+    config.get(list)?.as_array()?.iter().find(|item| item["name"] == name)
+}
+
+/// Adds or replaces `entry` and makes it the current context. Its context remembers which was current before, and what of the same
+/// name belonged to another cluster.
 ///
 /// # Errors
 /// When the file is there but is no kubeconfig, or cannot be written.
 pub fn merge(path: &Path, entry: &Entry) -> Result<(), KubeconfigError> {
+    let directories = missing_directories(path);
     let _lock = Lock::take(path)?;
+    let found = made_of(path)?;
     let mut config = read(path)?;
-    let previous = match current(&config) {
-        Some(current) if current == entry.name => previous_of(&config, &entry.name),
-        current => current,
-    };
+    let ours = is_ours(&config, entry);
+    let mut note = if ours { note_of(&config, &entry.name) } else { displaced(&config, &entry.name) };
+    // While ours is current, what was current before it stays noted.
+    let current = current(&config);
+    if !(ours && current.as_ref() == Some(&entry.name)) {
+        note.remove(PREVIOUS);
+        note.extend(current.map(|current| (PREVIOUS.to_owned(), Value::from(current))));
+    }
     set_named(&mut config, "clusters", &entry.name, "cluster", cluster_of(entry));
     set_named(&mut config, "users", &entry.name, "user", user_of(entry));
     let mut context = json!({"cluster": entry.name, "user": entry.name});
-    if let Some(previous) = previous {
-        context["extensions"] = json!([{"name": EXTENSION, "extension": {"previousContext": previous}}]);
+    if !note.is_empty() {
+        context["extensions"] = json!([{"name": EXTENSION, "extension": note}]);
     }
     set_named(&mut config, "contexts", &entry.name, "context", context);
     config.insert("current-context".to_owned(), Value::from(entry.name.as_str()));
+    if let Some(made) = found {
+        let made = json!({"made": made, "directories": directories});
+        set_named(&mut config, "extensions", EXTENSION, "extension", made);
+    }
     write(path, &config)
+}
+
+/// What of a file is our making, when we come first: all of it, or what is in it.
+fn made_of(path: &Path) -> Result<Option<&'static str>, KubeconfigError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok((metadata.len() == 0).then_some(MADE_CONTENT)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(MADE_FILE)),
+        Err(error) => Err(io_error(path)(error)),
+    }
+}
+
+/// The directories that are made for a file, the innermost first.
+fn missing_directories(path: &Path) -> Vec<PathBuf> {
+    let above = path.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
+    above.take_while(|directory| !directory.exists()).map(Path::to_owned).collect()
+}
+
+/// The entries of another cluster that have the name, as a note keeps them.
+fn displaced(config: &Map<String, Value>, name: &str) -> Map<String, Value> {
+    let items = LISTS.iter().filter_map(|list| Some(((*list).to_owned(), find(config, list, name)?.clone())));
+    let items: Map<String, Value> = items.collect();
+    let mut note = Map::new();
+    if !items.is_empty() {
+        note.insert("displaced".to_owned(), Value::Object(items));
+    }
+    note
 }
 
 /// Puts renewed credentials in place of those that the file has for `entry`; says whether it had any. Nothing else changes.
@@ -143,20 +214,30 @@ pub fn refresh(path: &Path, entry: &Entry) -> Result<bool, KubeconfigError> {
     write(path, &config).map(|()| true)
 }
 
-/// Takes the entries called `name` out; the file stays, unless nothing is left in it. Where `name` was current, the context that
-/// was current before it is again.
+/// Takes `entry` out, and puts back what it displaced. Entries of that name that lead to another cluster stay. So does the file,
+/// unless it was made for us and nothing is left in it. Where `entry` was current, the context that was current before it is again.
 ///
 /// # Errors
 /// When the file is there but is no kubeconfig, or cannot be written.
-pub fn remove(path: &Path, name: &str) -> Result<Current, KubeconfigError> {
+pub fn remove(path: &Path, entry: &Entry) -> Result<Current, KubeconfigError> {
     if !path.exists() {
         return Ok(Current::Untouched);
     }
-    let _lock = Lock::take(path)?;
+    let lock = Lock::take(path)?;
     let mut config = read(path)?;
-    let (before, previous) = (config.clone(), previous_of(&config, name));
-    let is_left =
-        LISTS.iter().map(|list| take_out(&mut config, list, name)).fold(false, |any, left| any | left);
+    if !is_ours(&config, entry) {
+        return Ok(Current::Untouched);
+    }
+    let name = entry.name.as_str();
+    let note = note_of(&config, name);
+    let previous = note.get(PREVIOUS).and_then(Value::as_str).map(ToOwned::to_owned);
+    LISTS.iter().for_each(|list| take_out(&mut config, list, name));
+    let displaced = note.get("displaced").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (list, item) in displaced {
+        if let Some(items) = config.entry(list).or_insert_with(|| json!([])).as_array_mut() {
+            items.push(item);
+        }
+    }
     let now = match current(&config) {
         Some(current) if current == name => successor(&config, previous),
         _ => Current::Untouched,
@@ -166,21 +247,41 @@ pub fn remove(path: &Path, name: &str) -> Result<Current, KubeconfigError> {
         Current::Now(next) => drop(config.insert("current-context".to_owned(), Value::from(next.as_str()))),
         Current::Nothing => drop(config.insert("current-context".to_owned(), Value::from(""))),
     }
-    if !is_left {
-        std::fs::remove_file(path).map_err(io_error(path))?;
-        return Ok(Current::Untouched);
-    }
-    if config != before {
+    let is_empty = |list: &&str| config.get(*list).and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if !LISTS.iter().all(is_empty) {
         write(path, &config)?;
+        return Ok(now);
     }
-    Ok(now)
+    let made = find(&config, "extensions", EXTENSION).map_or(Value::Null, |own| own["extension"].clone());
+    match made["made"].as_str() {
+        Some(MADE_FILE) => {
+            std::fs::remove_file(written_path(path)?).map_err(io_error(path))?;
+            drop(lock);
+            remove_directories(&made["directories"])?;
+        }
+        Some(MADE_CONTENT) => std::fs::write(path, "").map_err(io_error(path))?,
+        _ => write(path, &config)?,
+    }
+    Ok(Current::Untouched)
 }
 
-/// Whether something is left in the list.
-fn take_out(config: &mut Map<String, Value>, list: &str, name: &str) -> bool {
-    let Some(Value::Array(items)) = config.get_mut(list) else { return false };
-    items.retain(|item| item["name"] != name);
-    !items.is_empty()
+/// Those that somebody else has put something into stay.
+fn remove_directories(directories: &Value) -> Result<(), KubeconfigError> {
+    for directory in directories.as_array().into_iter().flatten().filter_map(Value::as_str).map(Path::new) {
+        match std::fs::remove_dir(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(directory)(error)),
+        }
+    }
+    Ok(())
+}
+
+fn take_out(config: &mut Map<String, Value>, list: &str, name: &str) {
+    if let Some(Value::Array(items)) = config.get_mut(list) {
+        items.retain(|item| item["name"] != name);
+    }
 }
 
 fn successor(config: &Map<String, Value>, previous: Option<String>) -> Current {
@@ -199,12 +300,11 @@ fn current(config: &Map<String, Value>) -> Option<String> {
 }
 
 /// What our extension of a context remembers.
-fn previous_of(config: &Map<String, Value>, name: &str) -> Option<String> {
-    let contexts = config.get("contexts").and_then(Value::as_array)?;
-    let context = contexts.iter().find(|context| context["name"] == name)?;
-    let extensions = context["context"]["extensions"].as_array()?;
-    let ours = extensions.iter().find(|extension| extension["name"] == EXTENSION)?;
-    ours["extension"]["previousContext"].as_str().map(ToOwned::to_owned)
+fn note_of(config: &Map<String, Value>, name: &str) -> Map<String, Value> {
+    let context = find(config, "contexts", name);
+    let extensions = context.and_then(|context| context["context"]["extensions"].as_array());
+    let ours = extensions.into_iter().flatten().find(|extension| extension["name"] == EXTENSION);
+    ours.and_then(|ours| ours["extension"].as_object()).cloned().unwrap_or_default()
 }
 
 /// kubectl's own lock on a kubeconfig: a file beside it.
@@ -272,7 +372,7 @@ fn select(path: &Path, config: &Map<String, Value>, context: Option<&str>) -> Re
 }
 
 fn cluster_of(entry: &Entry) -> Value {
-    json!({"server": entry.server, "certificate-authority-data": STANDARD.encode(&entry.certificate_authority)})
+    json!({"server": entry.server, AUTHORITY: STANDARD.encode(&entry.certificate_authority)})
 }
 
 fn user_of(entry: &Entry) -> Value {
@@ -315,10 +415,27 @@ fn document(path: &Path, text: &str) -> Result<Map<String, Value>, KubeconfigErr
     }
 }
 
+/// The file that a path leads to through symbolic links, whether it is there or not.
+fn written_path(path: &Path) -> Result<PathBuf, KubeconfigError> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            // No link, or nothing there yet.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(io_error(&path)(error)),
+        }
+    }
+    Err(io_error(&path)(std::io::Error::from(ErrorKind::TooManyLinks)))
+}
+
 /// Written beside and renamed over, readable by its owner only.
 fn write(path: &Path, config: &Map<String, Value>) -> Result<(), KubeconfigError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
+    let path = &*written_path(path)?;
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory).map_err(io_error(path))?;
     }
@@ -332,8 +449,13 @@ fn write(path: &Path, config: &Map<String, Value>) -> Result<(), KubeconfigError
         .mode(0o600)
         .open(&temporary)
         .map_err(io_error(&temporary))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error(&temporary))?;
-    std::fs::rename(&temporary, path).map_err(io_error(path))
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = written.and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // It has a key in it. That it cannot be removed is no worse than why it could not be used, which is told.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(io_error(path))
 }
 
 fn set_named(config: &mut Map<String, Value>, list: &str, name: &str, key: &str, value: Value) {
@@ -418,7 +540,7 @@ mod tests {
         merge(&path, &entry("nauplius")).unwrap();
         merge(&path, &entry("nauplius")).unwrap();
         assert_eq!(load(&path, None).unwrap(), entry("nauplius"));
-        assert_eq!(remove(&path, "nauplius").unwrap(), Current::Now("other".to_owned()));
+        assert_eq!(remove(&path, &entry("nauplius")).unwrap(), Current::Now("other".to_owned()));
         let left = read(&path).unwrap();
         assert_eq!(left["contexts"][0]["context"]["namespace"], "team");
         assert_eq!(left["contexts"].as_array().unwrap().len(), 1);
@@ -442,7 +564,7 @@ mod tests {
                 config.insert("current-context".to_owned(), Value::from(name));
                 write(&path, &config).unwrap();
             }
-            assert_eq!(remove(&path, "ours").unwrap(), expected, "{current} {contexts:?}");
+            assert_eq!(remove(&path, &entry("ours")).unwrap(), expected, "{current} {contexts:?}");
             let left = read(&path).unwrap();
             let name = match &expected {
                 Current::Untouched => then_use.unwrap_or_default(),
@@ -450,7 +572,7 @@ mod tests {
                 Current::Nothing => "",
             };
             assert_eq!(left["current-context"], name);
-            assert_eq!(remove(&path, "ours").unwrap(), Current::Untouched);
+            assert_eq!(remove(&path, &entry("ours")).unwrap(), Current::Untouched);
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
     }
@@ -493,8 +615,75 @@ mod tests {
         merge(&path, &entry("a")).unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(remove(&path, "a").unwrap(), Current::Untouched);
-        assert!(!path.exists());
+        assert_eq!(remove(&path, &entry("a")).unwrap(), Current::Untouched);
+        assert!(!path.parent().unwrap().exists(), "the directory was made for it");
+    }
+
+    #[test]
+    fn a_file_that_was_there_stays() {
+        for (before, after) in [("", ""), ("contexts: []\n", "contexts: []")] {
+            let path = scratch();
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, before).unwrap();
+            merge(&path, &entry("a")).unwrap();
+            merge(&path, &entry("b")).unwrap();
+            remove(&path, &entry("a")).unwrap();
+            remove(&path, &entry("b")).unwrap();
+            let left = std::fs::read_to_string(&path).unwrap();
+            assert!(left.contains(after) && !left.contains("client-key"), "{left}");
+            assert_eq!(left.is_empty(), before.is_empty());
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let path = scratch();
+        let directory = path.parent().unwrap();
+        std::fs::create_dir_all(directory).unwrap();
+        std::os::unix::fs::symlink("real", &path).unwrap();
+        for _ in 0..2 {
+            merge(&path, &entry("a")).unwrap();
+            assert!(path.is_symlink());
+            assert_eq!(load(&directory.join("real"), None).unwrap(), entry("a"));
+        }
+        remove(&path, &entry("a")).unwrap();
+        assert!(path.is_symlink() && !path.exists(), "the file was made for us, the link was not");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_namesake_is_put_aside_and_comes_back() {
+        let path = with_contexts("other", &["other"]);
+        let namesake = Entry {
+            server: "https://198.51.100.1:6443".to_owned(),
+            certificate_authority: "theirs".to_owned(),
+            ..entry("a")
+        };
+        merge(&path, &namesake).unwrap();
+        assert_eq!(
+            super::namesake(&path, &entry("a")).unwrap().as_deref(),
+            Some("https://198.51.100.1:6443")
+        );
+        assert_eq!(remove(&path, &entry("a")).unwrap(), Current::Untouched, "it is not ours");
+        for _ in 0..2 {
+            merge(&path, &entry("a")).unwrap();
+            assert_eq!(load(&path, None).unwrap(), entry("a"));
+            assert_eq!(super::namesake(&path, &entry("a")).unwrap(), None);
+        }
+        assert_eq!(remove(&path, &entry("a")).unwrap(), Current::Now("a".to_owned()));
+        assert_eq!(load(&path, None).unwrap(), namesake);
+        assert_eq!(remove(&path, &namesake).unwrap(), Current::Now("other".to_owned()));
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_no_key_behind() {
+        let path = scratch();
+        // A directory cannot be renamed over.
+        std::fs::create_dir_all(path.join("full")).unwrap();
+        assert!(write(&path, &Map::new()).is_err());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

@@ -124,6 +124,7 @@ fn pod(name: &str, image: &str) -> Result<Pod, Failure> {
 }
 
 async fn bench_pod(cluster: Cluster, rounds: u32, image: String) -> Result<serde_json::Value, Failure> {
+    commands::ask_running(&cluster, &Ask::Status, STATUS_TIMEOUT)?;
     let client = client(&cluster)?;
     let api: Api<Pod> = client.namespaced(NAMESPACE);
     let mut seconds = Vec::new();

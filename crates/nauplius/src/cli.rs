@@ -1,5 +1,6 @@
 //! The command line: what a person can ask for, and the flags that name a cluster.
 
+use crate::node_ports::NodePorts;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub struct NewClusterArgs {
     /// Range of pod addresses [default: 10.244.0.0/16, or the next free one].
     #[arg(long, value_name = "CIDR")]
     pub pod_cidr: Option<Ipv4Net>,
+    /// Ports for services of type NodePort [default: 30000-32767, or the next free range of that size below it].
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub service_node_port_range: Option<NodePorts>,
     /// The address that the node and the API server are known by [default: that of the default route].
     #[arg(long, value_name = "IP")]
     pub node_ip: Option<std::net::Ipv4Addr>,
@@ -211,7 +215,7 @@ pub enum StoreAction {
 pub enum ImageAction {
     /// Load images from an archive (`docker save` or an OCI layout).
     Load {
-        /// The archive.
+        /// The archive; `-` is standard input.
         archive: PathBuf,
     },
     /// List images.
@@ -221,7 +225,7 @@ pub enum ImageAction {
         /// Name, digest or id.
         image: String,
     },
-    /// Pull an image from its registry.
+    /// Pull an image from its registry, without credentials: for a private one, give the pod imagePullSecrets, or load an archive.
     Pull {
         /// The reference.
         image: String,

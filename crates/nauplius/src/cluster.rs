@@ -6,6 +6,7 @@ use crate::eviction::Eviction;
 use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::machine;
+use crate::node_ports::NodePorts;
 use crate::storage::Etcd;
 use ipnet::Ipv4Net;
 use nauplius_meta::names;
@@ -24,6 +25,8 @@ const LIST: &str = "clusters.json";
 const LOCK: &str = ".lock";
 /// Where sockets and locks are: gone with a reboot, as they should be.
 const RUN: &str = "/run/nauplius";
+/// The cgroup that those of clusters are in.
+pub const CGROUP: &str = "nauplius";
 /// Who signs service account tokens unless told otherwise: the name of the API server inside the cluster.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const FIRST_PORT: u16 = 6443;
@@ -47,6 +50,9 @@ pub struct Cluster {
     pub service_cidr: Ipv4Net,
     /// Range of pod addresses, of which each node gets a part.
     pub pod_cidr: Ipv4Net,
+    /// Ports for services of type NodePort.
+    #[serde(default)]
+    pub node_ports: NodePorts,
     /// The node's name.
     pub node_name: String,
     /// The node's address, where one was given; else it is looked up at each start.
@@ -182,6 +188,17 @@ pub fn look_up(name: &str) -> Result<Option<Cluster>, Failure> {
     Ok(Machine::read(Path::new(ROOT))?.clusters.remove(name))
 }
 
+/// Takes a cluster that is removed off the machine's list. With the last one goes what clusters share.
+///
+/// # Errors
+/// When the list cannot be written, or something cannot be removed.
+pub fn forget(name: &str) -> Result<(), Failure> {
+    let mut list = MachineList::open()?;
+    list.remove(name)?;
+    // Nobody makes a cluster meanwhile: the list is locked.
+    if list.machine.clusters.is_empty() { machine::remove_cgroups(CGROUP) } else { Ok(()) }
+}
+
 /// Takes the lock of whoever starts, stops or deletes a cluster: these wait for each other.
 ///
 /// # Errors
@@ -241,9 +258,11 @@ impl MachineList {
         let others: Vec<&Cluster> = self.machine.clusters.values().collect();
         let (service_cidr, pod_cidr) = self.ranges(new)?;
         let port = choose_port(new.port, &others)?;
+        let node_ports = choose_node_ports(new.service_node_port_range, port, &others)?;
         let is_free = self.surroundings.is_free;
         let of_nobody = |candidate: &u16| {
             *candidate != port
+                && !node_ports.contains(*candidate)
                 && others.iter().all(|other| other.kubelet_port != *candidate && other.port != *candidate)
         };
         Ok(Cluster {
@@ -255,6 +274,7 @@ impl MachineList {
                 .unwrap_or(FIRST_KUBELET_PORT),
             service_cidr,
             pod_cidr,
+            node_ports,
             node_name: node_name(new)?,
             node_ip: new.node_ip.map(|given| self.check_node_ip(given)).transpose()?,
             service_account_issuers: checked_issuers(new)?,
@@ -365,6 +385,36 @@ fn choose_port(wanted: Option<u16>, others: &[&Cluster]) -> Result<u16, Failure>
     }
 }
 
+/// Every cluster answers at node ports on all addresses of the machine: no two may have one in common.
+fn choose_node_ports(
+    wanted: Option<NodePorts>,
+    port: u16,
+    others: &[&Cluster],
+) -> Result<NodePorts, Failure> {
+    let obstacle = |range: NodePorts| {
+        let in_range = |other: &&&Cluster| {
+            range.overlaps(other.node_ports)
+                || range.contains(other.port)
+                || range.contains(other.kubelet_port)
+        };
+        match others.iter().find(in_range) {
+            Some(other) => Some(format!("shares ports with cluster {}", other.name)),
+            None => range.contains(port).then(|| format!("has port {port} of the API server in it")),
+        }
+    };
+    match wanted {
+        Some(wanted) => match obstacle(wanted) {
+            Some(why) => Err(Failure::new(format!(
+                "the range of node ports {wanted} {why}: choose another with --service-node-port-range"
+            ))),
+            None => Ok(wanted),
+        },
+        None => NodePorts::candidates().find(|range| obstacle(*range).is_none()).ok_or_else(|| {
+            Failure::new("no range of node ports is free: choose one with --service-node-port-range")
+        }),
+    }
+}
+
 fn check_size(what: &str, range: Ipv4Net, largest: u8, smallest: u8) -> Result<(), Failure> {
     if (largest..=smallest).contains(&range.prefix_len()) {
         return Ok(());
@@ -454,6 +504,9 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     }
     if new.pod_cidr.is_some_and(|wanted| wanted != known.pod_cidr) {
         return contradiction("pod range", &known.pod_cidr);
+    }
+    if new.service_node_port_range.is_some_and(|wanted| wanted != known.node_ports) {
+        return contradiction("node ports", &known.node_ports);
     }
     if new.node_name.as_ref().is_some_and(|wanted| *wanted != known.node_name) {
         return contradiction("node name", &known.node_name);
@@ -563,6 +616,8 @@ mod tests {
         assert_eq!(two.service_cidr.to_string(), "10.128.0.0/12");
         assert_eq!(two.pod_cidr.to_string(), "10.245.0.0/16");
         assert_eq!((two.port, two.kubelet_port), (6444, 10251));
+        assert_eq!(one.node_ports.to_string(), "30000-32767");
+        assert_eq!(two.node_ports.to_string(), "27232-29999");
         list.surroundings.is_free = |port| port != 10252;
         assert_eq!(make(&mut list, "three").kubelet_port, 10253);
         list.remove("three").unwrap();
@@ -636,6 +691,14 @@ mod tests {
             (NewClusterArgs { port: Some(0), ..new() }, "--port 0 is no port"),
             (NewClusterArgs { port: Some(6443), ..new() }, "port 6443 belongs to cluster one"),
             (NewClusterArgs { port: Some(10250), ..new() }, "port 10250 belongs to cluster one"),
+            (
+                NewClusterArgs { service_node_port_range: "32000-33000".parse().ok(), ..new() },
+                "the range of node ports 32000-33000 shares ports with cluster one",
+            ),
+            (
+                NewClusterArgs { service_node_port_range: "10000+300".parse().ok(), ..new() },
+                "shares ports with cluster one",
+            ),
             (NewClusterArgs { service_cidr: net("10.100.0.0/16"), ..new() }, "overlaps 10.96.0.0/12"),
             (NewClusterArgs { service_cidr: net("172.16.0.0/28"), ..new() }, "is between /12 and /27"),
             (NewClusterArgs { service_cidr: net("128.0.0.0/8"), ..new() }, "is between /12 and /27"),

@@ -1,12 +1,13 @@
 //! `status`, `down`, `delete` and `image`: what a person does to a cluster that exists.
 
 use crate::cli::{ClusterArgs, ImageAction};
-use crate::cluster::{self, Cluster, MachineList};
+use crate::cluster::{self, Cluster};
 use crate::control::{self, Answer, Ask, ImageRow, Status};
 use crate::failure::{Doing, Failure};
 use crate::{machine, server, up};
-use nauplius_base::time;
+use nauplius_base::{id, time};
 use nauplius_client::kubeconfig::{self, Current};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -92,14 +93,17 @@ fn print_status(cluster: &Cluster, status: &Status) {
     );
 }
 
-/// Stops the cluster and its containers.
+/// Stops the cluster and its containers. Where there is none, there is nothing to stop.
 ///
 /// # Errors
-/// When there is no such cluster, or it does not stop.
+/// When it does not stop.
 pub fn down(args: &ClusterArgs) -> Result<(), Failure> {
     machine::check_root()?;
     let _operation = cluster::operate_on(&args.name)?;
-    let cluster = known(args)?;
+    let Some(cluster) = cluster::look_up(&args.name)? else {
+        println!("There is no cluster {:?} here.", args.name);
+        return Ok(());
+    };
     match stop(&cluster)? {
         true => {
             println!("Cluster {} is down; its state stays in {}.", cluster.name, cluster.data_dir.display())
@@ -135,6 +139,8 @@ fn stop(cluster: &Cluster) -> Result<bool, Failure> {
         server::stop_leftovers(cluster)?;
     }
     server::clear(cluster)?;
+    // A server that was killed has left it.
+    cluster::remove_file(&cluster.control_socket())?;
     Ok(answered || !pods.is_empty())
 }
 
@@ -187,13 +193,24 @@ pub fn remove(cluster: &Cluster) -> Result<Vec<(PathBuf, Current)>, Failure> {
     stop(cluster)?;
     let mut kubeconfigs = up::noted_kubeconfigs(cluster)?;
     kubeconfigs.push(up::kubeconfig_path());
+    let entry = own_entry(cluster)?;
     server::remove_everything(cluster)?;
-    MachineList::open()?.remove(&cluster.name)?;
+    cluster::forget(&cluster.name)?;
+    let Some(entry) = entry else { return Ok(Vec::new()) };
     let remove = |path: PathBuf| {
-        let current = kubeconfig::remove(&path, &cluster.name);
+        let current = kubeconfig::remove(&path, &entry);
         Ok((path, current.doing("take the cluster, which is gone, out of your kubeconfig")?))
     };
     kubeconfigs.into_iter().map(remove).collect()
+}
+
+/// What kubeconfigs have of the cluster; `None` when it never came so far.
+fn own_entry(cluster: &Cluster) -> Result<Option<kubeconfig::Entry>, Failure> {
+    let path = cluster.admin_kubeconfig();
+    if !path.exists() {
+        return Ok(None);
+    }
+    kubeconfig::load(&path, None).map(Some).doing("read the administrator's kubeconfig")
 }
 
 fn tell_current(path: &Path, current: &Current) {
@@ -215,20 +232,62 @@ pub fn image(args: &ClusterArgs, action: ImageAction) -> Result<(), Failure> {
     let cluster = known(args)?;
     let question = match action {
         ImageAction::Load { archive } => {
-            let archive = std::fs::canonicalize(&archive)
-                .map_err(|error| Failure::io("cannot read", &archive, &error))?;
-            Ask::ImageLoad { archive }
+            let archive = Archive::of(&cluster, archive)?;
+            return image_done(&cluster, &Ask::ImageLoad { archive: archive.path().to_owned() });
         }
         ImageAction::List => Ask::ImageList,
         ImageAction::Remove { image } => Ask::ImageRemove { image },
         ImageAction::Pull { image } => Ask::ImagePull { image },
     };
-    match ask_running(&cluster, &question, IMAGE_TIMEOUT)? {
+    image_done(&cluster, &question)
+}
+
+fn image_done(cluster: &Cluster, question: &Ask) -> Result<(), Failure> {
+    match ask_running(cluster, question, IMAGE_TIMEOUT)? {
         Answer::Images(rows) => print_images(&rows),
         Answer::Done(names) => names.iter().for_each(|name| println!("{name}")),
         _ => return Err(misunderstood()),
     }
     Ok(())
+}
+
+/// An archive that the server can read.
+enum Archive {
+    Given(PathBuf),
+    /// What came from standard input, for as long as this lives.
+    Copied(PathBuf),
+}
+
+impl Archive {
+    /// `-` is standard input.
+    fn of(cluster: &Cluster, given: PathBuf) -> Result<Self, Failure> {
+        if given.as_os_str() != "-" {
+            let path = std::fs::canonicalize(&given);
+            return path.map(Self::Given).map_err(|error| Failure::io("cannot read", &given, &error));
+        }
+        let path = cluster.data_dir.join(format!(".archive-{}", id::suffix(8)));
+        let copied = Self::Copied(path);
+        let path = copied.path();
+        let mut file = File::create_new(path).map_err(|error| Failure::io("cannot make", path, &error))?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file).doing("copy standard input")?;
+        Ok(copied)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::Copied(path) => path,
+        }
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        if let Self::Copied(path) = self
+            && let Err(failure) = cluster::remove_file(path)
+        {
+            eprintln!("nauplius: {failure}");
+        }
+    }
 }
 
 fn print_images(rows: &[ImageRow]) {

@@ -117,6 +117,13 @@ pub enum Answer {
         /// What the slowest pod may take.
         within_s: u64,
     },
+    /// To `mend`.
+    Mended {
+        /// What was missing and is there again.
+        made: Vec<String>,
+        /// What is missing and comes back when the server starts again.
+        lost: Option<String>,
+    },
     /// To `image list`.
     Images(Vec<ImageRow>),
     /// It could not be done: one line for a person.

@@ -3,6 +3,7 @@
 
 use crate::failure::{Doing, Failure};
 use nauplius_link::Rtnl;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -53,8 +54,7 @@ fn lack_of_kernel(filesystems: &str, mounts: &str, has_namespace: impl Fn(&str) 
             ));
         }
     }
-    let is_cgroup = |line: &str| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup"));
-    (!mounts.lines().any(is_cgroup)).then(|| {
+    cgroup_mounts(mounts).next().is_none().then(|| {
         "no cgroup hierarchy is mounted: mount one, for example `mount -t cgroup2 none /sys/fs/cgroup`"
             .to_owned()
     })
@@ -72,10 +72,19 @@ fn check_nftables() -> Result<(), Failure> {
 /// Whether a port can be listened on, before a server is started that would fail later.
 ///
 /// # Errors
-/// Says who may hold the port and how to choose another.
-pub fn check_port(port: u16) -> Result<(), Failure> {
-    let bound = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
-    bound.map(drop).map_err(|error| cannot_listen(port, &error))
+/// What the system says.
+pub fn try_listen(port: u16) -> std::io::Result<()> {
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).map(drop)
+}
+
+/// Why the kubelet's port cannot be listened on. A cluster keeps the one that it has taken.
+pub fn kubelet_cannot_listen(port: u16, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::new(format!(
+            "the kubelet's port {port} is in use by another program: stop it, or `nauplius delete` this cluster: a new one takes a free port"
+        )),
+        _ => Failure::new(format!("the kubelet cannot listen on port {port}: {error}")),
+    }
 }
 
 /// Why a port cannot be listened on.
@@ -90,7 +99,34 @@ pub fn cannot_listen(port: u16, error: &std::io::Error) -> Failure {
 
 /// Whether no program of this machine listens on a port.
 pub fn is_free(port: u16) -> bool {
-    check_port(port).is_ok()
+    try_listen(port).is_ok()
+}
+
+/// Removes our own top of each cgroup hierarchy, which clusters share, unless something is in it still.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn remove_cgroups(top: &str) -> Result<(), Failure> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").doing("read the table of mounts")?;
+    for hierarchy in cgroup_mounts(&mounts) {
+        let directory = Path::new(hierarchy).join(top);
+        match std::fs::remove_dir(&directory) {
+            Ok(()) => {}
+            // Busy is what the kernel calls one with children.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy) => {}
+            Err(error) => return Err(Failure::io("cannot remove", &directory, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Where cgroup hierarchies are mounted.
+fn cgroup_mounts(mounts: &str) -> impl Iterator<Item = &str> {
+    mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, kind) = (words.next()?, words.next()?);
+        kind.starts_with("cgroup").then_some(place)
+    })
 }
 
 /// The addresses by which others can reach this machine.

@@ -16,6 +16,7 @@ mod interrupts;
 mod lock;
 mod machine;
 mod memory;
+mod node_ports;
 mod progress;
 mod server;
 mod state;

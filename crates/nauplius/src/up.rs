@@ -2,7 +2,7 @@
 
 use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::cluster::{Cluster, Found, MachineList};
-use crate::control::{self, Answer, Ask, Status};
+use crate::control::{self, Answer, Ask, ComponentStatus, Status};
 use crate::failure::{Doing, Failure};
 use crate::interrupts::{self, Interrupts};
 use crate::progress::{Display, Report};
@@ -19,6 +19,8 @@ use std::time::Duration;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server that starts or ends may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a cluster that runs may take to work.
+const MEND_TIMEOUT: Duration = Duration::from_secs(20);
 const CHANGE_RETRY: Duration = Duration::from_millis(50);
 const SOCKETS_TIMEOUT: Duration = Duration::from_millis(500);
 const SOCKETS_RETRY: Duration = Duration::from_millis(10);
@@ -40,10 +42,11 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
     let interrupts = Interrupts::catch()?;
     let found = MachineList::open()?.get_or_make(args, new, check)?;
     let cluster = &found.cluster;
-    if let Some(status) = running(cluster, &interrupts)? {
+    if running(cluster, &interrupts)?.is_some() {
+        mend(&found, &interrupts)?;
         drop(interrupts);
+        let status = well(cluster)?;
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
-        mend(cluster)?;
         return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
     }
     let since = time::monotonic();
@@ -115,14 +118,55 @@ fn running(cluster: &Cluster, interrupts: &Interrupts) -> Result<Option<Status>,
 }
 
 /// What a running cluster should have and may have lost.
-fn mend(cluster: &Cluster) -> Result<(), Failure> {
+fn mend(found: &Found, interrupts: &Interrupts) -> Result<(), Failure> {
+    let cluster = &found.cluster;
     match control::ask(&cluster.control_socket(), &Ask::Mend, CHANGE_TIMEOUT)? {
-        Some(Answer::Done(mended)) => {
-            mended.iter().for_each(|what| println!("The {what} was missing: it is there again."));
-            Ok(())
+        Some(Answer::Mended { made, lost }) => {
+            made.iter().for_each(|what| println!("The {what} was missing: it is there again."));
+            lost.map_or(Ok(()), |what| restart(found, interrupts, &what))
         }
-        _ => Err(Failure::new("the server ended meanwhile: run `up` again")),
+        _ => Err(ended_meanwhile()),
     }
+}
+
+fn ended_meanwhile() -> Failure {
+    Failure::new("the server ended meanwhile: run `up` again")
+}
+
+/// Starts the server anew; containers run on.
+fn restart(found: &Found, interrupts: &Interrupts, lost: &str) -> Result<(), Failure> {
+    println!("The {lost} was missing: the server starts again and makes it.");
+    let cluster = &found.cluster;
+    let question = Ask::Stop { containers: false };
+    control::ask(&cluster.control_socket(), &question, ANSWER_TIMEOUT)?.ok_or_else(ended_meanwhile)?;
+    server::wait_until_stopped(cluster, || Ok(CHANGE_TIMEOUT))?;
+    bring_up(found, interrupts)
+}
+
+/// The status of a cluster that works; what has just been mended may need a moment.
+fn well(cluster: &Cluster) -> Result<Status, Failure> {
+    let since = time::monotonic();
+    loop {
+        let answer = control::ask(&cluster.control_socket(), &Ask::Status, ANSWER_TIMEOUT)?;
+        let Some(Answer::Status(status)) = answer else { return Err(ended_meanwhile()) };
+        let ill: Vec<String> = status.components.iter().filter(|part| !part.healthy).map(told).collect();
+        if ill.is_empty() {
+            return Ok(*status);
+        }
+        if since.elapsed() > MEND_TIMEOUT {
+            return Err(Failure::new(format!(
+                "cluster {0} is up but does not work: {1}; its log is {2}, and `nauplius down --name {0}` and `up` start it anew",
+                cluster.name,
+                ill.join("; "),
+                cluster.log_file().display()
+            )));
+        }
+        std::thread::sleep(CHANGE_RETRY);
+    }
+}
+
+fn told(part: &ComponentStatus) -> String {
+    format!("{} is not healthy ({})", part.name, part.message)
 }
 
 /// Whether the cluster's server can be started.
@@ -139,16 +183,17 @@ pub fn check(cluster: &Cluster) -> Result<(), Failure> {
         FIRST_FILES + 2 * own
     };
     machine::check_space(&cluster.data_dir, needed)?;
-    check_port(cluster.port)
+    check_port(cluster.port, machine::cannot_listen)?;
+    check_port(cluster.kubelet_port, machine::kubelet_cannot_listen)
 }
 
 /// A server that has let go of its lock a moment ago may still hold its sockets.
-fn check_port(port: u16) -> Result<(), Failure> {
+fn check_port(port: u16, explain: fn(u16, &std::io::Error) -> Failure) -> Result<(), Failure> {
     let since = time::monotonic();
     loop {
-        match machine::check_port(port) {
+        match machine::try_listen(port) {
             Err(_) if since.elapsed() < SOCKETS_TIMEOUT => std::thread::sleep(SOCKETS_RETRY),
-            outcome => return outcome,
+            outcome => return outcome.map_err(|error| explain(port, &error)),
         }
     }
 }
@@ -159,7 +204,7 @@ fn check_port(port: u16) -> Result<(), Failure> {
 /// What could not be removed.
 pub fn abandon(cluster: &Cluster) -> Result<(), Failure> {
     server::remove_everything(cluster)?;
-    MachineList::open()?.remove(&cluster.name)
+    cluster::forget(&cluster.name)
 }
 
 /// Starts the server and follows its stages until it works or fails.
@@ -260,8 +305,31 @@ fn install_kubeconfig(cluster: &Cluster) -> Result<PathBuf, Failure> {
         kubeconfig::load(&cluster.admin_kubeconfig(), None).doing("read the administrator's kubeconfig")?;
     let path = std::path::absolute(kubeconfig_path()).doing("find your kubeconfig")?;
     note_kubeconfig(cluster, &path)?;
+    warn_of_namesakes(&path, &entry)?;
     kubeconfig::merge(&path, &entry).doing("add the cluster to your kubeconfig")?;
     Ok(path)
+}
+
+/// A cluster of the same name that a person uses elsewhere is put aside, not lost.
+fn warn_of_namesakes(path: &Path, entry: &kubeconfig::Entry) -> Result<(), Failure> {
+    let name = &entry.name;
+    if let Some(server) = kubeconfig::namesake(path, entry).doing("use your kubeconfig")? {
+        eprintln!(
+            "nauplius: {} had a cluster {name:?} at {server}: it is put aside there until `nauplius delete --name {name}`",
+            path.display()
+        );
+    }
+    for other in kubeconfig::listed_paths(std::env::var("KUBECONFIG").ok().as_deref()) {
+        // What cannot be read here is kubectl's to complain about: nothing is written there.
+        let Ok(Some(server)) = kubeconfig::namesake(&other, entry) else { continue };
+        if std::path::absolute(&other).is_ok_and(|other| other != path) {
+            eprintln!(
+                "nauplius: {} has a cluster {name:?} at {server}, too: kubectl takes the one of the first file in $KUBECONFIG",
+                other.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Every kubeconfig that the cluster's context was merged into.

@@ -32,6 +32,15 @@ pub fn filter(pod: &PodInfo, node: &NodeInfo, prepared: &Prepared) -> Result<(),
     prepared.affinity.check(pod, node)
 }
 
+/// Whether the pod could run there if others made room: no pod that goes changes a taint, a label or what a node has in all.
+pub fn may_make_room(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let fits = unschedulable(pod, node)
+        .and_then(|()| node_name(pod, node))
+        .and_then(|()| taints(pod, node))
+        .and_then(|()| node_affinity(pod, node));
+    fits.is_ok() && pod.requests.fit(&node.allocatable)
+}
+
 fn refuse<T>(reason: impl Into<String>) -> Result<T, Reasons> {
     Err(vec![reason.into()])
 }
@@ -152,6 +161,19 @@ mod tests {
             "cpu": "2", "memory": "2Gi", "example.com/gpu": "1"}}}]}});
         let short = ["Insufficient cpu", "Insufficient memory", "Insufficient example.com/gpu"];
         check(&hungry, &json!({}), &short);
+    }
+
+    #[test]
+    fn others_that_go_make_room_but_change_no_node() {
+        let node = json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "1", "pods": "10"}}});
+        let mut cordoned = node.clone();
+        cordoned["spec"]["unschedulable"] = json!(true);
+        let [node, cordoned] =
+            [node, cordoned].map(|json| NodeInfo::new(crate::cluster::testing::node(&json)));
+        let asking = |cpu: &str| PodInfo::new(simple_pod("p", cpu, None));
+        assert!(may_make_room(&asking("1"), &node));
+        assert!(!may_make_room(&asking("2"), &node));
+        assert!(!may_make_room(&asking("1"), &cordoned));
     }
 
     #[test]

@@ -55,6 +55,15 @@ impl Amounts {
         Self::of(&nauplius_kinds::pod::requests(pod))
     }
 
+    /// Whether all of it is within `all`.
+    pub fn fit(&self, all: &Self) -> bool {
+        let within = |(name, amount): (&String, &i64)| *amount <= all.others.get(name).copied().unwrap_or(0);
+        self.milli_cpu <= all.milli_cpu
+            && self.memory <= all.memory
+            && self.ephemeral_storage <= all.ephemeral_storage
+            && self.others.iter().all(within)
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         self.combine(other, 1);

@@ -2,11 +2,11 @@
 
 use crate::affinity::{Namespaces, PodAffinity};
 use crate::cluster::{Cluster, NodeInfo, PodInfo};
-use crate::filter::{Prepared, filter};
+use crate::filter::{Prepared, filter, may_make_room};
 use crate::pending::Pending;
 use crate::score::score;
 use crate::spread::Spread;
-use crate::verdict::{Reasons, summary};
+use crate::verdict::{Reasons, preemption, summary};
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_base::{id, time};
 use nauplius_client::{Api, Client, ClientError, ListOptions, Patch};
@@ -258,13 +258,14 @@ impl Scheduler {
 
     fn refusal(&self, pod: &PodInfo, nodes: usize, refused: &[Reasons]) -> String {
         let mut message = summary(nodes, refused);
-        let has_victims =
-            self.cluster.nodes().any(|node| node.pods.iter().any(|other| other.priority() < pod.priority()));
+        let is_below = |node: &NodeInfo| node.pods.iter().any(|other| other.priority() < pod.priority());
+        let (hopeful, hopeless): (Vec<&NodeInfo>, Vec<&NodeInfo>) =
+            self.cluster.nodes().partition(|node| may_make_room(pod, node));
+        let has_victims = hopeful.into_iter().any(is_below);
         // Preemption is not built: with possible victims the message says nothing of it rather than something wrong.
         if nodes > 0 && !has_victims {
-            message += &format!(
-                " preemption: 0/{nodes} nodes are available: {nodes} No preemption victims found for incoming pod."
-            );
+            message += " ";
+            message += &preemption(nodes, hopeless.len());
         }
         message
     }

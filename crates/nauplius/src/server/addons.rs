@@ -18,14 +18,37 @@ use tokio::sync::watch;
 
 const SERVICES: &str = "/api/v1/namespaces/kube-system/services";
 const ACCOUNTS: &str = "/api/v1/namespaces/kube-system/serviceaccounts";
+const ENDPOINTS: &str = "/api/v1/namespaces/kube-system/endpoints";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices";
 const DNS_PORT: u16 = 53;
 const SLICE: &str = "kube-dns-node";
 
+/// The add-ons of a running cluster.
+pub struct AddOns {
+    site: Arc<Site>,
+    client: Client,
+    gateway: watch::Receiver<Option<IpAddr>>,
+}
+
+impl AddOns {
+    /// Makes again what somebody has deleted, and says what that was.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn mend(&self) -> Result<Vec<String>, ClientError> {
+        let address = *self.gateway.borrow();
+        match address {
+            Some(address) => apply(&self.site, &self.client, address).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
 /// Applies the add-ons once the node has a bridge, and again when its address changes.
-pub fn start(site: &Arc<Site>, plane: &Plane, node: &Node, group: &Group) {
+pub fn start(site: &Arc<Site>, plane: &Plane, node: &Node, group: &Group) -> AddOns {
     let client = plane.identities.admin();
-    group.spawn("add-ons", run(Arc::clone(site), client, node.gateway(), group.token()));
+    group.spawn("add-ons", run(Arc::clone(site), client.clone(), node.gateway(), group.token()));
+    AddOns { site: Arc::clone(site), client, gateway: node.gateway() }
 }
 
 async fn run(
@@ -57,15 +80,28 @@ async fn persist(site: &Site, client: &Client, address: IpAddr) {
     }
 }
 
-async fn apply(site: &Site, client: &Client, address: IpAddr) -> Result<(), ClientError> {
-    ensure(client, ACCOUNTS, &account()).await?;
-    ensure(client, SERVICES, &service(site)).await?;
-    if ensure(client, SLICES, &slice(site, address)).await? {
-        return Ok(());
+/// What had to be made.
+async fn apply(site: &Site, client: &Client, address: IpAddr) -> Result<Vec<String>, ClientError> {
+    let mut made = Vec::new();
+    // What leads to the bridge has the address that the bridge has now.
+    let all = [
+        (ACCOUNTS, account(), None),
+        (SERVICES, service(site), None),
+        (ENDPOINTS, endpoints(address), Some("subsets")),
+        (SLICES, slice(site, address), Some("endpoints")),
+    ];
+    for (collection, object, renewed) in all {
+        let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+        let (kind, name) = (kind.as_str().unwrap_or_default(), name.as_str().unwrap_or_default());
+        if ensure(client, collection, &object).await? {
+            made.push(format!("{kind} {name}"));
+        } else if let Some(field) = renewed {
+            let patch = Some(json!({field: object[field]}).to_string().into_bytes());
+            let path = format!("{collection}/{name}");
+            client.request(Method::PATCH, &path, Some("application/merge-patch+json"), patch).await?;
+        }
     }
-    let patch = json!({"endpoints": slice(site, address)["endpoints"]}).to_string().into_bytes();
-    let path = format!("{SLICES}/{SLICE}");
-    client.request(Method::PATCH, &path, Some("application/merge-patch+json"), Some(patch)).await.map(drop)
+    Ok(made)
 }
 
 /// Whether it had to be created. Asks first: an address that a service has already is refused before its name is.
@@ -108,6 +144,26 @@ fn service(site: &Site) -> Value {
                 {"name": "dns-tcp", "port": DNS_PORT, "protocol": "TCP", "targetPort": DNS_PORT},
             ],
         },
+    })
+}
+
+/// For clients of the older form; the slice is ours, so nothing is mirrored.
+fn endpoints(address: IpAddr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": address.to_string()}],
+            "ports": [
+                {"name": "dns", "port": DNS_PORT, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": DNS_PORT, "protocol": "TCP"},
+            ],
+        }],
     })
 }
 

@@ -1,5 +1,6 @@
 //! The server's end of the control socket.
 
+use super::addons::AddOns;
 use super::health::Health;
 use super::node::Node;
 use super::{Site, Stop};
@@ -19,29 +20,28 @@ use tokio::sync::mpsc;
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub fn start(
-    site: &Site,
-    health: Arc<Health>,
-    node: Node,
-    store: Opened,
-    stop: mpsc::Sender<Stop>,
-    group: &Group,
-) -> Result<(), Failure> {
+pub fn start(site: &Site, door: Door, group: &Group) -> Result<(), Failure> {
     let path = site.cluster.control_socket();
     crate::cluster::remove_file(&path)?;
     let failed = |error: std::io::Error| Failure::io("cannot listen on", &path, &error);
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    let door = Arc::new(Door { health, node, store, stop });
-    group.spawn("control socket", listen(listener, door, group.token()));
+    group.spawn("control socket", listen(listener, Arc::new(door), group.token()));
     Ok(())
 }
 
-struct Door {
-    health: Arc<Health>,
-    node: Node,
-    store: Opened,
-    stop: mpsc::Sender<Stop>,
+/// What can be asked, and whom.
+pub struct Door {
+    /// How everything is.
+    pub health: Arc<Health>,
+    /// What a bare cluster is given first.
+    pub addons: AddOns,
+    /// Containers and images.
+    pub node: Node,
+    /// The store.
+    pub store: Opened,
+    /// Whoever ends the server.
+    pub stop: mpsc::Sender<Stop>,
 }
 
 async fn listen(
@@ -98,7 +98,7 @@ impl Door {
                     Err(_) => Answer::Failed("the server stops already".to_owned()),
                 };
             }
-            Ask::Mend => self.mend().await,
+            Ask::Mend => return self.mend().await.unwrap_or_else(Answer::Failed),
             Ask::Backup { file } => self.store.backup(&file).await.map_err(|failure| failure.to_string()),
             Ask::StoreCheck => self.store.check().await.map_err(|failure| failure.to_string()),
             Ask::ImageList => return Answer::Images(self.images()),
@@ -123,11 +123,16 @@ impl Door {
         self.node.images().list().into_iter().map(row).collect()
     }
 
-    /// What was mended.
-    async fn mend(&self) -> Result<Vec<String>, String> {
+    /// What was mended, and what only a new start mends.
+    async fn mend(&self) -> Result<Answer, String> {
         let built =
             crate::demo_image::ensure(self.node.images()).await.map_err(|failure| failure.to_string())?;
-        Ok(if built { vec![format!("demo image {}", crate::demo_image::REFERENCE)] } else { Vec::new() })
+        let mut made =
+            if built { vec![format!("demo image {}", crate::demo_image::REFERENCE)] } else { Vec::new() };
+        made.extend(self.addons.mend().await.map_err(|error| error.to_string())?);
+        let is_registered = self.health.is_registered().await.map_err(|error| error.to_string())?;
+        let lost = (!is_registered).then(|| format!("node {}", self.health.node_name()));
+        Ok(Answer::Mended { made, lost })
     }
 
     /// A pod whose image is gone could not be restarted.

@@ -10,7 +10,7 @@ use crate::failure::{Doing, Failure};
 use crate::memory;
 use crate::progress::Reporter;
 use nauplius_base::time;
-use nauplius_client::{Client, ListOptions};
+use nauplius_client::{Client, ClientError, ListOptions};
 use nauplius_cri::RuntimeService;
 use nauplius_cri::v1::{ListPodSandboxRequest, StatusRequest};
 use nauplius_kinds::{Object, ServiceAccount};
@@ -145,7 +145,7 @@ impl Health {
             result("API server", self.api_server().await),
             flag("scheduler", self.components.scheduler.is_ready()),
             flag("controllers", self.components.controllers.is_ready()),
-            result("kubelet", self.kubelet()),
+            result("kubelet", self.kubelet().await),
             result("container runtime", self.runtime().await),
             result("service proxy", self.networks.check_proxy()),
             result("cluster DNS", self.dns().await),
@@ -163,10 +163,36 @@ impl Health {
         answer.map(|_| String::new()).map_err(|error| error.to_string())
     }
 
-    fn kubelet(&self) -> Result<String, String> {
+    /// The node's name.
+    pub fn node_name(&self) -> &str {
+        &self.site.cluster.node_name
+    }
+
+    /// Whether the node's object is there. A kubelet makes it when it starts.
+    ///
+    /// # Errors
+    /// When the API cannot be asked.
+    pub async fn is_registered(&self) -> Result<bool, ClientError> {
+        let client = self.plane.identities.admin();
+        let path = format!("/api/v1/nodes/{}", self.node_name());
+        match client.request(http::Method::GET, &path, None, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn kubelet(&self) -> Result<String, String> {
         let Some(kubelet) = self.node.kubelet() else { return Err("it does not run".to_owned()) };
         let health = kubelet.health();
-        if health.ready { Ok(health.message) } else { Err(health.message) }
+        if !health.ready {
+            return Err(health.message);
+        }
+        match self.is_registered().await {
+            Ok(true) => Ok(health.message),
+            Ok(false) => Err(format!("node {} is gone: `nauplius up` registers it again", self.node_name())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn runtime(&self) -> Result<String, String> {

@@ -26,6 +26,7 @@ use crate::{machine, up};
 use nauplius_base::task::Group;
 use nauplius_base::time;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -167,6 +168,7 @@ struct Running {
     node: node::Node,
     /// Whoever asked for the stop waits for this to be dropped.
     store: Opened,
+    control_socket: PathBuf,
 }
 
 async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) -> Result<Running, Failure> {
@@ -179,12 +181,19 @@ async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) ->
     site.reporter.stage("Scheduler and controllers");
     let components = plane::start_components(site, &plane, group);
     let networks = network::start(site, &plane, &node, group)?;
-    addons::start(site, &plane, &node, group);
+    let addons = addons::start(site, &plane, &node, group);
     let health = Arc::new(health::Health::new(Arc::clone(site), plane, components, node.clone(), networks));
     renewal::start(site, group);
-    control::start(site, Arc::clone(&health), node.clone(), store.clone(), stop.clone(), group)?;
+    let door = control::Door {
+        health: Arc::clone(&health),
+        addons,
+        node: node.clone(),
+        store: store.clone(),
+        stop: stop.clone(),
+    };
+    control::start(site, door, group)?;
     health.wait_until_it_works(site.reporter).await?;
-    Ok(Running { node, store })
+    Ok(Running { node, store, control_socket: site.cluster.control_socket() })
 }
 
 /// Whoever may stop the server: signals, and the control socket.
@@ -223,5 +232,7 @@ async fn finish(group: &Group, running: &mut Running, how: Stop) -> Result<(), F
         running.node.stop_containers().await;
     }
     running.node.close();
-    running.store.close().await
+    running.store.close().await?;
+    // Nobody answers there any more.
+    crate::cluster::remove_file(&running.control_socket)
 }

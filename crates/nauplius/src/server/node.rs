@@ -3,9 +3,10 @@
 use super::Site;
 use super::network::SandboxBridge;
 use super::plane::Plane;
-use crate::cluster::Cluster;
+use crate::cluster::{CGROUP, Cluster};
 use crate::demo_image;
 use crate::failure::{Doing, Failure};
+use crate::machine;
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_cri::v1::{
     ContainerFilter, ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandbox,
@@ -36,7 +37,7 @@ pub fn runtime_dir(cluster: &Cluster) -> PathBuf {
 
 /// Everything of the cluster is in this cgroup.
 pub fn cgroup_root(cluster: &Cluster) -> String {
-    format!("/nauplius/{}", cluster.name)
+    format!("/{CGROUP}/{}", cluster.name)
 }
 
 /// The running node.
@@ -81,6 +82,8 @@ pub async fn start(site: &Arc<Site>, plane: &Plane, group: &Group) -> Result<Nod
     site.reporter.stage("Demo image");
     demo_image::ensure(&node.images).await?;
     site.reporter.stage("Kubelet");
+    let port = site.cluster.kubelet_port;
+    machine::try_listen(port).map_err(|error| machine::kubelet_cannot_listen(port, &error))?;
     let (runtime, images) = (Arc::new(node.runtime.clone()), Arc::new(node.runtime.clone()));
     let client = plane.identities.kubelet(&site.cluster.node_name);
     let kubelet = nauplius_kubelet::run(

@@ -13,6 +13,7 @@ use nauplius_apiserver::authz::node::NodeAuthorizer;
 use nauplius_apiserver::authz::rbac::Rbac;
 use nauplius_apiserver::authz::{Authorize, Union};
 use nauplius_apiserver::cache::Caches;
+use nauplius_apiserver::component_status::Component;
 use nauplius_apiserver::discovery::OpenIdDocuments;
 use nauplius_apiserver::hooks::token::TokenIssuer;
 use nauplius_apiserver::proxy::KubeletDialer;
@@ -66,6 +67,7 @@ pub async fn start(site: &Arc<Site>, store: &Opened, group: &Group) -> Result<Ar
     let range = site.cluster.service_cidr;
     config.service_networks =
         vec![ServiceNetwork { address: IpAddr::V4(range.network()), prefix: range.prefix_len() }];
+    config.node_ports = site.cluster.node_ports.range();
     config.kubelets = Some(KubeletDialer { tls: Arc::new(kubelet_client(site)?) });
     config.bootstrap = Some(bootstrap_settings(site, loopback));
     let listener = listen(site).await?;
@@ -127,13 +129,18 @@ pub fn start_components(site: &Site, plane: &Plane, group: &Group) -> Components
     };
     let identities = plane.identities.clone();
     let as_account = move |name: &str| identities.controller(name);
-    Components {
-        scheduler: nauplius_scheduler::run(&plane.identities.scheduler(), group),
-        controllers: nauplius_controllers::run(
-            plane.identities.controller_manager(),
-            as_account,
-            settings,
-            group,
-        ),
-    }
+    let scheduler = nauplius_scheduler::run(&plane.identities.scheduler(), group);
+    let manager = plane.identities.controller_manager();
+    let controllers = nauplius_controllers::run(manager, as_account, settings, group);
+    let (scheduler_health, controller_health) = (scheduler.clone(), controllers.clone());
+    plane.server.tell_components(vec![
+        component("scheduler", move || scheduler_health.is_ready()),
+        component("controller-manager", move || controller_health.is_ready()),
+    ]);
+    Components { scheduler, controllers }
+}
+
+fn component(name: &'static str, is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Component {
+    let probe = move || if is_ready() { Ok(()) } else { Err("its caches are not filled yet".to_owned()) };
+    Component { name, probe: Box::new(probe) }
 }

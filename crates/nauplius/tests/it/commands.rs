@@ -4,11 +4,12 @@ use crate::cluster::{Cluster, eventually};
 use crate::kube_rs::{connect, demo_pod, is_ready};
 use crate::refusals::error_of;
 use crate::traces;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use nauplius_base::time;
 use serde_json::Value;
+use std::path::Path;
 use std::time::Duration;
 
 const DEMO: &str = "nauplius.local/demo:1";
@@ -45,6 +46,22 @@ fn lost_images_come_back(cluster: &Cluster) {
     assert!(!cluster.run_ok(&["up"]).contains("missing"));
 }
 
+/// `up` returns when the cluster works, whatever somebody has deleted of it.
+async fn lost_objects_come_back(cluster: &Cluster) {
+    let client = connect(cluster).await;
+    let services: Api<Service> = Api::namespaced(client.clone(), "kube-system");
+    services.delete("kube-dns", &DeleteParams::default()).await.unwrap();
+    let again = cluster.run_ok(&["up"]);
+    assert!(again.contains("The Service kube-dns was missing: it is there again."), "{again}");
+    let nodes: Api<Node> = Api::all(client);
+    let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    nodes.delete(&node, &DeleteParams::default()).await.unwrap();
+    let again = cluster.run_ok(&["up"]);
+    assert!(again.contains(&format!("The node {node} was missing: the server starts again")), "{again}");
+    nodes.get(&node).await.unwrap();
+    cluster.run_ok(&["status"]);
+}
+
 /// Only pods need these.
 pub fn nothing_of_pods_is_left(cluster: &Cluster) {
     assert_eq!(traces::mounts(&cluster.data_dir()), Vec::<String>::new());
@@ -62,6 +79,7 @@ async fn commands_say_what_runs_and_what_they_wait_for() {
     std::fs::write(cluster.kubeconfig(), other).unwrap();
     cluster.run_ok(&["up"]);
     lost_images_come_back(&cluster);
+    lost_objects_come_back(&cluster).await;
     let pods: Api<Pod> = Api::default_namespaced(connect(&cluster).await);
     run_pod(&cluster, &pods, &demo_pod("demo")).await;
     let refused = error_of(&cluster.run(&["image", "remove", DEMO]));
@@ -71,7 +89,9 @@ async fn commands_say_what_runs_and_what_they_wait_for() {
     );
 
     cluster.kill_server();
-    for command in [&["status"] as &[&str], &["image", "list"], &["bench", "idle", "--wait-s=0"]] {
+    for command in
+        [&["status"] as &[&str], &["image", "list"], &["bench", "pod"], &["bench", "idle", "--wait-s=0"]]
+    {
         let error = error_of(&cluster.run(command));
         let expected = format!(
             "the server of cluster {name} is down, but 1 pod runs still: default/demo; `nauplius up --name {name}` adopts them"
@@ -84,6 +104,7 @@ async fn commands_say_what_runs_and_what_they_wait_for() {
         "{stopped}"
     );
     nothing_of_pods_is_left(&cluster);
+    assert!(!Path::new("/run/nauplius").join(&name).join("control.sock").exists());
     cluster.run_ok(&["up"]);
     ready(&cluster, &pods, "demo").await;
 
