@@ -169,8 +169,10 @@ fn phase(sources: &Sources<'_>, init: &[ContainerStatus], main: &[ContainerStatu
     let policy = facts::restart_policy(sources.pod);
     let (pending_init, failed_init) = initialized(sources.pod, init, main);
     let over = matches!(sources.state.phase, Phase::Terminated | Phase::Removing | Phase::Gone);
+    // As upstream, no end is told while a container runs.
+    let sidecars_run = !over && init.iter().any(is_running);
     if failed_init > 0 && (policy == "Never" || over) {
-        return "Failed";
+        return if sidecars_run { "Pending" } else { "Failed" };
     }
     let running = main.iter().filter(|status| is_running(status)).count();
     let ends: Vec<i32> = main
@@ -193,7 +195,7 @@ fn phase(sources: &Sources<'_>, init: &[ContainerStatus], main: &[ContainerStatu
     let restarting = facts::spec(sources.pod).containers.iter().zip(main).any(|(container, status)| {
         last_end(status).is_some_and(|end| facts::restarts(sources.pod, container, Role::Main, end.exit_code))
     });
-    match (restarting, succeeded) {
+    match (restarting || sidecars_run, succeeded) {
         (true, _) => "Running",
         (false, true) => "Succeeded",
         (false, false) => "Failed",

@@ -121,6 +121,18 @@ fn phases_and_states() {
 }
 
 #[test]
+fn no_end_is_told_while_a_sidecar_runs() {
+    let pod = pod_of(
+        r#"{"restartPolicy":"Never","initContainers":[{"name":"s","restartPolicy":"Always"}],"containers":[{"name":"a"}]}"#,
+    );
+    let phase = |sidecar| {
+        made(&pod, &State::default(), vec![sidecar, exited("a", 0, 1, 2, 0)]).phase.unwrap_or_default()
+    };
+    assert_eq!(phase(running("s", 0, 1)), "Running");
+    assert_eq!(phase(exited("s", 0, 1, 3, 0)), "Succeeded");
+}
+
+#[test]
 fn a_crash_loop_waits_and_remembers() {
     let pod = pod_of(r#"{"containers":[{"name":"a"}]}"#);
     let mut state = State::default();

@@ -14,6 +14,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"kubectl[.\d]*-edit-\d+", "kubectl-edit-N"),
     // kubectl may end before it has shown this.
     (r"(?m)^tar: Removing leading .*\n", ""),
+    // kubectl may leave before it has all of that line.
+    (r"(?m)^tar: ?(?:Removing.*)?$", ""),
     // Of a node: what the machine has.
     (r"(?m)^  hugepages-.*\n", ""),
     (r"(?m)^(  System UUID:).*$", "$1  UUID"),
