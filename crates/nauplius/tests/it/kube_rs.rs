@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event as CoreEvent, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
     Api, AttachParams, DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams,
     Preconditions,
@@ -12,8 +13,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Client, Config, Resource, ResourceExt};
+use kube::{Client, Config, CustomResource, CustomResourceExt, Resource, ResourceExt};
 use nauplius_base::{task, time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -240,6 +243,84 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     .await;
 }
 
+/// What a shelf is to be; its definition is derived of it.
+#[derive(CustomResource, Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "kube.example.com",
+    version = "v1",
+    kind = "Shelf",
+    plural = "shelves",
+    namespaced,
+    status = "ShelfStatus"
+)]
+struct ShelfSpec {
+    books: Vec<String>,
+    #[serde(default)]
+    width: Option<i64>,
+}
+
+/// What it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct ShelfStatus {
+    full: bool,
+}
+
+/// A definition, its objects, their status and a lease, all written by server-side apply alone.
+async fn applies(client: &Client) {
+    let (ours, other) = (PatchParams::apply("ours"), PatchParams::apply("other"));
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = Shelf::crd().name_any();
+    definitions.patch(&name, &ours, &Patch::Apply(Shelf::crd())).await.unwrap();
+    let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
+    in_time("the definition to be established", established).await.unwrap();
+
+    let shelves: Api<Shelf> = Api::default_namespaced(client.clone());
+    let (store, writer) = reflector::store();
+    let stream = reflector(writer, watcher(shelves.clone(), watcher::Config::default()));
+    let stream = stream.default_backoff().applied_objects();
+    let following = task::spawn("reflector", stream.for_each(|_| std::future::ready(())));
+    let shelf = Shelf::new("s", ShelfSpec { books: vec!["a".to_owned()], width: Some(1) });
+    let made = shelves.patch("s", &ours, &Patch::Apply(&shelf)).await.unwrap();
+    let again = shelves.patch("s", &ours, &Patch::Apply(&shelf)).await.unwrap();
+    assert_eq!(again.resource_version(), made.resource_version(), "nothing changed, nothing is written");
+
+    let part = |rest: serde_json::Value| {
+        let mut part = json!({"apiVersion": "kube.example.com/v1", "kind": "Shelf"});
+        part.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        Patch::Apply(part)
+    };
+    let wide = part(json!({"spec": {"width": 2}}));
+    let refused = shelves.patch("s", &other, &wide).await.unwrap_err();
+    assert_eq!(status_of(refused), (409, "Conflict".to_owned()));
+    let forced = shelves.patch("s", &other.clone().force(), &wide).await.unwrap();
+    assert_eq!((forced.spec.width, forced.spec.books.len()), (Some(2), 1));
+    let full = part(json!({"status": {"full": true}}));
+    let filled = shelves.patch_status("s", &ours, &full).await.unwrap();
+    let mut owners: Vec<_> = filled
+        .managed_fields()
+        .iter()
+        .map(|entry| (entry.manager.as_deref().unwrap_or_default(), entry.subresource.as_deref()))
+        .collect();
+    owners.sort_unstable();
+    assert_eq!(owners, [("other", None), ("ours", None), ("ours", Some("status"))]);
+    until("the reflector to see the status", || {
+        store.find(|shelf| shelf.status == Some(ShelfStatus { full: true })).is_some()
+    })
+    .await;
+    following.abort();
+
+    let leases: Api<Lease> = Api::default_namespaced(client.clone());
+    let hold = |who: &str| {
+        let spec = json!({"holderIdentity": who, "leaseDurationSeconds": 15});
+        Patch::Apply(
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "applied"}, "spec": spec}),
+        )
+    };
+    leases.patch("applied", &ours, &hold("a")).await.unwrap();
+    let refused = leases.patch("applied", &other, &hold("b")).await.unwrap_err();
+    assert_eq!(status_of(refused), (409, "Conflict".to_owned()));
+}
+
 async fn pages(maps: &Api<ConfigMap>) {
     for number in 0..7 {
         let map = config_map(&format!("page-{number}"), &json!({"n": number.to_string()}));
@@ -267,6 +348,7 @@ async fn reflectors_leases_and_pages() {
     let client = connect(&cluster).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
     leases(&client).await;
+    applies(&client).await;
     reflectors(&maps).await;
     pages(&maps).await;
     let everything = DeleteParams::default();
