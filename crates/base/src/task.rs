@@ -1,6 +1,7 @@
 //! Named tasks with an owner. A component is spawned into a [`Group`]; the first one that ends before the group was asked to
 //! shut down brings the group down, so there is no half-dead cluster.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -29,6 +30,36 @@ pub struct Group {
     shutdown: CancellationToken,
     tasks: Arc<Mutex<JoinSet<NamedOutcome>>>,
     spawned: Arc<Notify>,
+    names: Arc<Mutex<Names>>,
+}
+
+/// The tasks that have not ended, in the order they were spawned in.
+#[derive(Default)]
+struct Names {
+    next: u64,
+    unfinished: BTreeMap<u64, String>,
+}
+
+/// A task's line in its group's list; it goes when the task ends, panics or is dropped.
+struct Listed {
+    names: Arc<Mutex<Names>>,
+    number: u64,
+}
+
+impl Listed {
+    fn new(names: &Arc<Mutex<Names>>, name: &str) -> Self {
+        let mut list = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = list.next;
+        list.next += 1;
+        list.unfinished.insert(number, name.to_owned());
+        Self { names: Arc::clone(names), number }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).unfinished.remove(&self.number);
+    }
 }
 
 impl Default for Group {
@@ -44,6 +75,7 @@ impl Group {
             shutdown: CancellationToken::new(),
             tasks: Arc::new(Mutex::new(JoinSet::new())),
             spawned: Arc::new(Notify::new()),
+            names: Arc::default(),
         }
     }
 
@@ -59,7 +91,11 @@ impl Group {
         E: std::fmt::Display + Send,
     {
         let name = name.into();
-        self.add(async move { Some((name, component.await.map_err(|error| error.to_string()))) });
+        let listed = Listed::new(&self.names, &name);
+        self.add(async move {
+            let _listed = listed;
+            Some((name, component.await.map_err(|error| error.to_string())))
+        });
     }
 
     /// Spawns a component that must run until `end` is cancelled, which is before the group's end: what it works for may go.
@@ -69,7 +105,9 @@ impl Group {
         E: std::fmt::Display + Send,
     {
         let name = name.into();
+        let listed = Listed::new(&self.names, &name);
         self.add(async move {
+            let _listed = listed;
             let outcome = component.await.map_err(|error| error.to_string());
             if outcome.is_ok() && end.is_cancelled() { None } else { Some((name, outcome)) }
         });
@@ -78,6 +116,11 @@ impl Group {
     fn add(&self, task: impl Future<Output = NamedOutcome> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
         self.spawned.notify_one();
+    }
+
+    /// The names of the tasks that have not ended.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).unfinished.values().cloned().collect()
     }
 
     /// Asks every task to end.
@@ -164,7 +207,9 @@ mod tests {
             Ok::<_, Infallible>(())
         });
         group.spawn("hasty", async { Err("no disk") });
+        assert_eq!(group.unfinished(), ["patient", "hasty"]);
         let ended = group.join().await.unwrap_err();
+        assert_eq!(group.unfinished(), [""; 0]);
         assert_eq!(ended.to_string(), "task hasty ended unexpectedly: no disk");
     }
 

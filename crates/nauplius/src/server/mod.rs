@@ -36,6 +36,8 @@ use tokio::sync::mpsc;
 /// More threads would only cost memory: nothing here computes for long.
 const WORKERS_MAX: usize = 4;
 
+/// How often a server that ends says what it waits for.
+const TELL_INTERVAL: Duration = Duration::from_secs(2);
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
@@ -222,10 +224,22 @@ impl Stops {
     }
 }
 
+/// Says now and then which components have not ended yet. Never ends.
+async fn tell_of_the_slow(group: &Group) {
+    loop {
+        time::sleep(TELL_INTERVAL).await;
+        tracing::info!(components = group.unfinished().join(", "), "waiting for components to end");
+    }
+}
+
 async fn finish(group: &Group, running: &mut Running, how: Stop) -> Result<(), Failure> {
     tracing::info!(?how, "stopping");
     group.shut_down();
-    if let Err(ended) = group.join().await {
+    let ended = tokio::select! {
+        ended = group.join() => ended,
+        () = tell_of_the_slow(group) => Ok(()),
+    };
+    if let Err(ended) = ended {
         tracing::warn!(%ended, "a component ended badly");
     }
     if how == Stop::WithContainers {
