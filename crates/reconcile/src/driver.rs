@@ -112,8 +112,8 @@ impl<C: Controller> Driver<C> {
         let driver = Arc::new(self);
         let mut tasks = JoinSet::new();
         for _ in 0..workers.max(1) {
-            let driver = Arc::clone(&driver);
-            tasks.spawn(async move { driver.work().await });
+            let (driver, shutdown) = (Arc::clone(&driver), shutdown.clone());
+            tasks.spawn(async move { driver.work(&shutdown).await });
         }
         shutdown.cancelled().await;
         driver.queue.close();
@@ -123,14 +123,14 @@ impl<C: Controller> Driver<C> {
         Ok(())
     }
 
-    async fn work(&self) {
+    async fn work(&self, shutdown: &CancellationToken) {
         while let Some(key) = self.queue.next().await {
-            self.look_at(&key).await;
+            self.look_at(&key, shutdown).await;
             self.queue.done(&key);
         }
     }
 
-    async fn look_at(&self, key: &Key) {
+    async fn look_at(&self, key: &Key, shutdown: &CancellationToken) {
         let Some(view) = self.controller.view(key) else {
             self.queue.forget(key);
             return;
@@ -151,7 +151,8 @@ impl<C: Controller> Driver<C> {
                 tracing::debug!(controller = C::NAME, %key, %error, "could not note a failure");
             }
         }
-        self.wait_for_caches(reached).await;
+        // Caches end with the shutdown, too, and then do not show what was written last.
+        shutdown.run_until_cancelled(self.wait_for_caches(reached)).await;
         self.schedule(key, &plan, outcome);
     }
 

@@ -1,4 +1,5 @@
 //! The informer and the driver against a scripted API server.
 
+mod driver;
 mod informer;
 mod script;
