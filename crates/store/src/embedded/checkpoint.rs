@@ -91,6 +91,11 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Pages in the log after the last commit.
+    pub(super) fn log_pages(&self) -> u32 {
+        self.log_pages.load(Ordering::Relaxed)
+    }
+
     /// Whether the writer should look again soon although nothing is queued.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self.state.load(Ordering::Acquire), RUNNING | COPIED)

@@ -12,6 +12,7 @@ mod connection;
 mod directory;
 mod feed;
 mod lease;
+mod log_room;
 mod options;
 mod queue;
 mod range;

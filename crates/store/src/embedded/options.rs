@@ -27,6 +27,8 @@ pub struct Options {
     pub reader_cache_kib: u32,
     /// After how many pages the write-ahead log is checkpointed.
     pub checkpoint_pages: u32,
+    /// How many bytes the write-ahead log's file is made longer by when the log nears its end; 0 leaves that to each commit.
+    pub log_room_bytes: usize,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             writer_cache_kib: 2048,
             reader_cache_kib: 512,
             checkpoint_pages: 2048,
+            log_room_bytes: 1 << 20,
         }
     }
 }

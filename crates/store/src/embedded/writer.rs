@@ -7,6 +7,7 @@ use super::connection::{self, read as read_error, sync_failed};
 use super::directory::Directory;
 use super::feed::Feed;
 use super::lease::{self, Leases};
+use super::log_room::LogRoom;
 use super::queue::{Command, Queue, Reply, Taken};
 use super::schema::{self, Meta, Seq};
 use super::{Options, cleanup};
@@ -72,6 +73,7 @@ impl Start {
             checkpoints: Some(checkpoints),
             chores: Chores { cleaning: true, spare: true, rest_until: None, clock: Clock::system() },
             connection: self.connection,
+            room: LogRoom::new(&self.options),
             meta: self.meta,
             leases: self.leases,
             options: self.options,
@@ -116,6 +118,7 @@ impl Chores {
 struct Writer {
     connection: Connection,
     checkpoints: Option<Checkpoints>,
+    room: LogRoom,
     meta: Meta,
     leases: Leases,
     chores: Chores,
@@ -226,6 +229,9 @@ impl Writer {
     ) -> StoreResult<T> {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
+        }
+        if let Some(checkpoints) = &self.checkpoints {
+            self.room.make(&self.connection, checkpoints.log_pages());
         }
         let mut applier = Applier::new(&self.connection, self.meta.revision);
         let done = begin(&self.connection)
