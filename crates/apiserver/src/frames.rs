@@ -51,6 +51,16 @@ impl Frames {
         Ok(Self { view: view.stream() })
     }
 
+    /// What is the same for all clients that are sent the same bytes for the same event.
+    pub fn likeness(&self) -> String {
+        self.view.likeness()
+    }
+
+    /// Whether the bytes of an event no longer depend on what this client was sent before.
+    pub fn is_settled(&self) -> bool {
+        self.view.is_settled()
+    }
+
     /// The stream's media type.
     pub fn content_type(&self) -> &'static str {
         match self.view.output.format {

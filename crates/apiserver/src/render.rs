@@ -54,6 +54,20 @@ impl View {
         Self { columns_told: Some(Arc::default()), ..self }
     }
 
+    /// What is the same for all clients that see the same.
+    pub fn likeness(&self) -> String {
+        let (descriptor, version) = (self.kind.descriptor(), self.api_version());
+        format!("{version} {} {:?} {:?}", descriptor.kind, self.output, self.include_object)
+    }
+
+    /// Whether what comes next in the stream no longer depends on what came before.
+    pub fn is_settled(&self) -> bool {
+        match (&self.output.shape, &self.columns_told) {
+            (Shape::Table(_), Some(told)) => told.load(Ordering::Relaxed),
+            _ => true,
+        }
+    }
+
     fn version(&self) -> &Version {
         &self.kind.descriptor().versions[self.version]
     }

@@ -2,6 +2,7 @@
 //! connections, headers and patience, and an end that lets requests finish. What a request means is not known here.
 
 mod activity;
+mod streams;
 
 use crate::authn::PeerCertificates;
 use crate::server::ApiServer;
@@ -21,7 +22,10 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
+pub(crate) use streams::Follows;
+use streams::{Followers, Starter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -222,17 +226,8 @@ async fn encrypt(
     Ok(acceptor.accept(stream).await?.into_inner())
 }
 
-#[derive(Clone)]
-struct Spawner;
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, work: F) {
-        spawn("http stream", work);
-    }
-}
-
-fn builder() -> Builder<Spawner> {
-    let mut builder = Builder::new(Spawner);
+fn builder(starter: Starter) -> Builder<Starter> {
+    let mut builder = Builder::new(starter);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -258,12 +253,20 @@ async fn talk(shared: &Arc<Shared>, stream: TcpStream, session: ServerConnection
     let service = service_fn(|request: Request<Incoming>| {
         let (server, busy) = (Arc::clone(&shared.server), activity.begin());
         let request = prepare(request, address, peer.clone());
-        async move { Ok::<_, Infallible>(server.handle(request).await.map(|body| Answer::new(body, busy))) }
+        async move {
+            let reply = server.handle(request).await;
+            if reply.extensions().get::<Follows>().is_some() {
+                streams::follow();
+            }
+            Ok::<_, Infallible>(reply.map(|body| Answer::new(body, busy)))
+        }
     });
-    let builder = builder();
+    let (mut followers, starter) = Followers::new();
+    let builder = builder(starter);
     let (stream, cork) = TlsStream::new(stream, session);
     let stream = TokioIo::new(Noted::new(stream, Arc::clone(&activity)));
-    let mut driven = Driven::new(cork, builder.serve_connection_with_upgrades(stream, service));
+    let turn = move |cx: &mut Context<'_>| followers.poll(cx);
+    let mut driven = Driven::new(cork, turn, builder.serve_connection_with_upgrades(stream, service));
     let shutdown = shared.server.shutdown_token();
     let ended = tokio::select! {
         ended = &mut driven => Some(ended),

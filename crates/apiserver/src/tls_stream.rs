@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 /// Bytes in a full TLS record.
 const RECORD_BYTES: usize = 16 << 10;
+/// Room for a short answer.
+const LITTLE_BYTES: usize = 1 << 10;
 /// Bytes of encrypted answers that wait in a connection before the socket is asked to take them; with what one write adds, also the most
 /// that wait in a connection whose client does not read.
 const MAX_SEALED_BYTES: usize = 64 << 10;
@@ -66,16 +68,17 @@ fn lock(socket: &Mutex<Socket>) -> MutexGuard<'_, Socket> {
 }
 
 /// Drives a connection over a stream to its end. After an upgrade the stream goes on by itself.
-pub(crate) struct Driven<C, T> {
+pub(crate) struct Driven<C, T, B> {
     cork: Cork,
+    begin: B,
     connection: Pin<Box<C>>,
     ended: Option<T>,
 }
 
-impl<C: Future<Output = T>, T> Driven<C, T> {
-    /// Nothing happens before it is polled.
-    pub fn new(cork: Cork, connection: C) -> Self {
-        Self { cork, connection: Box::pin(connection), ended: None }
+impl<C: Future<Output = T>, T, B: FnMut(&mut Context<'_>)> Driven<C, T, B> {
+    /// Nothing happens before it is polled; each turn begins with `begin`.
+    pub fn new(cork: Cork, begin: B, connection: C) -> Self {
+        Self { cork, begin, connection: Box::pin(connection), ended: None }
     }
 
     /// The connection, unless it has ended.
@@ -85,14 +88,15 @@ impl<C: Future<Output = T>, T> Driven<C, T> {
 }
 
 // What is pinned is in a box of its own.
-impl<C, T> Unpin for Driven<C, T> {}
+impl<C, T, B> Unpin for Driven<C, T, B> {}
 
-impl<C: Future<Output = T>, T> Future for Driven<C, T> {
+impl<C: Future<Output = T>, T, B: FnMut(&mut Context<'_>)> Future for Driven<C, T, B> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         if self.ended.is_none() {
             self.cork.hold();
+            (self.begin)(cx);
             if let Poll::Ready(output) = self.connection.as_mut().poll(cx) {
                 self.ended = Some(output);
             }
@@ -129,6 +133,11 @@ impl Socket {
 
     /// Encrypts what fills records and keeps the rest.
     fn take(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered = parts.iter().map(|part| part.len()).sum::<usize>();
+        if self.plain.len() + offered < RECORD_BYTES {
+            self.keep(parts, offered);
+            return Ok(offered);
+        }
         let mut left = MAX_SEALED_BYTES;
         let parts = parts.iter().map(|part| {
             let taken = &part[..part.len().min(left)];
@@ -138,10 +147,6 @@ impl Socket {
         let parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty()).collect();
         let taken = MAX_SEALED_BYTES - left;
         let whole = (self.plain.len() + taken) / RECORD_BYTES * RECORD_BYTES;
-        if whole == 0 {
-            parts.iter().for_each(|part| self.plain.extend_from_slice(part));
-            return Ok(taken);
-        }
         let plain = std::mem::take(&mut self.plain);
         let mut records = Vec::with_capacity(parts.len() + 1);
         let mut missing = whole;
@@ -153,6 +158,16 @@ impl Socket {
         }
         self.seal(&records, whole)?;
         Ok(taken)
+    }
+
+    /// Keeps what does not fill a record. More than a little is expected to become one.
+    fn keep(&mut self, parts: &[IoSlice<'_>], bytes: usize) {
+        let wanted = self.plain.len() + bytes;
+        if wanted > self.plain.capacity() {
+            let room = if wanted > LITTLE_BYTES { RECORD_BYTES } else { LITTLE_BYTES };
+            self.plain.reserve_exact(room - self.plain.len());
+        }
+        parts.iter().for_each(|part| self.plain.extend_from_slice(part));
     }
 
     fn seal(&mut self, parts: &[IoSlice<'_>], bytes: usize) -> io::Result<()> {
@@ -398,7 +413,7 @@ mod tests {
             stream.shutdown().await.unwrap();
             stream
         };
-        let driven = Driven::new(cork, connection);
+        let driven = Driven::new(cork, |_| {}, connection);
         let mut read = Vec::new();
         let (_stream, end) = tokio::join!(driven, client.read_to_end(&mut read));
         end.unwrap();
@@ -427,7 +442,7 @@ mod tests {
             client.write_all(b"ok").await.unwrap();
             client.flush().await.unwrap();
         };
-        let (mut stream, ()) = tokio::join!(Driven::new(cork, connection), talk);
+        let (mut stream, ()) = tokio::join!(Driven::new(cork, |_| {}, connection), talk);
         // As after an upgrade: nobody ends a turn, so a flush is one.
         stream.write_all(b"three").await.unwrap();
         stream.flush().await.unwrap();
@@ -465,6 +480,6 @@ mod tests {
                 }
             }
         };
-        Driven::new(cork, connection).await;
+        Driven::new(cork, |_| {}, connection).await;
     }
 }

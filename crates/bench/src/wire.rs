@@ -242,12 +242,16 @@ impl Wire {
 
 /// The next piece of a body.
 pub async fn piece(body: &mut Incoming, ask: &Ask) -> Result<Option<Bytes>, BenchError> {
-    let broken = |reason: String| BenchError::Broken { request: ask.described(), reason };
+    let late =
+        || BenchError::Broken { request: ask.described(), reason: "its body does not go on".to_owned() };
+    timeout(PATIENCE, patient_piece(body, ask)).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The same for who has a deadline for all pieces together: a timer for each costs more than a small piece.
+pub async fn patient_piece(body: &mut Incoming, ask: &Ask) -> Result<Option<Bytes>, BenchError> {
     loop {
-        let frame = timeout(PATIENCE, body.frame());
-        let Some(frame) = frame.await.map_err(|_| broken("its body does not go on".to_owned()))? else {
-            return Ok(None);
-        };
+        let Some(frame) = body.frame().await else { return Ok(None) };
+        let broken = |reason: String| BenchError::Broken { request: ask.described(), reason };
         // Trailers carry nothing that is measured.
         if let Ok(data) = frame.map_err(|error| broken(error.to_string()))?.into_data() {
             return Ok(Some(data));

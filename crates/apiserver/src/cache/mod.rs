@@ -3,21 +3,26 @@
 
 mod entry;
 mod feed;
+mod pieces;
 mod resource;
 mod ring;
 mod snapshot;
+mod wakes;
 
 #[cfg(test)]
 pub(crate) use entry::tests_support;
 pub use entry::{Entry, UnreadableObject};
-pub use resource::{ResourceCache, Subscription};
+pub(crate) use pieces::{Piece, Place};
+pub use resource::ResourceCache;
 pub use ring::{Change, TooOld};
 pub use snapshot::{Position, Snapshot};
+pub use wakes::Subscription;
 
 use nauplius_base::time::timeout;
 use nauplius_kinds::Kind;
 use nauplius_meta::gvk::GroupResource;
 use nauplius_store::{ProgressHandle, Store, StoreError};
+use pieces::Shelf;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -59,6 +64,7 @@ pub struct Caches {
     progress: watch::Sender<i64>,
     /// Asks the feed's watch how far it is; a store that others write to moves on without events of ours.
     ask: Mutex<Option<ProgressHandle>>,
+    shelf: Arc<Shelf>,
 }
 
 #[derive(Default)]
@@ -97,12 +103,12 @@ impl Followed {
 impl Caches {
     /// Empty caches of stored kinds; [`Caches::run`] fills them.
     pub fn new(store: Arc<dyn Store>, kinds: &[Arc<dyn Kind>]) -> Arc<Self> {
-        let mut resources = Resources::default();
+        let (mut resources, shelf) = (Resources::default(), Arc::<Shelf>::default());
         let stored = |kind: &&Arc<dyn Kind>| kind.descriptor().verbs.stored;
         let (views, own): (Vec<_>, Vec<_>) =
             kinds.iter().filter(stored).partition(|kind| kind.descriptor().stored_as.is_some());
         for kind in own {
-            let cache = Arc::new(ResourceCache::new(Arc::clone(kind)));
+            let cache = Arc::new(ResourceCache::new(Arc::clone(kind), Arc::clone(&shelf)));
             let followed = Followed { current: Some(Arc::clone(&cache)), retired: Vec::new() };
             resources.by_prefix.insert(cache.prefix_below_root().to_owned(), followed);
             resources.by_name.insert(cache.group_resource(), cache);
@@ -115,7 +121,7 @@ impl Caches {
             resources.by_name.extend(shared.map(|shared| (name, shared)));
         }
         let progress = watch::Sender::new(0);
-        Arc::new(Self { store, resources: RwLock::new(resources), progress, ask: Mutex::new(None) })
+        Arc::new(Self { store, resources: RwLock::new(resources), progress, ask: Mutex::new(None), shelf })
     }
 
     /// The cache of a resource, if its kind is stored here.
@@ -135,7 +141,7 @@ impl Caches {
     /// # Errors
     /// When the store cannot be read; the old cache stays then.
     pub async fn follow_resource(&self, kind: Arc<dyn Kind>) -> Result<Arc<ResourceCache>, StoreError> {
-        let cache = Arc::new(ResourceCache::loading(kind));
+        let cache = Arc::new(ResourceCache::loading(kind, Arc::clone(&self.shelf)));
         let prefix = cache.prefix_below_root().to_owned();
         {
             // It hears of every change from here on; what happened before is in the load, whose revision is read later.

@@ -1,19 +1,20 @@
 //! The cache of one resource: its newest snapshot and its ring of changes, changed by the feed alone.
 
+use super::pieces::{Pieces, Shelf};
 use super::ring::{Change, Ring, TooOld};
+use super::wakes::{Subscription, Wakes};
 use super::{Entry, ROOT, Snapshot};
 use nauplius_kinds::Kind;
 use nauplius_meta::gvk::GroupResource;
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::watch;
 
 /// One resource.
 pub struct ResourceCache {
     kind: Arc<dyn Kind>,
     prefix: String,
     state: RwLock<State>,
-    /// The revision of the newest change; wakes watchers.
-    changed: watch::Sender<i64>,
+    wakes: Wakes,
+    pieces: Pieces,
 }
 
 #[derive(Default)]
@@ -30,35 +31,22 @@ struct State {
     closed: bool,
 }
 
-/// Wakes its holder when the resource changed.
-pub struct Subscription(watch::Receiver<i64>);
-
-impl Subscription {
-    /// Waits for a change since the last call. Safe to cancel.
-    pub async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            // The cache is gone with its sender, so nothing will ever change; its owner ends the watch.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 impl ResourceCache {
     /// An empty cache that keeps what it hears until [`Self::finish_loading`].
-    pub(super) fn loading(kind: Arc<dyn Kind>) -> Self {
-        let cache = Self::new(kind);
+    pub(super) fn loading(kind: Arc<dyn Kind>, shelf: Arc<Shelf>) -> Self {
+        let cache = Self::new(kind, shelf);
         cache.write(|state| state.pending = Some(Vec::new()));
         cache
     }
 
-    pub(super) fn new(kind: Arc<dyn Kind>) -> Self {
+    pub(super) fn new(kind: Arc<dyn Kind>, shelf: Arc<Shelf>) -> Self {
         let descriptor = kind.descriptor();
         let prefix = if descriptor.group.is_empty() {
             format!("{ROOT}{}/", descriptor.plural)
         } else {
             format!("{ROOT}{}/{}/", descriptor.group, descriptor.plural)
         };
-        Self { kind, prefix, state: RwLock::default(), changed: watch::Sender::new(0) }
+        Self { kind, prefix, state: RwLock::default(), wakes: Wakes::new(), pieces: Pieces::new(shelf) }
     }
 
     /// The kind.
@@ -121,7 +109,17 @@ impl ResourceCache {
 
     /// To be woken by changes from now on.
     pub fn subscribe(&self) -> Subscription {
-        Subscription(self.changed.subscribe())
+        self.wakes.subscribe()
+    }
+
+    /// Whether more than one hears of changes.
+    pub(crate) fn has_many_watchers(&self) -> bool {
+        self.wakes.watchers() > 1
+    }
+
+    /// What watchers were just sent.
+    pub(crate) fn pieces(&self) -> &Pieces {
+        &self.pieces
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -140,7 +138,7 @@ impl ResourceCache {
             std::mem::replace(state, State { closed, ..new })
         });
         drop(old);
-        self.changed.send_replace(revision);
+        self.wakes.wake(revision);
     }
 
     /// The first load, at `revision`, of a cache that has heard of changes meanwhile. A load by the feed that came first wins.
@@ -152,7 +150,7 @@ impl ResourceCache {
             pending.into_iter().for_each(|update| state.apply(update));
             state.revision
         });
-        self.changed.send_replace(newest);
+        self.wakes.wake(newest);
     }
 
     /// Whether the resource is gone or has another cache by now.
@@ -163,7 +161,7 @@ impl ResourceCache {
     /// Ends watches.
     pub(super) fn close(&self) {
         self.write(|state| state.closed = true);
-        self.changed.send_modify(|_| {});
+        self.wakes.wake_now();
     }
 
     /// Applies the changes of whole revisions at once, so that no reader sees half a transaction.
@@ -179,7 +177,7 @@ impl ResourceCache {
                 }
             }
         }
-        self.changed.send_replace(newest);
+        self.wakes.wake(newest);
     }
 }
 

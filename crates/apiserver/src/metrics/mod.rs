@@ -81,8 +81,28 @@ impl Default for Series {
 
 /// What the watches of a resource were sent.
 pub(crate) struct Events {
-    pub count: Counter,
-    pub bytes: Histogram,
+    count: Counter,
+    bytes: Histogram,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { count: Counter::default(), bytes: Histogram::new(EVENT_BYTES) }
+    }
+}
+
+impl Events {
+    /// Counts one whose object is so large.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.count.add(1);
+        self.bytes.observe(bytes as f64);
+    }
+
+    /// Counts all that others have.
+    pub(crate) fn add_all(&self, others: &Self) {
+        self.count.add(others.count.value());
+        self.bytes.observe_all(&others.bytes);
+    }
 }
 
 /// Counts of what was answered.
@@ -132,8 +152,7 @@ impl Metrics {
     /// The counter of the events that watches of a resource were sent.
     pub(crate) fn events(&self, resource: GroupVersionResource) -> Arc<Events> {
         let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
-        let none = || Arc::new(Events { count: Counter::default(), bytes: Histogram::new(EVENT_BYTES) });
-        Arc::clone(events.entry(resource).or_insert_with(none))
+        Arc::clone(events.entry(resource).or_default())
     }
 
     fn series(&self, labels: Labels) -> Arc<Series> {

@@ -64,6 +64,11 @@ impl Outgoing {
         self.piece.is_empty()
     }
 
+    /// Whether nothing is left of an event that was begun.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
     /// Where small events are written to.
     pub fn piece(&mut self) -> &mut Vec<u8> {
         &mut self.piece

@@ -7,12 +7,13 @@ use super::outgoing::{Gone, Outgoing};
 use super::page::refuse;
 use super::selection::Selection;
 use super::{Resource, Scope};
-use crate::cache::{Change, Entry, Subscription, TooOld};
+use crate::cache::{Change, Entry, Piece, Place, Subscription, TooOld};
 use crate::error::{ApiResult, malformed_version, too_old};
 use crate::frames::{EventType, Frames};
 use crate::metrics::Events;
 use crate::request::Query;
 use crate::respond::{self, Reply};
+use crate::serve::Follows;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
@@ -53,13 +54,15 @@ pub(super) async fn watch(scope: &Scope) -> ApiResult<Reply> {
         return over_websocket(scope, watcher);
     }
     let mut reply = respond::bytes(StatusCode::OK, watcher.frames.content_type(), Bytes::new());
-    let chunks = stream::unfold(watcher, |mut watcher| async move {
+    // In a box, for it goes in and out of the future of each piece.
+    let chunks = stream::unfold(Box::new(watcher), |mut watcher| async move {
         match watcher.next_piece().await? {
             Ok(piece) => Some((Ok::<_, BoxError>(Frame::data(piece)), watcher)),
             Err(Gone) => Some((Err("the watcher fell behind within an object".into()), watcher)),
         }
     });
     *reply.body_mut() = StreamBody::new(chunks).boxed_unsync();
+    reply.extensions_mut().insert(Follows);
     Ok(reply)
 }
 
@@ -174,6 +177,14 @@ fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
     }
 }
 
+/// What two watches have in common that are sent the same: the objects, as they were asked for, and their form.
+fn seen(scope: &Scope, selection: &Selection, frames: &Frames) -> String {
+    let selector = |name| scope.call.query.get(name).unwrap_or_default();
+    let (labels, fields) = (selector("labelSelector"), selector("fieldSelector"));
+    let (namespace, name) = (&selection.namespace, &scope.call.info.name);
+    format!("{} {namespace:?} {name:?} {labels:?} {fields:?}", frames.likeness())
+}
+
 /// One watch in progress. Its future is polled by the connection only when there is room for more.
 struct Watcher {
     resource: Arc<Resource>,
@@ -188,13 +199,24 @@ struct Watcher {
     within: usize,
     /// What all watches of the resource were sent.
     sent: Arc<Events>,
+    /// The sizes of the objects in the piece that is being made.
+    sizes: Vec<usize>,
+    /// The same for all watchers that see the same in the same form.
+    seen: Arc<str>,
     /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
     converted: HashMap<usize, Arc<Entry>>,
     prepared: Vec<Arc<Change>>,
 }
 
 enum Phase {
-    Initial { entries: Box<dyn Iterator<Item = Arc<Entry>> + Send>, end_bookmark: bool },
+    Initial {
+        entries: Box<dyn Iterator<Item = Arc<Entry>> + Send>,
+        end_bookmark: bool,
+        /// The resource's change that they have seen,
+        snapshot: i64,
+        /// and how many of them were sent.
+        sent: usize,
+    },
     Live,
     Ended,
 }
@@ -261,18 +283,24 @@ impl Watcher {
         let resource = Arc::clone(&scope.resource);
         // It hears of changes from before the snapshot on.
         let alarms = Alarms::new(scope, options);
-        let (snapshot, revision) = resource.current();
-        let phase = if !options.initial_events {
-            Phase::Live
-        } else if resource.has_form() {
-            let entries = converted(&resource, snapshot, &selection, None).await?;
-            Phase::Initial { entries: Box::new(entries.into_iter()), end_bookmark: options.end_bookmark }
+        // The feed's progress is read first: the snapshot has then seen at least that much.
+        let progress = resource.caches.revision();
+        let (snapshot, newest) = resource.cache.snapshot();
+        let revision = newest.max(progress);
+        let phase = if options.initial_events {
+            let entries: Box<dyn Iterator<Item = Arc<Entry>> + Send> = if resource.has_form() {
+                Box::new(converted(&resource, snapshot, &selection, None).await?.into_iter())
+            } else {
+                Box::new(Cursor::new(&resource, snapshot, selection.clone(), None))
+            };
+            Phase::Initial { entries, end_bookmark: options.end_bookmark, snapshot: newest, sent: 0 }
         } else {
-            let cursor = Cursor::new(&resource, snapshot, selection.clone(), None);
-            Phase::Initial { entries: Box::new(cursor), end_bookmark: options.end_bookmark }
+            Phase::Live
         };
         Ok(Self {
             out: Outgoing::new(resource.has_form()),
+            seen: seen(scope, &selection, &frames).into(),
+            sizes: Vec::new(),
             resource,
             selection,
             frames,
@@ -296,12 +324,12 @@ impl Watcher {
             match &mut self.phase {
                 Phase::Ended if self.out.is_empty() => return None,
                 Phase::Ended => {}
-                Phase::Initial { .. } => self.initial(),
                 Phase::Live if self.alarms.is_over() => self.phase = Phase::Ended,
-                Phase::Live => match self.convert().await {
-                    Ok(()) => self.live(),
-                    Err(error) => self.fail(&error),
-                },
+                Phase::Initial { .. } | Phase::Live => {
+                    if let Some(piece) = self.go_on().await {
+                        return Some(Ok(piece));
+                    }
+                }
             }
             // Converted changes come one batch at a time; the next one may be there already.
             let more = self.resource.has_form() && self.is_behind();
@@ -313,14 +341,66 @@ impl Watcher {
                 }
             }
             if !self.out.is_empty() {
+                self.sizes.drain(..).for_each(|size| self.sent.add(size));
                 return Some(Ok(self.out.take()));
             }
         }
     }
 
+    /// Goes on with objects or changes. What others may be sent, too, is returned; the rest is left where it is being made.
+    async fn go_on(&mut self) -> Option<Bytes> {
+        let from = self.place();
+        let may_share = self.out.is_empty() && self.out.is_whole() && self.frames.is_settled();
+        if may_share && let Some(piece) = self.resource.cache.pieces().find(&self.seen, from) {
+            self.skip_to(piece.reached);
+            self.sent.add_all(&piece.counted);
+            return Some(piece.bytes.clone());
+        }
+        if matches!(self.phase, Phase::Initial { .. }) {
+            self.initial();
+        } else {
+            match self.convert().await {
+                Ok(()) => self.live(),
+                Err(error) => self.fail(&error),
+            }
+        }
+        let made = !self.out.is_empty() && self.out.is_whole() && !matches!(self.phase, Phase::Ended);
+        let may_share = may_share && made && self.place().is_like(&from);
+        (may_share && self.resource.cache.has_many_watchers()).then(|| self.share(from))
+    }
+
+    fn place(&self) -> Place {
+        match self.phase {
+            Phase::Initial { snapshot, sent, .. } => Place::Within { snapshot, sent },
+            Phase::Live | Phase::Ended => Place::After { revision: self.after, sent: self.within },
+        }
+    }
+
+    /// Goes to a place that another watch has reached from the same one.
+    fn skip_to(&mut self, place: Place) {
+        match (&mut self.phase, place) {
+            (Phase::Initial { entries, sent, .. }, Place::Within { sent: reached, .. }) => {
+                entries.by_ref().take(reached - *sent).for_each(drop);
+                *sent = reached;
+            }
+            (_, Place::After { revision, sent }) => (self.after, self.within) = (revision, sent),
+            (_, Place::Within { .. }) => {}
+        }
+    }
+
+    /// The piece that was made since a place, which others find from now on.
+    fn share(&mut self, from: Place) -> Bytes {
+        let (bytes, counted) = (self.out.take(), Events::default());
+        self.sizes.drain(..).for_each(|size| counted.add(size));
+        self.sent.add_all(&counted);
+        let piece = Piece { bytes: bytes.clone(), reached: self.place(), counted };
+        self.resource.cache.pieces().keep(&self.seen, from, piece);
+        bytes
+    }
+
     fn initial(&mut self) {
         while !self.out.is_full() {
-            let Phase::Initial { entries, end_bookmark } = &mut self.phase else { return };
+            let Phase::Initial { entries, end_bookmark, sent, .. } = &mut self.phase else { return };
             let Some(entry) = entries.next() else {
                 if *end_bookmark {
                     self.frames.bookmark(self.out.piece(), self.after, true);
@@ -328,6 +408,7 @@ impl Watcher {
                 self.phase = Phase::Live;
                 return;
             };
+            *sent += 1;
             self.count(&entry);
             let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision());
             if let Err(error) = pushed {
@@ -421,9 +502,8 @@ impl Watcher {
         self.out.push(&self.frames, event, &entry, change.revision)
     }
 
-    fn count(&self, entry: &Entry) {
-        self.sent.count.increment();
-        self.sent.bytes.observe(entry.stored().len() as f64);
+    fn count(&mut self, entry: &Entry) {
+        self.sizes.push(entry.stored().len());
     }
 
     /// Only sent when every change up to its revision was sent.

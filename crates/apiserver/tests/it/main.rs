@@ -30,6 +30,7 @@ mod rbac;
 mod refusals;
 mod round_trips;
 mod secured;
+mod shared_events;
 mod shared_store;
 mod shutdown;
 mod store_trouble;

@@ -19,7 +19,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// One more.
     pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The count.
@@ -77,6 +82,18 @@ impl Histogram {
         let at = self.bounds.partition_point(|bound| *bound < value);
         self.counts.get(at).unwrap_or(&self.above).fetch_add(1, Ordering::Relaxed);
         add(&self.sum, value);
+    }
+
+    /// Counts the values that another histogram of the same bounds has.
+    pub fn observe_all(&self, other: &Self) {
+        let own = self.counts.iter().chain([&self.above]);
+        for (own, other) in own.zip(other.counts.iter().chain([&other.above])) {
+            let more = other.load(Ordering::Relaxed);
+            if more > 0 {
+                own.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+        add(&self.sum, f64::from_bits(other.sum.load(Ordering::Relaxed)));
     }
 
     /// Counts the time since `start`, in seconds.

@@ -6,7 +6,7 @@ use crate::objects::{config_map, name};
 use crate::options::Resource;
 use crate::report::Row;
 use crate::run::Bench;
-use crate::wire::{Ask, Wire, piece};
+use crate::wire::{Ask, Wire, patient_piece};
 use bytes::Bytes;
 use http::Method;
 use hyper::body::Incoming;
@@ -103,7 +103,7 @@ async fn read(mut body: Incoming, ask: &Ask, events: usize, origin: Instant) -> 
     let mut lags_ms = Vec::with_capacity(events);
     while lags_ms.len() < events {
         let ended = BenchError::WatchEnded { seen: lags_ms.len(), wanted: events };
-        let data = piece(&mut body, ask).await?.ok_or(ended)?;
+        let data = patient_piece(&mut body, ask).await?.ok_or(ended)?;
         let now = origin.elapsed();
         lines.take(&data, |line| lags_ms.extend(sent_at(line).map(|sent| lag_ms(now, sent))));
     }

@@ -37,6 +37,8 @@ const LIVES: u64 = 3;
 /// How often an etcd is killed in a round.
 const ETCD_KILLS: u64 = 2;
 const WRITERS: usize = 5;
+/// Watchers beside those few in every other round: so many are woken at a pace and sent the same bytes.
+const CROWD: usize = 16;
 const PREFIX: &str = "/registry/configmaps/default/k";
 /// How long anything may take that does not hang.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -104,7 +106,9 @@ impl Clients {
         });
         let writers = writers.collect();
         let manners = [Manner::Steady, Manner::Slow, Manner::Vanishing, Manner::Vanishing];
-        let watchers = manners.into_iter().enumerate().map(|(number, manner)| {
+        let crowd = if chance.permille(500) { CROWD } else { 0 };
+        let manners = manners.into_iter().chain(std::iter::repeat_n(Manner::Steady, crowd));
+        let watchers = manners.enumerate().map(|(number, manner)| {
             let door = Door::new(door.clone());
             let name = format!("{manner:?}-{number}");
             let watching = watch(name, manner, door, ticks.clone(), chance.fork(), ended.clone());
