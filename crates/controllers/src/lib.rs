@@ -9,6 +9,7 @@ pub mod context;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod garbage_collector;
 mod graph;
@@ -47,6 +48,7 @@ pub fn run(
     deployment::start(&context);
     endpoints::start(&context);
     endpoint_slice::start(&context);
+    endpoint_slice_mirroring::start(&context);
     garbage_collector::start(&context);
     namespace::start(&context);
     node_lifecycle::start(&context);

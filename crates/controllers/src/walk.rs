@@ -159,6 +159,30 @@ async fn endpoints_follow_the_pods() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn endpoints_of_ones_own_are_mirrored() {
+    const ENDPOINTS: &str = "/api/v1/namespaces/n/endpoints";
+    let walk = walk().await;
+    let server = &walk.server;
+    server.create(
+        "/api/v1/namespaces/n/services",
+        json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}),
+    );
+    let subset = |ip: &str| json!([{"addresses": [{"ip": ip}], "ports": [{"name": "http", "port": 80}]}]);
+    server.create(ENDPOINTS, json!({"metadata": {"name": "s"}, "subsets": subset("10.1.2.3")}));
+    let mirrored = |server: &Server| {
+        let slices = server.list("/apis/discovery.k8s.io/v1/namespaces/n/endpointslices");
+        slices.iter().map(|slice| slice["endpoints"][0]["addresses"][0].clone()).collect::<Vec<_>>()
+    };
+    server.until("a mirrored slice", |server| mirrored(server) == ["10.1.2.3"]).await;
+    assert_idle(server).await;
+    server.merge(&format!("{ENDPOINTS}/s"), &json!({"subsets": subset("10.1.2.4")}));
+    server.until("the change", |server| mirrored(server) == ["10.1.2.4"]).await;
+    server.delete(&format!("{ENDPOINTS}/s"), &Value::Null);
+    server.until("the end", |server| mirrored(server).is_empty()).await;
+    assert_idle(server).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_node_is_unknown_and_a_removed_one_takes_its_pods_along() {
     let walk = walk().await;
     let server = &walk.server;

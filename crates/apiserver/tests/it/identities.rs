@@ -138,6 +138,7 @@ async fn each_controller_is_its_own_account() {
         ("generic-garbage-collector", "/api/v1/configmaps"),
         ("namespace-controller", "/api/v1/secrets"),
         ("endpointslice-controller", "/apis/discovery.k8s.io/v1/endpointslices"),
+        ("endpointslicemirroring-controller", "/api/v1/endpoints"),
         ("node-controller", "/apis/coordination.k8s.io/v1/leases"),
         ("job-controller", "/apis/batch/v1/jobs"),
         ("statefulset-controller", "/apis/apps/v1/statefulsets"),

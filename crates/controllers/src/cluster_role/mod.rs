@@ -32,6 +32,7 @@ pub(crate) fn start(context: &Context) {
 impl Controller for ClusterRoles {
     type View = View;
     const NAME: &'static str = "clusterrole-aggregation-controller";
+    const QUEUE: &'static str = "ClusterRoleAggregator";
 
     fn view(&self, key: &Key) -> Option<View> {
         let roles = self.0.snapshot();

@@ -79,6 +79,7 @@ fn recreated(deployments: &Snapshot<Deployment>, sets: &Snapshot<ReplicaSet>, po
 impl Controller for Deployments {
     type View = View;
     const NAME: &'static str = "deployment-controller";
+    const QUEUE: &'static str = "deployment";
 
     fn view(&self, key: &Key) -> Option<View> {
         let deployment = Arc::clone(self.deployments.snapshot().get(key)?);

@@ -90,6 +90,7 @@ impl Controller for Disruption {
     type View = View;
     const NAME: &'static str = "disruption-controller";
     const COMPONENT: &'static str = "controllermanager";
+    const QUEUE: &'static str = "disruption";
 
     fn view(&self, key: &Key) -> Option<View> {
         let budget = Arc::clone(self.budgets.snapshot().get(key)?);

@@ -68,6 +68,7 @@ impl Controller for EndpointSlices {
     type View = View;
     const NAME: &'static str = "endpointslice-controller";
     const COMPONENT: &'static str = "endpoint-slice-controller";
+    const QUEUE: &'static str = "endpoint_slice";
 
     fn view(&self, key: &Key) -> Option<View> {
         let service = Arc::clone(self.services.snapshot().get(key)?);

@@ -42,6 +42,7 @@ pub(crate) fn start(context: &Context) {
 impl Controller for EndpointsController {
     type View = View;
     const NAME: &'static str = "endpoint-controller";
+    const QUEUE: &'static str = "endpoint";
 
     fn view(&self, key: &Key) -> Option<View> {
         let service = self.services.snapshot().get(key).cloned();

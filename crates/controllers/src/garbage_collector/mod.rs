@@ -110,6 +110,7 @@ impl Controller for GarbageCollector {
     type View = View;
     const NAME: &'static str = "generic-garbage-collector";
     const COMPONENT: &'static str = "garbage-collector-controller";
+    const QUEUE: &'static str = "garbage_collector_attempt_to_delete";
 
     fn view(&self, key: &Key) -> Option<View> {
         let state = self.graph.state();

@@ -114,6 +114,7 @@ impl Namespaces {
 impl Controller for Namespaces {
     type View = View;
     const NAME: &'static str = "namespace-controller";
+    const QUEUE: &'static str = "namespace";
 
     fn view(&self, key: &Key) -> Option<View> {
         let namespace =

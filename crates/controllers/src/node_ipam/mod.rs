@@ -70,6 +70,7 @@ fn range_of(node: &Node) -> Option<&str> {
 impl Controller for NodeIpam {
     type View = View;
     const NAME: &'static str = "node-controller";
+    const QUEUE: &'static str = "cidrallocator_node";
 
     fn view(&self, key: &Key) -> Option<View> {
         let nodes = self.nodes.snapshot();

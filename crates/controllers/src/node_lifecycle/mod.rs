@@ -127,6 +127,7 @@ impl NodeLifecycle {
 impl Controller for NodeLifecycle {
     type View = View;
     const NAME: &'static str = "node-controller";
+    const QUEUE: &'static str = "node_lifecycle_controller";
 
     fn view(&self, key: &Key) -> Option<View> {
         let nodes = self.nodes.snapshot();

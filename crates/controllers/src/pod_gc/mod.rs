@@ -74,6 +74,7 @@ impl PodGc {
 impl Controller for PodGc {
     type View = View;
     const NAME: &'static str = "pod-garbage-collector";
+    const QUEUE: &'static str = "orphaned_pods_nodes";
 
     fn view(&self, key: &Key) -> Option<View> {
         let pod = Arc::clone(self.pods.snapshot().get(key)?);

@@ -63,6 +63,7 @@ impl ReplicaSets {
 impl Controller for ReplicaSets {
     type View = View;
     const NAME: &'static str = "replicaset-controller";
+    const QUEUE: &'static str = "replicaset";
 
     fn view(&self, key: &Key) -> Option<View> {
         let set = Arc::clone(self.sets.snapshot().get(key)?);

@@ -49,6 +49,7 @@ impl RootCa {
 impl Controller for RootCa {
     type View = View;
     const NAME: &'static str = "root-ca-cert-publisher";
+    const QUEUE: &'static str = "root_ca_cert_publisher";
 
     fn view(&self, key: &Key) -> Option<View> {
         let namespace = Arc::clone(self.namespaces.snapshot().get(key)?);

@@ -43,6 +43,7 @@ pub(crate) fn is_active(namespace: &Namespace) -> bool {
 impl Controller for ServiceAccounts {
     type View = View;
     const NAME: &'static str = "service-account-controller";
+    const QUEUE: &'static str = "serviceaccount";
 
     fn view(&self, key: &Key) -> Option<View> {
         let namespace = Arc::clone(self.namespaces.snapshot().get(key)?);

@@ -71,6 +71,7 @@ impl Controller for TaintEviction {
     type View = View;
     const NAME: &'static str = "node-controller";
     const COMPONENT: &'static str = "taint-eviction-controller";
+    const QUEUE: &'static str = "noexec_taint_pod";
 
     fn view(&self, key: &Key) -> Option<View> {
         let pod = Arc::clone(self.pods.snapshot().get(key)?);
