@@ -3,7 +3,7 @@
 use super::registry::{self, Container, ContainerRecord, Phase, find};
 use super::sandboxes::{not_ready, remove_directory};
 use super::shim_client::{ShimClient, ShimError};
-use super::{Inner, blocking, failed, plan};
+use super::{Inner, blocking, failed, image_volumes, plan};
 use crate::spec::{ContainerState, PidNamespace, Rlimit};
 use crate::wire::{Answer, Request};
 use nauplius_base::{id, time};
@@ -170,6 +170,8 @@ impl Inner {
             .map_err(cgroup_error)?;
         write_container(directory, &plan, &record, &config)
             .map_err(failed("create the container directory"))?;
+        image_volumes::fill(&plan.volumes, &plan.spec.rootfs.lower)
+            .map_err(failed("fill the volumes that the image declares"))?;
         let state = ContainerState { id: id.to_owned(), ..ContainerState::default() };
         let container = Container { record, config, state, starting: false, cpu_sample: None };
         self.write(|registry| registry.containers.insert(id.to_owned(), container));

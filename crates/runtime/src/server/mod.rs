@@ -4,10 +4,13 @@
 mod calls;
 mod command;
 mod containers;
+mod copy_tree;
 mod devices;
 mod events;
 mod exec;
 mod follow;
+mod image_root;
+mod image_volumes;
 mod images;
 mod mounts;
 mod namespaces;

@@ -1,6 +1,7 @@
 //! Which mounts a container gets, and in which order: what every container has, then the sandbox's files, then the config's
 //! mounts. It looks at the host only to check sources.
 
+use super::image_volumes::ImageVolume;
 use crate::cgroup::Layout;
 use crate::spec::{Mount, MountKind, Propagation, ReadOnly};
 use nauplius_cri::v1::{self, MountPropagation};
@@ -34,16 +35,17 @@ pub(crate) enum MountError {
     Recursive(String),
 }
 
-/// The mounts of a container. `images` resolves the layers of image volumes, topmost first.
+/// The mounts of a container. `volumes` are those that its image declares; `images` resolves the layers of volumes that are images, topmost first.
 pub(crate) fn plan(
     config: &v1::ContainerConfig,
     files: &SandboxFiles<'_>,
     layout: &Layout,
     privileged: bool,
     readonly_rootfs: bool,
+    volumes: &[ImageVolume],
     images: &mut dyn FnMut(&v1::ImageSpec) -> Result<Vec<PathBuf>, nauplius_cri::CriError>,
 ) -> Result<Vec<Mount>, nauplius_cri::CriError> {
-    let mut requested = Vec::new();
+    let mut requested: Vec<Mount> = volumes.iter().map(ImageVolume::mount).collect();
     for mount in &config.mounts {
         let kind = match &mount.image {
             Some(image) if !image.image.is_empty() => image_volume(&images(image)?, mount).map_err(refuse)?,
@@ -218,7 +220,9 @@ mod tests {
         let config = v1::ContainerConfig { mounts: mounts.to_vec(), ..Default::default() };
         let files = SandboxFiles { directory: Path::new("/s"), shm: "/s/shm".into() };
         let layout = Layout::V2("/sys/fs/cgroup".into());
-        let planned = plan(&config, &files, &layout, false, true, &mut |_| Ok(vec!["/l".into()])).unwrap();
+        let volume = ImageVolume { target: "/data/cache".to_owned(), source: "/c/volumes/0".into() };
+        let planned =
+            plan(&config, &files, &layout, false, true, &[volume], &mut |_| Ok(vec!["/l".into()])).unwrap();
         planned.into_iter().map(|mount| mount.target).collect()
     }
 
@@ -242,6 +246,7 @@ mod tests {
                 "/etc/hostname",
                 "/etc/resolv.conf",
                 "/data",
+                "/data/cache",
                 "/data/a",
                 "/etc/hosts",
             ]

@@ -1,8 +1,9 @@
 //! From CRI's configs and an image to a spec that a shim can run. Everything that can be refused is refused here, before anything
 //! exists. It reads the host and the image, and writes nothing.
 
+use super::image_volumes::{self, ImageVolume};
 use super::users::{self, Accounts, Wanted};
-use super::{command, devices, mounts};
+use super::{command, devices, image_root, mounts};
 use crate::capabilities;
 use crate::cgroup::{Layout, Resources};
 use crate::seccomp::{self, Profile};
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub seccomp: Option<Vec<u8>>,
     pub stop_signal: i32,
     pub privileged: bool,
+    /// Directories to make and fill.
+    pub volumes: Vec<ImageVolume>,
 }
 
 /// Where the encoded filters are in a container's directory.
@@ -95,6 +98,7 @@ pub(crate) fn plan(
         directory: home.directory,
         shm: if home.host_ipc { "/dev/shm".into() } else { home.directory.join("shm") },
     };
+    let volumes = image_volumes::plan(&content.image.config.volumes, &config.mounts, directory);
     let mut readonly_paths = if security.privileged { Vec::new() } else { security.readonly_paths.clone() };
     readonly_paths.extend(mounts::late_readonly(machine.layout, security.privileged));
     let namespace = |kind: &str, host: bool| (!host).then(|| home.directory.join("ns").join(kind));
@@ -123,6 +127,7 @@ pub(crate) fn plan(
             machine.layout,
             security.privileged,
             security.readonly_rootfs,
+            &volumes,
             volume_layers,
         )?,
         devices: nodes,
@@ -136,7 +141,7 @@ pub(crate) fn plan(
         log_path: log_path(config, home.config),
     };
     let stop_signal = command::stop_signal(config, &content.image.config).map_err(CriError::invalid)?;
-    Ok(Plan { spec, resources, seccomp, stop_signal, privileged: security.privileged })
+    Ok(Plan { spec, resources, seccomp, stop_signal, privileged: security.privileged, volumes })
 }
 
 /// What is not built is refused, not ignored.
@@ -242,20 +247,9 @@ fn oom_score(wanted: i64, floor: i32) -> i32 {
     wanted.max(floor)
 }
 
-/// The image's account files, read from a mount of its layers that nobody else sees.
+/// The image's account files.
 fn accounts(layers: &[PathBuf]) -> std::io::Result<Accounts> {
-    use crate::sys::mount;
-    use rustix::fs::{Mode, OFlags};
-    let root = match layers {
-        [layer] => {
-            rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?
-        }
-        layers => {
-            let names: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
-            let options: Vec<_> = names.iter().map(|name| ("lowerdir+", Some(name.as_str()))).collect();
-            mount::new_filesystem("overlay", &options, rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY)?
-        }
-    };
+    let root = image_root::open(layers)?;
     Ok(Accounts { passwd: read_file(&root, "/etc/passwd")?, group: read_file(&root, "/etc/group")? })
 }
 

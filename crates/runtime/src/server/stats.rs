@@ -1,7 +1,7 @@
 //! Resource usage of containers and sandboxes, measured when asked. It must not keep measuring by itself.
 
 use super::registry::{Container, Sandbox, find};
-use super::{Inner, blocking, namespaces, status};
+use super::{Inner, blocking, image_volumes, namespaces, status};
 use crate::cgroup::Usage;
 use nauplius_base::time;
 use nauplius_cri::{CriError, v1};
@@ -73,8 +73,10 @@ impl Inner {
         let record = &container.record;
         let now = time::unix_nanos();
         let usage = self.layout.usage(&record.cgroup);
-        let upper = self.container_dir(&record.id).join("upper");
-        let (bytes, inodes) = disk_usage(&upper);
+        let written =
+            ["upper", image_volumes::DIRECTORY].map(|name| self.container_dir(&record.id).join(name));
+        let [layer, volumes] = written.map(|directory| disk_usage(&directory));
+        let (bytes, inodes) = (layer.0 + volumes.0, layer.1 + volumes.1);
         v1::ContainerStats {
             attributes: Some(v1::ContainerAttributes {
                 id: record.id.clone(),

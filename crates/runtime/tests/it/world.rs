@@ -111,6 +111,11 @@ fn which(name: &str) -> Option<String> {
 }
 
 pub async fn tools_image(store: &ImageStore) {
+    tools().store(store, &[IMAGE.parse().unwrap()]).await.unwrap();
+}
+
+/// An image with a shell and some tools, to be added to.
+pub fn tools() -> ImageBuilder {
     let mut builder = ImageBuilder::new();
     builder.config.cmd = vec!["/bin/sh".to_owned()];
     let mut needed = BTreeSet::new();
@@ -130,7 +135,7 @@ pub async fn tools_image(store: &ImageStore) {
     builder.add_bytes("/etc/group", &b"root:x:0:\nwww:x:34:\nlogs:x:50:web\n"[..], 0o644).unwrap();
     builder.add_directory("/tmp", 0o1777).unwrap();
     builder.add_bytes("/bin/data", &b"no program"[..], 0o755).unwrap();
-    builder.store(store, &[IMAGE.parse().unwrap()]).await.unwrap();
+    builder
 }
 
 impl World {
