@@ -179,7 +179,7 @@ impl<'a> Log<'a> {
 }
 
 /// The ranges that watches saw whole, joined where they meet.
-fn covered(watches: &[Segment]) -> Vec<(i64, i64)> {
+pub(super) fn covered(watches: &[Segment]) -> Vec<(i64, i64)> {
     let mut ranges: Vec<_> = watches.iter().map(|watch| (watch.from, watch.through)).collect();
     ranges.sort_unstable();
     let mut joined: Vec<(i64, i64)> = Vec::new();

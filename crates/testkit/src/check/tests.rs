@@ -103,6 +103,32 @@ fn what_was_not_answered_may_have_happened_or_not_even_later() {
     }
 }
 
+/// Where each of these might have happened at any later time or never, the search would not end.
+#[test]
+fn many_that_were_not_answered_are_judged_when_everything_was_seen() {
+    let mut history = good();
+    let (mut events, mut seen) = (history.watches[0].events.clone(), Vec::new());
+    for number in 0..60 {
+        let (lost, kept) = (format!("lost{number}"), format!("kept{number}"));
+        history.operations.push(update("a", &lost, None, Outcome::Unknown, (5, u64::MAX)));
+        history.operations.push(create("a", &kept, Outcome::Unknown, (16, u64::MAX)));
+        history.operations.push(delete("a", None, Outcome::Unknown, (16, u64::MAX)));
+        let revision = 20 + 2 * number;
+        let times = (20 + 4 * u64::try_from(number).unwrap(), 21 + 4 * u64::try_from(number).unwrap());
+        seen.push(read("a", found(revision, &kept), times));
+        seen.push(read("a", Outcome::Missing, (times.0 + 2, times.1 + 2)));
+        events.push(event(revision, Change::Added, "a", &kept));
+        events.push(event(revision + 1, Change::Deleted, "a", &kept));
+    }
+    history.operations.extend(seen);
+    history.watches = vec![watch("store", 0, 200, &events)];
+    assert_eq!(violations(&history), []);
+    // What was removed once is not removed twice.
+    history.operations.push(delete("a", None, Outcome::Deleted, (900, 901)));
+    let found = violations(&history);
+    assert!(found.iter().any(|one| matches!(one, Violation::NotLinearizable { .. })), "{found:?}");
+}
+
 #[test]
 fn reads_show_the_newest_write() {
     let is_stale = |one: &Violation| matches!(one, Violation::NotLinearizable { key, .. } if key == "a");
