@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::eviction::Pressure;
+use crate::node::network::Readiness;
 use crate::server::probes::ProbeCounts;
 use crate::sources::Sources;
 use crate::spec::field::NodeFacts;
@@ -12,6 +13,7 @@ use nauplius_kinds::api::core::{Pod, Service};
 use nauplius_reconcile::{Informer, Recorder};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 
 /// The node, for its pods.
@@ -34,8 +36,12 @@ pub struct Context {
     pub services: Informer<Service>,
     /// What the machine has.
     pub facts: NodeFacts,
+    /// Whether pods can have a network.
+    pub network: Readiness,
     /// What the node is short of.
     pub pressure: watch::Receiver<Pressure>,
+    /// How often hooks that asked for TLS were run without, for metrics.
+    pub hook_fallbacks: AtomicU64,
     /// What probes said, for metrics.
     pub probe_counts: ProbeCounts,
     /// One pull at a time, as upstream by default.

@@ -6,7 +6,7 @@ use crate::error::KubeletError;
 use crate::eviction::{self, Pressure};
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
-use crate::node::{machine, pod_range, register};
+use crate::node::{machine, network, pod_range, register};
 use crate::pod::halt;
 use crate::pods::Pods;
 use crate::server::{self, Server};
@@ -25,6 +25,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -117,7 +118,9 @@ pub async fn run(
         pods: pods.clone(),
         services: services.clone(),
         facts,
+        network: network::Readiness::default(),
         pressure,
+        hook_fallbacks: AtomicU64::new(0),
         probe_counts: server::probes::ProbeCounts::default(),
         pulls: tokio::sync::Semaphore::new(1),
     });

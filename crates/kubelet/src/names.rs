@@ -19,6 +19,12 @@ pub const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMessagePa
 pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 /// How long an orphan gets to end.
 pub const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// A container's hook before its end, as JSON.
+pub const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+/// A container's ports, as JSON, for hooks that name one.
+pub const PORTS: &str = "io.kubernetes.container.ports";
+/// That a container ends after the main ones. Upstream has no name for it.
+pub const SIDECAR: &str = "nauplius.local/container.sidecar";
 /// `api`: the pod came from the API server.
 pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 /// What container ids begin with in the API.

@@ -7,6 +7,7 @@ use crate::names;
 use crate::pod::actor::{self, Desired, Start};
 use crate::pod::facts;
 use crate::pod::step::Verdict;
+use crate::remains;
 use crate::spec::apparmor;
 use crate::sweep;
 use crate::waker::Waker;
@@ -16,7 +17,7 @@ use nauplius_base::task::{self, CancellationToken};
 use nauplius_base::time;
 use nauplius_cri::{ContainerEvents, v1};
 use nauplius_kinds::Object;
-use nauplius_kinds::api::core::{Pod, PodSpec};
+use nauplius_kinds::api::core::Pod;
 use nauplius_reconcile::events::ObjectRef;
 use nauplius_reconcile::{EventKind, Informer, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,20 +269,11 @@ impl Pods {
                 continue;
             };
             tracing::info!(uid, "a pod was deleted meanwhile, its containers are stopped");
-            let pod = remains(uid, &sandbox);
-            self.start(&Arc::new(pod), true);
+            match remains::pod_of(&*self.context.runtime, &sandbox).await {
+                Ok(pod) => self.start(&Arc::new(pod), true),
+                // It is looked for again.
+                Err(error) => tracing::warn!(uid, %error, "the runtime does not tell about a pod"),
+            }
         }
     }
-}
-
-/// What can be told of a pod from its sandbox.
-fn remains(uid: &str, sandbox: &v1::PodSandbox) -> Pod {
-    let label = |key: &str| sandbox.labels.get(key).cloned();
-    let mut pod = Pod::default();
-    pod.metadata.uid = Some(uid.to_owned());
-    pod.metadata.name = label(names::POD_NAME);
-    pod.metadata.namespace = label(names::POD_NAMESPACE);
-    let grace = sandbox.annotations.get(names::GRACE_PERIOD).and_then(|text| text.parse().ok()); // Else the default.
-    pod.spec = Some(PodSpec { termination_grace_period_seconds: grace, ..PodSpec::default() });
-    pod
 }

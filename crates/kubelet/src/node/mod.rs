@@ -2,6 +2,7 @@
 
 pub mod lease;
 pub mod machine;
+pub mod network;
 pub mod pod_range;
 pub mod register;
 pub mod report;

@@ -1,5 +1,6 @@
 //! The range of pod addresses that the cluster gives this node: handed to the runtime when it is there, and when it changes.
 
+use super::network;
 use crate::context::Context;
 use nauplius_base::backoff::Backoff;
 use nauplius_base::task::CancellationToken;
@@ -35,6 +36,7 @@ pub async fn hand_known(context: &Context, node: &Node) {
     if let Err(error) = context.runtime.update_runtime_config(request(&range)).await {
         tracing::warn!(%error, range, "the runtime does not take the node's range of pod addresses yet");
     }
+    network::look(context).await;
 }
 
 async fn hand_over(context: &Context, nodes: &Informer<Node>) {
@@ -68,4 +70,6 @@ async fn tell(context: &Context, range: &str) {
         tracing::warn!(%error, range, "the runtime does not take the node's range of pod addresses, trying again");
         time::sleep(backoff.next_delay()).await;
     }
+    // Pods that wait for it need not wait for the next report.
+    network::look(context).await;
 }

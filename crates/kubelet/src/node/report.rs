@@ -75,6 +75,9 @@ impl Reporter {
         let runtime = self.context.runtime.status(v1::StatusRequest { verbose: false }).await;
         let runtime_status =
             runtime.map_err(|error| error.to_string()).map(|answer| answer.status.unwrap_or_default());
+        if let Ok(status) = &runtime_status {
+            self.context.network.learn(status);
+        }
         let images = match self.context.images.list_images(v1::ListImagesRequest { filter: None }).await {
             Ok(answer) => answer.images,
             Err(error) => {

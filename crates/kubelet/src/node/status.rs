@@ -193,6 +193,11 @@ fn ready(sources: &Sources<'_>) -> Finding {
     }
 }
 
+/// Why pods cannot have a network, if they cannot.
+pub fn network_problem(status: &v1::RuntimeStatus) -> Option<String> {
+    not_ready(status, "NetworkReady")
+}
+
 fn not_ready(status: &v1::RuntimeStatus, type_: &str) -> Option<String> {
     let what = if type_ == "NetworkReady" {
         "container runtime network not ready"

@@ -31,6 +31,7 @@ use nauplius_kinds::api::core::{Pod, PodStatus};
 use nauplius_reconcile::EventKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a failure reads as itself before it reads as back-off.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -91,6 +92,7 @@ struct Actor {
     removed: bool,
     inbox: Receiver<Desired>,
     waker: Waker,
+    network: watch::Receiver<Option<String>>,
     followed: Followed,
     interrupt: CancellationToken,
     state: State,
@@ -155,6 +157,7 @@ impl Actor {
             sent: PodStatus::default(),
         };
         let allotted = resize::adopted(&pod);
+        let network = context.network.follow();
         Self {
             context,
             asked: Arc::clone(&pod),
@@ -164,6 +167,7 @@ impl Actor {
             removed,
             inbox,
             waker,
+            network,
             followed,
             interrupt: shutdown.child_token(),
             state: State { verdict, ..State::default() },
@@ -237,6 +241,8 @@ impl Actor {
         tokio::select! {
             desired = self.inbox.recv() => self.take(desired),
             news = waker.news() => self.hear(news),
+            // Its sender lives in the context, as long as we do.
+            _ = self.network.changed() => {}
             Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
             () = time::sleep(nap.unwrap_or_default()), if nap.is_some() => {}
         }
@@ -507,12 +513,14 @@ impl Actor {
         }
         let refresh_at = self.token_refresh();
         self.state.volumes_stale |= refresh_at.is_some_and(|at| at <= now);
+        let network_problem = self.network.borrow_and_update().clone();
         let input = Input {
             pod: &self.pod,
             removed: self.removed,
             observed: &self.observed,
             now,
             machine_memory: self.context.facts.memory,
+            network_problem: network_problem.as_deref(),
         };
         let outcome = step::step(std::mem::take(&mut self.state), &input);
         self.state = outcome.state;

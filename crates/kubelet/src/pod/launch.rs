@@ -2,9 +2,8 @@
 
 use super::jobs::PodJob;
 use super::view::{ContainerState, ContainerView, Observed};
-use super::{facts, image, stop};
+use super::{facts, hooks, image, stop};
 use crate::names;
-use crate::probe::hook;
 use crate::spec::{container as config, dns, env, hosts, sandbox};
 use crate::volumes::{env_file, mounts};
 use nauplius_base::time;
@@ -251,9 +250,8 @@ async fn post_start(job: &PodJob, container: &Container, id: &str, ips: &[String
     else {
         return Ok(());
     };
-    let target =
-        hook::Target { runtime: &*job.context.runtime, container, id, ip: ips.first().map(String::as_str) };
-    let ran = job.interrupt.run_until_cancelled(hook::run(&target, handler)).await;
+    let hook = hooks::run(job, container, id, ips.first().map(String::as_str), handler);
+    let ran = job.interrupt.run_until_cancelled(hook).await;
     let Some(Err(error)) = ran else { return Ok(()) };
     tracing::debug!(
         pod = names::describe(&job.pod),

@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod crash;
 pub mod facts;
 pub mod halt;
+pub mod hooks;
 pub mod image;
 pub mod jobs;
 pub mod launch;

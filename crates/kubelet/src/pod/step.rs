@@ -166,6 +166,8 @@ pub struct State {
     pub volumes_retry_at: Option<Timestamp>,
     /// When a sandbox is tried again, after a failure.
     pub sandbox_retry_at: Option<Timestamp>,
+    /// What was told of the network that the pod waits for.
+    pub network_told: Option<String>,
     /// By container.
     pub crashes: BackOffs,
     /// By container.
@@ -208,6 +210,7 @@ impl Default for State {
             volumes_stale: false,
             volumes_retry_at: None,
             sandbox_retry_at: None,
+            network_told: None,
             crashes: BackOffs::default(),
             waiting: BTreeMap::new(),
             verdict: None,
@@ -233,6 +236,8 @@ pub struct Input<'a> {
     pub now: Timestamp,
     /// Bytes of the machine.
     pub machine_memory: i64,
+    /// Why pods cannot have a network on this node, if they cannot.
+    pub network_problem: Option<&'a str>,
 }
 
 /// What a step decides.
@@ -336,7 +341,7 @@ impl Step<'_> {
         self.settle_failures();
         self.kill_failing();
         self.resize();
-        if self.prepare() {
+        if self.has_network() && self.prepare() {
             self.bring_up();
         }
         self.finish_resize();
@@ -485,6 +490,17 @@ impl Step<'_> {
         self.state.resize = Resize { pending, ..Resize::default() };
         let message = format!("Pod resize completed: {}", resize::told(self.input.pod, None));
         self.event(None, false, "ResizeCompleted", message);
+    }
+
+    /// Whether the pod can have the network that it needs; it waits without one, and says so once for each reason.
+    fn has_network(&mut self) -> bool {
+        let problem = self.input.network_problem.filter(|_| !facts::host_network(self.input.pod));
+        if let Some(problem) = problem.filter(|problem| self.state.network_told.as_deref() != Some(*problem))
+        {
+            self.event(None, true, "NetworkNotReady", format!("network is not ready: {problem}"));
+        }
+        self.state.network_told = problem.map(str::to_owned);
+        problem.is_none()
     }
 
     /// Volumes and sandbox, side by side. True when containers may start.

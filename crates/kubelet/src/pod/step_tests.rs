@@ -19,6 +19,7 @@ struct Stage {
     removed: bool,
     state: State,
     observed: Observed,
+    network_problem: Option<String>,
     trace: String,
 }
 
@@ -50,6 +51,7 @@ impl Stage {
             removed: false,
             state: State::default(),
             observed: Observed::default(),
+            network_problem: None,
             trace: String::new(),
         }
     }
@@ -62,6 +64,7 @@ impl Stage {
             observed: &self.observed,
             now: at(now),
             machine_memory: 4 << 30,
+            network_problem: self.network_problem.as_deref(),
         };
         let outcome = step(std::mem::take(&mut self.state), &input);
         self.state = outcome.state;
@@ -160,6 +163,25 @@ fn a_pod_comes_up_and_is_deleted() {
         10 Removing | forget
         11 Gone",
     );
+}
+
+#[test]
+fn a_pod_waits_for_the_network_and_says_so_once() {
+    let mut stage = Stage::new(r#"{"containers":[{"name":"a"}]}"#);
+    stage.network_problem = Some("no plugin".to_owned());
+    stage.step(0);
+    stage.step(1);
+    stage.network_problem = None;
+    stage.step(2);
+    stage.check(
+        "0 Running | event NetworkNotReady: network is not ready: no plugin
+         1 Running
+         2 Running | make volumes | run sandbox 0",
+    );
+    let mut stage = Stage::new(r#"{"hostNetwork":true,"containers":[{"name":"a"}]}"#);
+    stage.network_problem = Some("no plugin".to_owned());
+    stage.step(0);
+    stage.check("0 Running | make volumes | run sandbox 0");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Runs a container's lifecycle hooks. A hook ends well or says why not; who waits for it sets the limit.
 
+use super::http::Unanswered;
 use super::{address, http, port};
 use nauplius_base::time;
 use nauplius_cri::{RuntimeService, v1};
-use nauplius_kinds::api::core::{Container, LifecycleHandler};
+use nauplius_kinds::api::core::{Container, HTTPGetAction, LifecycleHandler};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A request of a hook may take so long.
@@ -21,18 +23,27 @@ pub struct Target<'a> {
     pub ip: Option<&'a str>,
 }
 
+/// How a hook ran that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// As it was asked for.
+    AsAsked,
+    /// Over plain HTTP, although over TLS was asked for: the server there has none.
+    WithoutTls(SocketAddr),
+}
+
 /// Runs the handler.
 ///
 /// # Errors
 /// Why it failed, in words.
-pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<(), String> {
+pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<Ran, String> {
     if let Some(action) = &handler.exec {
         let cmd = action.command.clone().unwrap_or_default();
         let text = cmd.join(" ");
         let request = v1::ExecSyncRequest { container_id: target.id.to_owned(), cmd, timeout: 0 };
         let answer = target.runtime.exec_sync(request).await.map_err(|error| error.to_string())?;
         return match answer.exit_code {
-            0 => Ok(()),
+            0 => Ok(Ran::AsAsked),
             code => Err(format!(
                 "command '{text}' exited with {code}: {}",
                 String::from_utf8_lossy(&answer.stderr)
@@ -42,15 +53,33 @@ pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<(), 
     if let Some(action) = &handler.http_get {
         let host = action.host.as_deref().filter(|host| !host.is_empty()).or(target.ip).unwrap_or_default();
         let to = address(host, port(target.container, &action.port))?;
-        // Any answer will do: as upstream, a hook tells the application something and asks nothing.
-        return match time::timeout(HTTP_LIMIT, http::get(to, action, http::HOOK_AGENT)).await {
-            Ok(answer) => answer.map(drop),
-            Err(_) => Err("HTTP hook timed out".to_owned()),
+        return match ask(to, action).await {
+            Err(Unanswered::WithoutTls) => {
+                ask(to, &without_tls(action)).await.map_err(|error| error.to_string())?;
+                Ok(Ran::WithoutTls(to))
+            }
+            outcome => outcome.map(|()| Ran::AsAsked).map_err(|error| error.to_string()),
         };
     }
     if let Some(action) = &handler.sleep {
         time::sleep(Duration::from_secs(action.seconds.max(0).cast_unsigned())).await;
-        return Ok(());
+        return Ok(Ran::AsAsked);
     }
     Err("invalid handler: none of exec, httpGet and sleep".to_owned())
+}
+
+/// Any answer will do: as upstream, a hook tells the application something and asks nothing.
+async fn ask(to: SocketAddr, action: &HTTPGetAction) -> Result<(), Unanswered> {
+    match time::timeout(HTTP_LIMIT, http::get(to, action, http::HOOK_AGENT)).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => Err(Unanswered::Other("HTTP hook timed out".to_owned())),
+    }
+}
+
+/// The same in the open, without what must not be read on its way.
+fn without_tls(action: &HTTPGetAction) -> HTTPGetAction {
+    let mut action = HTTPGetAction { scheme: Some("HTTP".to_owned()), ..action.clone() };
+    let headers = action.http_headers.iter_mut();
+    headers.for_each(|headers| headers.retain(|own| !own.name.eq_ignore_ascii_case("authorization")));
+    action
 }

@@ -45,19 +45,33 @@ pub async fn probe(container: &Container, action: &HTTPGetAction, ip: &str, limi
     }
 }
 
+/// Why there was no answer, in Go's words where it has any.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// TLS was asked for, and the server spoke plain HTTP.
+    #[error("http: server gave HTTP response to HTTPS client")]
+    WithoutTls,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// Status and the beginning of the body.
 ///
 /// # Errors
-/// Why there was no answer, in Go's words where it has any.
-pub async fn get(to: SocketAddr, action: &HTTPGetAction, agent: &str) -> Result<(u16, Vec<u8>), String> {
+/// Why there was no answer.
+pub async fn get(to: SocketAddr, action: &HTTPGetAction, agent: &str) -> Result<(u16, Vec<u8>), Unanswered> {
     let stream = TcpStream::connect(to)
         .await
-        .map_err(|error| format!("dial tcp {to}: connect: {}", reason(&error)))?;
-    if scheme(action) == "https" {
-        let stream = tls::connect(stream, to.ip()).await.map_err(|error| error.to_string())?;
-        return exchange(stream, to, action, agent).await;
+        .map_err(|error| Unanswered::Other(format!("dial tcp {to}: connect: {}", reason(&error))))?;
+    if scheme(action) != "https" {
+        return exchange(stream, to, action, agent).await.map_err(Unanswered::Other);
     }
-    exchange(stream, to, action, agent).await
+    match tls::connect(stream, to.ip()).await {
+        Ok(stream) => exchange(stream, to, action, agent).await.map_err(Unanswered::Other),
+        Err(tls::Refused::SpeaksHttp) => Err(Unanswered::WithoutTls),
+        Err(tls::Refused::Other(error)) => Err(Unanswered::Other(error.to_string())),
+    }
 }
 
 async fn exchange<T>(

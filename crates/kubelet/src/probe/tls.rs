@@ -6,7 +6,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -49,14 +52,72 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+/// Why there is no TLS.
+pub enum Refused {
+    /// What came back is the beginning of an answer in plain HTTP.
+    SpeaksHttp,
+    /// Anything else.
+    Other(io::Error),
+}
+
+/// As Go tells an answer in plain HTTP from a broken one: by what stands where a record's header should.
+const HTTP: &[u8] = b"HTTP/";
+
+/// A connection that remembers how the peer began.
+pub struct Remembering {
+    stream: TcpStream,
+    begin: Vec<u8>,
+}
+
+impl AsyncRead for Remembering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let missing = HTTP.len().saturating_sub(self.begin.len());
+        self.begin.extend(buffer.filled()[before..].iter().take(missing));
+        polled
+    }
+}
+
+impl AsyncWrite for Remembering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// Speaks TLS over a connection to `ip`.
-pub async fn connect(stream: TcpStream, ip: IpAddr) -> io::Result<TlsStream<TcpStream>> {
+///
+/// # Errors
+/// Why the peer does not.
+pub async fn connect(stream: TcpStream, ip: IpAddr) -> Result<TlsStream<Remembering>, Refused> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
+        .map_err(|error| Refused::Other(io::Error::other(error)))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    TlsConnector::from(Arc::new(config)).connect(ServerName::IpAddress(ip.into()), stream).await
+    let stream = Remembering { stream, begin: Vec::new() };
+    let name = ServerName::IpAddress(ip.into());
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).into_fallible().await;
+    connected.map_err(|(error, stream)| match stream.begin.as_slice() {
+        HTTP => Refused::SpeaksHttp,
+        _ => Refused::Other(error),
+    })
 }

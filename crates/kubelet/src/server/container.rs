@@ -3,13 +3,11 @@
 use super::Server;
 use super::answer::{Answer, text};
 use super::route::Target;
-use crate::names;
-use crate::pod::facts;
 use crate::pod::observe::observe;
 use crate::pod::view::{ContainerState, Observed};
 use http::StatusCode;
-use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{ContainerStatus, Pod};
+use nauplius_kinds::{Object, api};
 use std::sync::Arc;
 
 impl Server {
@@ -19,9 +17,7 @@ impl Server {
         let found = snapshot.find(&target.namespace, &target.pod);
         let found = found.filter(|pod| target.uid.as_deref().is_none_or(|uid| uid == pod.uid()));
         found.cloned().ok_or_else(|| {
-            let message =
-                format!("pod {:?} does not exist\n", format!("{}_{}", target.pod, target.namespace));
-            Box::new(text(StatusCode::NOT_FOUND, &message))
+            Box::new(text(StatusCode::NOT_FOUND, &format!("pod {:?} does not exist", target.pod)))
         })
     }
 
@@ -81,9 +77,6 @@ pub(super) fn logged(
     name: &str,
     previous: bool,
 ) -> Result<(String, String), String> {
-    if facts::any_container(pod, name).is_none() {
-        return Err(format!("container {name:?} not found in pod {:?}\n", names::describe(pod)));
-    }
     let waits = told(pod, name).and_then(|status| status.state.as_ref()?.waiting.as_ref());
     let mut views =
         observed.containers.iter().filter(|view| view.name == name && view.state != ContainerState::Created);
@@ -100,9 +93,66 @@ pub(super) fn logged(
         None if previous => {
             Err(format!("previous terminated container {name:?} in pod {:?} not found", pod.name()))
         }
-        None => {
-            let reason = waits.and_then(|waiting| waiting.reason.as_deref()).unwrap_or("ContainerCreating");
-            Err(format!("container {name:?} in pod {:?} is waiting to start: {reason}", pod.name()))
+        None => Err(format!("container {name:?} in pod {:?} {}", pod.name(), unlogged(told(pod, name)))),
+    }
+}
+
+/// Why a container has no log, from what the API was told of it.
+fn unlogged(status: Option<&ContainerStatus>) -> String {
+    let Some(status) = status else { return "is not available".to_owned() };
+    let has_ended = |state: &Option<api::core::ContainerState>| {
+        state.as_ref().is_some_and(|state| state.terminated.is_some())
+    };
+    if has_ended(&status.state) || has_ended(&status.last_state) {
+        return "is terminated".to_owned();
+    }
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    match waiting.map(|waiting| waiting.reason.as_deref().unwrap_or_default()) {
+        Some("ErrImagePull") => "is waiting to start: image can't be pulled".to_owned(),
+        Some("ImagePullBackOff") => "is waiting to start: trying and failing to pull image".to_owned(),
+        Some(reason) => format!("is waiting to start: {reason}"),
+        None => "is waiting to start - no logs yet".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// Nothing of the pod runs; `status` is what the API knows of its container.
+    fn check(status: &Value, previous: bool, expected: &str) {
+        let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"containers": [{"name": "c"}]}, "status": {"containerStatuses": status}});
+        let pod = Pod::decode(pod.to_string().as_bytes()).unwrap();
+        let said = logged(&pod, &Observed::default(), "c", previous).unwrap_err();
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_is_told_in_upstreams_words() {
+        let status = |key: &str, state: Value| {
+            let mut status =
+                json!({"name": "c", "ready": false, "restartCount": 0, "image": "i", "imageID": ""});
+            status[key] = state;
+            json!([status])
+        };
+        let waiting = |reason: &str| status("state", json!({"waiting": {"reason": reason}}));
+        let begin = "container \"c\" in pod \"p\" is";
+        for (reason, told) in [
+            ("PodInitializing", "PodInitializing"),
+            ("ContainerCreating", "ContainerCreating"),
+            ("CreateContainerConfigError", "CreateContainerConfigError"),
+            ("ErrImagePull", "image can't be pulled"),
+            ("ImagePullBackOff", "trying and failing to pull image"),
+        ] {
+            check(&waiting(reason), false, &format!("{begin} waiting to start: {told}"));
         }
+        let ended = json!({"terminated": {"exitCode": 1}});
+        check(&status("state", ended.clone()), false, &format!("{begin} terminated"));
+        check(&status("lastState", ended), false, &format!("{begin} terminated"));
+        check(&status("state", Value::Null), false, &format!("{begin} waiting to start - no logs yet"));
+        check(&json!([]), false, &format!("{begin} not available"));
+        check(&waiting("x"), true, "previous terminated container \"c\" in pod \"p\" not found");
     }
 }

@@ -5,6 +5,7 @@ use super::answer::{Answer, stream, text};
 use super::container::logged;
 use super::route::{Query, Target};
 use crate::logs::follow::{self, Following, Options};
+use crate::pod::facts;
 use bytes::Bytes;
 use http::StatusCode;
 use nauplius_base::task::spawn;
@@ -61,6 +62,10 @@ impl Server {
         let refuse = |message: String| Box::new(text(StatusCode::BAD_REQUEST, &message));
         let pod = self.pod(target)?;
         let options = options(query).map_err(refuse)?;
+        if facts::any_container(&pod, &target.container).is_none() {
+            let message = format!("container {:?} not found in pod {:?}", target.container, target.pod);
+            return Err(Box::new(text(StatusCode::NOT_FOUND, &message)));
+        }
         // Whoever subscribes first and looks second misses no end.
         let events = if options.follow {
             let events = self.context.runtime.container_events(nauplius_cri::v1::GetEventsRequest {}).await;

@@ -6,6 +6,7 @@ use super::stats::node_usage;
 use crate::names;
 use nauplius_cri::v1;
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 pub(super) const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -59,6 +60,11 @@ impl Server {
         let mut page = Page::default();
         page.family("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
         page.sample("kubelet_node_name", &[("node", &self.context.config.node_name)], 1.0);
+        let help = "The number of times lifecycle handlers successfully fell back to http from https.";
+        page.plain("kubelet_lifecycle_handler_http_fallbacks_total", "counter", &format!("[ALPHA] {help}"));
+        #[allow(clippy::cast_precision_loss)] // A metric is a float.
+        let fallbacks = self.context.hook_fallbacks.load(Ordering::Relaxed) as f64;
+        page.sample("kubelet_lifecycle_handler_http_fallbacks_total", &[], fallbacks);
         page.family("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox");
         #[allow(clippy::cast_precision_loss)] // Few.
         page.sample(

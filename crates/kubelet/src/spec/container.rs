@@ -1,10 +1,10 @@
 //! The config of one container, from its spec and what was resolved for it. Pure.
 
-use super::{env, resources, security};
+use super::{ending, env, resources, security};
 use crate::names;
 use crate::pod::facts;
 use nauplius_cri::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount,
 };
 use nauplius_kinds::api::core::{Container, Pod};
 use std::path::Path;
@@ -37,7 +37,7 @@ pub fn log_path(name: &str, attempt: u32) -> String {
 /// The config.
 ///
 /// # Errors
-/// Upstream's text for a container that must not run as root, or a signal that does not exist.
+/// Upstream's text for a container that must not run as root.
 pub fn config(pod: &Pod, container: &Container, resolved: Resolved<'_>) -> Result<ContainerConfig, String> {
     security::check_non_root(pod, container, resolved.image_user)?;
     let lookup = |name: &str| {
@@ -75,7 +75,6 @@ pub fn config(pod: &Pod, container: &Container, resolved: Resolved<'_>) -> Resul
                 resolved.target,
             )),
         }),
-        stop_signal: stop_signal(container)?,
         mounts: resolved.mounts,
         envs: resolved.environment.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
         ..ContainerConfig::default()
@@ -85,7 +84,7 @@ pub fn config(pod: &Pod, container: &Container, resolved: Resolved<'_>) -> Resul
 fn annotations(pod: &Pod, container: &Container, attempt: u32) -> std::collections::BTreeMap<String, String> {
     let path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
     let policy = container.termination_message_policy.as_deref().unwrap_or("File");
-    [
+    let own: std::collections::BTreeMap<String, String> = [
         (names::CONTAINER_HASH, names::container_hash(container)),
         (names::RESTART_COUNT, attempt.to_string()),
         (names::TERMINATION_PATH, path.to_owned()),
@@ -93,12 +92,6 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> std::collectio
         (names::GRACE_PERIOD, facts::grace_s(pod).to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
-}
-
-fn stop_signal(container: &Container) -> Result<i32, String> {
-    let named = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
-    let Some(name) = named.filter(|name| !name.is_empty()) else { return Ok(Signal::RuntimeDefault.into()) };
-    let constant = name.replace('+', "PLUS").replace('-', "MINUS");
-    Signal::from_str_name(&constant).map(i32::from).ok_or_else(|| format!("unknown stop signal {name:?}"))
+    .into();
+    own.into_iter().chain(ending::annotations(container)).collect()
 }

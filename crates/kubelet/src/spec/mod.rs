@@ -4,6 +4,7 @@
 pub mod apparmor;
 pub mod container;
 pub mod dns;
+pub mod ending;
 pub mod env;
 pub mod env_file;
 pub mod field;

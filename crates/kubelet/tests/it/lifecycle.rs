@@ -4,6 +4,7 @@ use crate::api::Api;
 use crate::runtime::Fake;
 use crate::world::World;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const IMAGE: &str = "demo:1";
 
@@ -72,6 +73,85 @@ async fn the_node_is_registered_and_reports() {
     world.event("Starting: Starting kubelet.").await;
     world.event("NodeHasSufficientMemory: Node node status is now: NodeHasSufficientMemory").await;
     world.event("NodeReady: Node node status is now: NodeReady").await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_range_is_not_ready_and_its_pods_wait() {
+    let runtime = Fake::new(&[IMAGE]);
+    runtime.lack_network();
+    let world = World::with(Api::new(), runtime).await;
+    let problem = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:no range yet";
+    let ready = |api: &Api| {
+        let node = api.get("/api/v1/nodes/node")?;
+        node["status"]["conditions"]
+            .as_array()?
+            .iter()
+            .find(|condition| condition["type"] == "Ready")
+            .cloned()
+    };
+    let condition = ready(&world.api).unwrap();
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("KubeletNotReady")));
+    assert_eq!(condition["message"], problem);
+    let mut on_host = one(json!({}));
+    on_host["hostNetwork"] = json!(true);
+    world.create("host", on_host);
+    world.phase("host", "Running").await;
+    world.create("p", one(json!({})));
+    world.event(&format!("NetworkNotReady: network is not ready: {problem}")).await;
+    assert!(!world.runtime.calls().contains(&"run p".to_owned()));
+    let mut node = world.api.get("/api/v1/nodes/node").unwrap();
+    node["spec"] = json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]});
+    world.api.put("/api/v1/nodes/node", node);
+    world.phase("p", "Running").await;
+    world.kubelet.ready().await;
+    assert_eq!(ready(&world.api).unwrap()["reason"], "KubeletReady");
+}
+
+/// Answers requests in plain HTTP, and a handshake with 400 as most servers do; the requests' heads come back.
+async fn plain_server() -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (seen, heads) = tokio::sync::mpsc::unbounded_channel();
+    nauplius_base::task::spawn("plain server", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let status = if head.starts_with("GET ") { "200 OK" } else { "400 Bad Request" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            // The client may have hung up: it has seen enough.
+            let _ = stream.write_all(answer.as_bytes()).await;
+            if seen.send(head).is_err() {
+                return;
+            }
+        }
+    });
+    (port, heads)
+}
+
+#[tokio::test]
+async fn a_hook_that_asks_a_plain_server_for_tls_is_run_in_plain_and_a_probe_fails() {
+    let world = World::new(&[IMAGE]).await;
+    let (port, mut heads) = plain_server().await;
+    let headers = json!([{"name": "Authorization", "value": "secret"}, {"name": "X-Own", "value": "kept"}]);
+    let ask = json!({"host": "127.0.0.1", "port": port, "path": "/hook", "scheme": "HTTPS", "httpHeaders": headers});
+    world.create("p", one(json!({"lifecycle": {"postStart": {"httpGet": ask.clone()}}})));
+    world.phase("p", "Running").await;
+    world
+        .event(&format!(
+            "LifecycleHTTPFallback: request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, retry with HTTP succeeded"
+        ))
+        .await;
+    assert!(!heads.recv().await.unwrap().starts_with("GET "));
+    let head = heads.recv().await.unwrap().to_lowercase();
+    assert!(head.starts_with("get /hook ") && head.contains("x-own: kept"), "{head}");
+    assert!(!head.contains("secret"), "{head}");
+    world.create("probed", one(json!({"readinessProbe": {"httpGet": ask, "periodSeconds": 1}})));
+    world
+        .event(&format!(
+            "Unhealthy: Readiness probe failed: Get \"https://127.0.0.1:{port}/hook\": http: server gave HTTP response to HTTPS client"
+        ))
+        .await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ struct State {
     exec_code: i32,
     endpoint: String,
     refuses_starts: bool,
+    lacks_network: bool,
 }
 
 /// The runtime. Clones share it.
@@ -63,6 +64,11 @@ impl Fake {
     /// Containers are made, and not started, as when a kubelet is killed in between.
     pub fn refuse_starts(&self, refuse: bool) {
         self.state.lock().unwrap().refuses_starts = refuse;
+    }
+
+    /// There is no network until the node's range of pod addresses is handed over.
+    pub fn lack_network(&self) {
+        self.state.lock().unwrap().lacks_network = true;
     }
 
     /// The config that the newest container of that name was made from.
@@ -157,7 +163,6 @@ impl RuntimeService for Fake {
         container_stats: ContainerStatsRequest => ContainerStatsResponse,
         list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse,
         pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse,
-        update_runtime_config: UpdateRuntimeConfigRequest => UpdateRuntimeConfigResponse,
         runtime_config: RuntimeConfigRequest => RuntimeConfigResponse,
         update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse,
     }
@@ -189,10 +194,24 @@ impl RuntimeService for Fake {
         }))
     }
 
+    fn update_runtime_config(
+        &self,
+        _request: UpdateRuntimeConfigRequest,
+    ) -> BoxFuture<'_, UpdateRuntimeConfigResponse> {
+        self.state.lock().unwrap().lacks_network = false;
+        ready(Ok(UpdateRuntimeConfigResponse {}))
+    }
+
     fn status(&self, _request: StatusRequest) -> BoxFuture<'_, StatusResponse> {
         let condition =
             |name: &str| RuntimeCondition { r#type: name.to_owned(), status: true, ..Default::default() };
-        let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
+        let network = if self.state.lock().unwrap().lacks_network {
+            let (reason, message) = ("NetworkPluginNotReady".to_owned(), "no range yet".to_owned());
+            RuntimeCondition { status: false, reason, message, ..condition("NetworkReady") }
+        } else {
+            condition("NetworkReady")
+        };
+        let conditions = vec![condition("RuntimeReady"), network];
         ready(Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() }))
     }
 

@@ -97,8 +97,8 @@ async fn logs_are_read_and_followed_over_rotation() {
     let answer = get(&world, Some("reader"), "/containerLogs/n/p/c?tailLines=1", "").await;
     assert!(answer.contains("two\n") && !answer.contains("one\n"), "{answer}");
     for (path, part) in [
-        ("/containerLogs/n/x/c", "pod \"x_n\" does not exist"),
-        ("/containerLogs/n/p/z", "container \"z\" not found in pod"),
+        ("/containerLogs/n/x/c", "pod \"x\" does not exist"),
+        ("/containerLogs/n/p/z", "container \"z\" not found in pod \"p\""),
         ("/containerLogs/n/p/c?previous=true", "previous terminated container \"c\" in pod \"p\" not found"),
         ("/containerLogs/n/p/c?tailLines=x", "tailLines: Invalid value"),
     ] {

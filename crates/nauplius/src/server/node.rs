@@ -161,11 +161,12 @@ impl Node {
         self.bridge.gateway()
     }
 
-    /// Stops every pod at once, each within its own grace period: as the kubelet does where there is one, else its containers and then its
-    /// sandbox. Hooks are known to the kubelet alone.
+    /// Stops every pod at once, each with its hooks and within its own grace period, as the API knows it where there is a kubelet, else as it
+    /// is noted at its containers; and then what is left.
     pub async fn stop_containers(&self) {
-        if let Some(kubelet) = &self.kubelet {
-            kubelet.stop_pods().await;
+        match &self.kubelet {
+            Some(kubelet) => kubelet.stop_pods().await,
+            None => nauplius_kubelet::stop_pods_alone(Arc::new(self.runtime.clone())).await,
         }
         let sandboxes = self.sandboxes().await.into_iter().map(|sandbox| (grace_s(&sandbox), sandbox.id));
         each(&self.runtime, sandboxes, |runtime, grace_s, id| async move {

@@ -87,8 +87,20 @@ fn images(kubectl: &Kubectl<'_>) {
     check_events(kubectl, "misnamed", &[&event]);
 
     waiting(kubectl, "never", "ErrImageNeverPull");
+    no_log(kubectl, "never", "ErrImageNeverPull");
     let event = "Warning ErrImageNeverPull Container image \"nauplius.local/none:1\" is not present with pull policy of Never";
     check_events(kubectl, "never", &[event]);
+}
+
+/// A container that never ran has no log, in upstream's words.
+fn no_log(kubectl: &Kubectl<'_>, pod: &str, reason: &str) {
+    let expected = format!(
+        "Error from server (BadRequest): container \"c\" in pod {pod:?} is waiting to start: {reason}\n"
+    );
+    eventually(&format!("{pod} to wait with {reason}"), || {
+        let refused = kubectl.run(&["logs", pod, "-c", "c"]);
+        (!refused.status.success() && String::from_utf8_lossy(&refused.stderr) == expected).then_some(())
+    });
 }
 
 fn containers(kubectl: &Kubectl<'_>) {
@@ -125,6 +137,10 @@ fn containers(kubectl: &Kubectl<'_>) {
             .then_some(())
     });
 
+    no_log(kubectl, "unconfigured", "CreateContainerConfigError");
+    no_log(kubectl, "unmounted", "ContainerCreating");
+    no_log(kubectl, "behind", "PodInitializing");
+
     // What was missing comes: then all is well.
     kubectl.ok(&["create", "configmap", "none", "--from-literal=k=v"]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/unconfigured", "--timeout=120s"]);
@@ -138,7 +154,12 @@ fn pods_that_cannot_run_say_why() {
     let mut unmounted =
         pod("unmounted", json!({"image": DEMO, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
     unmounted["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "none"}}]);
+    let mut behind = pod("behind", json!({"image": DEMO}));
+    behind["spec"]["restartPolicy"] = json!("Never");
+    behind["spec"]["initContainers"] =
+        json!([{"name": "first", "image": DEMO, "command": ["sh", "-c", "exit 3"]}]);
     let pods = [
+        behind,
         pod("unreachable", json!({"image": "127.0.0.1:1/none:1"})),
         pod("nowhere", json!({"image": "registry.invalid/none:1"})),
         pod("misnamed", json!({"image": "nauplius.local/Upper:1"})),

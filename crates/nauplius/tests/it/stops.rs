@@ -29,6 +29,16 @@ const SIDECAR: &str = "trap 'echo sidecar >> /notes/order; exit' TERM; while tru
 
 #[tokio::test]
 async fn each_pod_ends_as_its_deletion_would_end_it() {
+    check(|_| {}).await;
+}
+
+/// Hooks, order and time of each are noted at its containers.
+#[tokio::test]
+async fn pods_whose_server_was_killed_end_so_too() {
+    check(Cluster::kill_server).await;
+}
+
+async fn check(before: impl FnOnce(&Cluster)) {
     let cluster = Cluster::up();
     let notes = cluster.scratch.path().join("notes");
     std::fs::create_dir(&notes).unwrap();
@@ -45,26 +55,10 @@ async fn each_pod_ends_as_its_deletion_would_end_it() {
     let ordered = json!({"initContainers": [sidecar], "containers": [main]});
     run_pod(&cluster, &pods, &pod("ordered", 60, &notes, ordered)).await;
 
+    before(&cluster);
     cluster.run_ok(&["down"]);
     nothing_of_pods_is_left(&cluster);
     let note = |name: &str| std::fs::read_to_string(notes.join(name)).unwrap_or_default();
     assert_eq!(note("patient"), "outlived\n");
     assert_eq!(note("order"), "hook\nmain\nsidecar\n");
-}
-
-#[tokio::test]
-async fn pods_whose_server_was_killed_have_their_own_time_too() {
-    let cluster = Cluster::up();
-    let notes = cluster.scratch.path().join("notes");
-    std::fs::create_dir(&notes).unwrap();
-    let pods: Api<Pod> = Api::default_namespaced(connect(&cluster).await);
-    let alone = |script: &str| json!({"containers": [shell("c", script)]});
-    run_pod(&cluster, &pods, &pod("stubborn", 1, &notes, alone(STUBBORN))).await;
-    let mut patient = alone(PATIENT);
-    patient["hostPID"] = json!(true);
-    run_pod(&cluster, &pods, &pod("patient", 600, &notes, patient)).await;
-    cluster.kill_server();
-    cluster.run_ok(&["down"]);
-    nothing_of_pods_is_left(&cluster);
-    assert_eq!(std::fs::read_to_string(notes.join("patient")).unwrap_or_default(), "outlived\n");
 }
