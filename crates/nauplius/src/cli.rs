@@ -1,6 +1,7 @@
 //! The command line: what a person can ask for, and the flags that name a cluster.
 
 use crate::node_ports::NodePorts;
+use crate::registry_login::LoginArgs;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 use std::path::PathBuf;
@@ -146,11 +147,14 @@ pub enum Command {
         #[command(flatten)]
         cluster: ClusterArgs,
     },
-    /// Stop a cluster and remove everything it ever made.
+    /// Stop a cluster and remove everything it ever made on this machine.
     Delete {
         /// Which cluster.
         #[command(flatten)]
         cluster: ClusterArgs,
+        /// Remove its keys from etcd, too, where it keeps its state there.
+        #[arg(long)]
+        etcd_keys: bool,
     },
     /// Work with the images of a running cluster.
     Image {
@@ -225,10 +229,12 @@ pub enum ImageAction {
         /// Name, digest or id.
         image: String,
     },
-    /// Pull an image from its registry, without credentials: for a private one, give the pod imagePullSecrets, or load an archive.
+    /// Pull an image from its registry.
     Pull {
         /// The reference.
         image: String,
+        #[command(flatten)]
+        login: LoginArgs,
     },
 }
 

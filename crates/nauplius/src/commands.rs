@@ -4,7 +4,7 @@ use crate::cli::{ClusterArgs, ImageAction};
 use crate::cluster::{self, Cluster};
 use crate::control::{self, Answer, Ask, ImageRow, Status};
 use crate::failure::{Doing, Failure};
-use crate::{machine, server, up};
+use crate::{machine, registry_login, server, state, up};
 use nauplius_base::{id, time};
 use nauplius_client::kubeconfig::{self, Current};
 use std::fs::File;
@@ -167,21 +167,31 @@ impl Waiting<'_> {
     }
 }
 
-/// Stops the cluster and removes all that it made.
+/// Stops the cluster and removes all that it made on this machine; and with `etcd_keys` what it keeps in etcd.
 ///
 /// # Errors
 /// What could not be removed.
-pub fn delete(args: &ClusterArgs) -> Result<(), Failure> {
+pub fn delete(args: &ClusterArgs, etcd_keys: bool) -> Result<(), Failure> {
     machine::check_root()?;
     let _operation = cluster::operate_on(&args.name)?;
     let Some(cluster) = cluster::look_up(&args.name)? else {
         println!("There is no cluster {:?} here.", args.name);
         return Ok(());
     };
+    let etcd = cluster.etcd.as_ref();
+    if let Some(etcd) = etcd.filter(|_| etcd_keys) {
+        // First of all: when it fails, the cluster is still there to try again with.
+        stop(&cluster)?;
+        let removed = state::block_on(etcd.remove_keys())?;
+        println!("{removed} keys are removed from {etcd}.");
+    }
     for (path, current) in remove(&cluster)? {
         tell_current(&path, &current);
     }
     println!("Cluster {} is gone.", cluster.name);
+    if let Some(etcd) = etcd.filter(|_| !etcd_keys) {
+        println!("Its keys stay in {etcd}: `{}` removes them.", etcd.removal());
+    }
     Ok(())
 }
 
@@ -237,7 +247,10 @@ pub fn image(args: &ClusterArgs, action: ImageAction) -> Result<(), Failure> {
         }
         ImageAction::List => Ask::ImageList,
         ImageAction::Remove { image } => Ask::ImageRemove { image },
-        ImageAction::Pull { image } => Ask::ImagePull { image },
+        ImageAction::Pull { image, login } => {
+            let login = registry_login::find(&login, &image)?;
+            Ask::ImagePull { image, login }
+        }
     };
     image_done(&cluster, &question)
 }

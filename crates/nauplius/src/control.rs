@@ -2,6 +2,7 @@
 //! can say is asked of the API; this is for the process itself and its images.
 
 use crate::failure::Failure;
+use crate::registry_login::Login;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -47,6 +48,8 @@ pub enum Ask {
     ImagePull {
         /// The reference.
         image: String,
+        /// For its registry.
+        login: Option<Login>,
     },
 }
 

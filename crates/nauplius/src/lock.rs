@@ -55,8 +55,11 @@ impl Lock {
     pub fn try_take(path: &Path) -> Result<Option<Self>, Failure> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         loop {
-            std::fs::create_dir_all(directory)
-                .map_err(|error| Failure::io("cannot make", directory, &error))?;
+            match std::fs::create_dir_all(directory) {
+                // Another made it first, and has let go of it since.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_other(directory) => continue,
+                made => made.map_err(|error| Failure::io("cannot make", directory, &error))?,
+            }
             let mut file = match open(path) {
                 // The directory was removed between the two calls.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -82,6 +85,11 @@ impl Drop for Lock {
         let _ = std::fs::remove_file(&self.path);
         let _ = self.path.parent().map(std::fs::remove_dir);
     }
+}
+
+/// Whether something is there that is no directory.
+fn is_other(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir())
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod node_ports;
 mod progress;
+mod registry_login;
 mod server;
 mod state;
 mod storage;
@@ -69,7 +70,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Status { cluster, json } => commands::status(&cluster, json),
         Command::Down { cluster } => commands::down(&cluster).map(|()| ExitCode::SUCCESS),
-        Command::Delete { cluster } => commands::delete(&cluster).map(|()| ExitCode::SUCCESS),
+        Command::Delete { cluster, etcd_keys } => {
+            commands::delete(&cluster, etcd_keys).map(|()| ExitCode::SUCCESS)
+        }
         Command::Image { cluster, action } => commands::image(&cluster, action).map(|()| ExitCode::SUCCESS),
         Command::Bench { cluster, what } => bench::run(&cluster, &what).map(|()| ExitCode::SUCCESS),
         Command::Backup { cluster, file } => state::backup(&cluster, &file).map(|()| ExitCode::SUCCESS),

@@ -8,6 +8,7 @@ use crate::control::{self, Answer, Ask};
 use crate::failure::{Doing, Failure};
 use crate::storage::{self, Opened};
 use crate::{machine, server, up};
+use nauplius_apiserver::bootstrap::masters;
 use nauplius_store::backup::Backup;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +27,10 @@ pub fn backup(args: &ClusterArgs, file: &Path) -> Result<(), Failure> {
         store.backup(&file).await
     })?;
     told.iter().for_each(|line| println!("{line}"));
+    println!(
+        "Certificates and the key that signs tokens are not in it: keep {} beside it.",
+        cluster.data_dir.join("pki").display()
+    );
     Ok(())
 }
 
@@ -52,7 +57,7 @@ fn by_whoever_has_it(
         None => {}
     }
     let _held = server::try_lock(cluster)?.ok_or_else(|| in_between(cluster))?;
-    runtime()?.block_on(async {
+    block_on(async {
         let store = Opened::open(cluster).await?;
         let done = act(&store).await;
         store.close().await?;
@@ -68,7 +73,9 @@ pub fn restore(args: &ClusterArgs, new: &NewClusterArgs, file: &Path) -> Result<
     machine::check_root()?;
     let _operation = cluster::operate_on(&args.name)?;
     // All of it is read before anything is touched.
-    let backup = Backup::open(file).doing(&format!("use {}", file.display()))?;
+    // The addresses of API servers that ran are not those of one that will.
+    let backup = Backup::open_leaving_out(file, Some(masters::KEYS.into()))
+        .doing(&format!("use {}", file.display()))?;
     let found = MachineList::open()?.get_or_make(args, new, up::check)?;
     let restored = put_back(&found.cluster, backup);
     if restored.is_err() && found.is_new {
@@ -87,7 +94,7 @@ fn put_back(cluster: &Cluster, backup: Backup) -> Result<(), Failure> {
     }
     let _held = server::try_lock(cluster)?.ok_or_else(|| in_between(cluster))?;
     cluster.make_data_dir()?;
-    let summary = runtime()?.block_on(storage::restore(cluster, backup))?;
+    let summary = block_on(storage::restore(cluster, backup))?;
     println!(
         "{} keys are restored; cluster {name} goes on at revision {}. `nauplius up --name {name}` starts it.",
         summary.keys, summary.revision
@@ -99,6 +106,11 @@ fn in_between(cluster: &Cluster) -> Failure {
     Failure::new(format!("cluster {} is starting or stopping: {}", cluster.name, server::server_of(cluster)))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().doing("start threads")
+/// Runs what a command has to wait for.
+///
+/// # Errors
+/// When there are no threads, and its own.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    threads.doing("start threads")?.block_on(work)
 }

@@ -69,6 +69,34 @@ impl Etcd {
         }))
     }
 
+    /// Removes all that the cluster keeps there, and tells how many keys there were.
+    ///
+    /// # Errors
+    /// When etcd does not answer or refuses.
+    pub async fn remove_keys(&self) -> Result<u64, Failure> {
+        let options = EtcdOptions { patience: ETCD_PATIENCE, timeout: ETCD_PATIENCE, ..self.options() };
+        let removed = async { EtcdStore::connect(options).await?.remove_all().await };
+        removed.await.map_err(|error| {
+            Failure::new(format!(
+                "cannot remove the cluster's keys from {self}: {error}; without --etcd-keys they stay"
+            ))
+        })
+    }
+
+    /// How a person removes the keys that stay.
+    pub fn removal(&self) -> String {
+        let mut flags = format!("--endpoints={}", self.servers.join(","));
+        let mut add = |flag: &str, file: &Path| flags.push_str(&format!(" --{flag}={}", file.display()));
+        if let Some(file) = &self.ca_file {
+            add("cacert", file);
+        }
+        if let Some((certificate, key)) = &self.certificate_and_key {
+            add("cert", certificate);
+            add("key", key);
+        }
+        format!("etcdctl {flags} del --prefix {}/", self.prefix.trim_end_matches('/'))
+    }
+
     fn options(&self) -> EtcdOptions {
         let mut options = EtcdOptions::new(self.servers.clone());
         options.ca_file.clone_from(&self.ca_file);

@@ -143,6 +143,7 @@ pub struct Backup {
     path: PathBuf,
     revision: Revision,
     keys: u64,
+    left_out: Option<Bytes>,
 }
 
 impl Backup {
@@ -151,13 +152,22 @@ impl Backup {
     /// # Errors
     /// `Corrupt` when it is torn, damaged or no backup; `Io`.
     pub fn open(path: &Path) -> StoreResult<Self> {
+        Self::open_leaving_out(path, None)
+    }
+
+    /// As [`Self::open`], of a backup whose keys that begin with `prefix` are not restored: they were true only when it was made.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_leaving_out(path: &Path, prefix: Option<Bytes>) -> StoreResult<Self> {
         let mut reader = Reader::open(path)?;
-        let mut keys = 0;
-        while reader.entry()?.is_some() {
-            keys += 1;
+        let (mut all, mut keys) = (0, 0);
+        while let Some(entry) = reader.entry()? {
+            all += 1;
+            keys += u64::from(!is_left_out(&entry, prefix.as_ref()));
         }
-        reader.verify_end(keys)?;
-        Ok(Self { path: path.to_owned(), revision: reader.revision, keys })
+        reader.verify_end(all)?;
+        Ok(Self { path: path.to_owned(), revision: reader.revision, keys, left_out: prefix })
     }
 
     /// The store's revision when it was made.
@@ -166,7 +176,7 @@ impl Backup {
         self.revision
     }
 
-    /// How many keys it holds.
+    /// How many keys it holds, beside those that are left out.
     #[must_use]
     pub fn keys(&self) -> u64 {
         self.keys
@@ -174,14 +184,25 @@ impl Backup {
 
     /// Its entries in key order, in batches of at most so many and so many bytes.
     pub fn batches(&self, entries: usize, bytes: usize) -> Batches {
-        Batches { reader: Reader::open(&self.path), limit: (entries, bytes), left_over: None, done: false }
+        Batches {
+            reader: Reader::open(&self.path),
+            limit: (entries, bytes),
+            left_out: self.left_out.clone(),
+            left_over: None,
+            done: false,
+        }
     }
+}
+
+fn is_left_out(entry: &Entry, prefix: Option<&Bytes>) -> bool {
+    prefix.is_some_and(|prefix| entry.key.starts_with(prefix))
 }
 
 /// The batches of a backup.
 pub struct Batches {
     reader: StoreResult<Reader>,
     limit: (usize, usize),
+    left_out: Option<Bytes>,
     left_over: Option<Entry>,
     done: bool,
 }
@@ -193,6 +214,9 @@ impl Batches {
         let size = |entry: &Entry| entry.key.len() + entry.value.len();
         let mut bytes: usize = batch.entries.iter().map(size).sum();
         while let Some(entry) = reader.entry()? {
+            if is_left_out(&entry, self.left_out.as_ref()) {
+                continue;
+            }
             bytes += size(&entry);
             if !batch.entries.is_empty() && (batch.entries.len() >= self.limit.0 || bytes > self.limit.1) {
                 self.left_over = Some(entry);

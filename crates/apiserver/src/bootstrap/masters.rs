@@ -18,7 +18,7 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(10);
 const LEASE_MS: u64 = 15_000;
 /// What the keys begin with that say which API servers run.
-const KEYS: &str = "/registry/masterleases/";
+pub const KEYS: &str = "/registry/masterleases/";
 
 fn failed(error: &StoreError) -> BootstrapError {
     BootstrapError { object: "the lease of this API server".to_owned(), reason: error.to_string() }

@@ -8,7 +8,7 @@ use crate::control::{Answer, Ask, ImageRow, LINE_MAX};
 use crate::failure::Failure;
 use crate::storage::Opened;
 use nauplius_base::task::{CancellationToken, Group, spawn};
-use nauplius_images::Reference;
+use nauplius_images::{Auth, Reference};
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Door {
                     .map_err(|error| error.to_string())
             }
             Ask::ImageRemove { image } => self.remove(image).await,
-            Ask::ImagePull { image } => self.pull(&image).await,
+            Ask::ImagePull { image, login } => self.pull(&image, login.map(Auth::from)).await,
         };
         outcome.map_or_else(Answer::Failed, Answer::Done)
     }
@@ -150,10 +150,10 @@ impl Door {
         Ok(vec![image])
     }
 
-    async fn pull(&self, image: &str) -> Result<Vec<String>, String> {
+    async fn pull(&self, image: &str, auth: Option<Auth>) -> Result<Vec<String>, String> {
         let reference: Reference =
             image.parse().map_err(|error: nauplius_images::ReferenceError| error.to_string())?;
-        let pulled = self.node.images().pull(&reference, None, self.node.registries(), |_| {}).await;
+        let pulled = self.node.images().pull(&reference, auth.as_ref(), self.node.registries(), |_| {}).await;
         pulled.map(|image| vec![image.id]).map_err(|error| error.to_string())
     }
 }

@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::kubectl::{self, Kubectl};
 use nauplius_store::etcd_process::EtcdProcess;
+use nauplius_store::{ALL_KEYS, RangeRequest, Store};
 
 fn version(kubectl: &Kubectl<'_>, name: &str) -> i64 {
     kubectl.ok(&["get", "configmap", name, "-o", "jsonpath={.metadata.resourceVersion}"]).parse().unwrap()
@@ -15,6 +16,8 @@ fn there_and_back(cluster: &Cluster, kubectl: &Kubectl<'_>) {
     kubectl.ok(&["create", "configmap", "kept", "--from-literal=a=1"]);
     let told = cluster.run_ok(&["backup", file]);
     assert!(told.contains(" keys at revision "), "{told}");
+    let pki = cluster.data_dir().join("pki");
+    assert!(told.contains(&format!("are not in it: keep {} beside it.", pki.display())), "{told}");
     assert!(cluster.run_ok(&["store", "check"]).contains("nothing is wrong"));
     kubectl.ok(&["create", "configmap", "later", "--from-literal=a=1"]);
     let newest = version(kubectl, "later");
@@ -64,4 +67,24 @@ fn a_cluster_in_etcd_works_and_is_backed_up_and_restored() {
     assert!(!cluster.data_dir().join("store").exists(), "its state is in etcd only");
     let Some(kubectl) = kubectl::any("a_cluster_in_etcd", &cluster) else { return };
     there_and_back(&cluster, &kubectl);
+    let keys = || runtime.block_on(kept_below(&etcd, "/east/"));
+    assert!(keys() > 0);
+    let told = cluster.run_ok(&["delete", "--etcd-keys"]);
+    assert!(
+        told.contains(&format!("keys are removed from etcd at {} below /east.", etcd.client_url())),
+        "{told}"
+    );
+    assert_eq!(keys(), 0);
+    cluster.run_ok(&["up", "--etcd-servers", etcd.client_url(), "--etcd-prefix", "/east"]);
+    let told = cluster.run_ok(&["delete"]);
+    let advice = format!("`etcdctl --endpoints={} del --prefix /east/` removes them.", etcd.client_url());
+    assert!(told.contains(&advice), "{told}");
+    assert!(keys() > 0);
+}
+
+/// How many keys are there.
+async fn kept_below(etcd: &EtcdProcess, prefix: &str) -> usize {
+    let store = etcd.store("/registry/", prefix).await.unwrap();
+    let all = RangeRequest { end: Some(ALL_KEYS), keys_only: true, ..RangeRequest::default() };
+    store.range(all).await.unwrap().kvs.len()
 }

@@ -68,6 +68,11 @@ impl Keys {
         [&self.theirs[..], LAST, b"\x01"].concat().into()
     }
 
+    /// All keys of ours, and what is written down beyond them.
+    pub(super) fn everything(&self) -> Place {
+        Place { key: self.theirs.clone(), end: self.nobody() }
+    }
+
     /// A key that is never there.
     pub(super) fn nobody(&self) -> Bytes {
         [&self.theirs[..], LAST, LAST].concat().into()

@@ -79,6 +79,22 @@ impl EtcdStore {
         restore::run(self, backup).await
     }
 
+    /// Removes everything that a cluster keeps below its prefix, and what is noted beside it. Nobody may use the store meanwhile, nor a
+    /// handle afterwards. Tells how many keys there were.
+    ///
+    /// # Errors
+    /// Those of a write; it can be repeated.
+    pub async fn remove_all(&self) -> StoreResult<u64> {
+        let keys::Place { key, end } = self.0.keys.everything();
+        let request = wire::DeleteRangeRequest { key, range_end: end, prev_kv: false };
+        let call = |channel| {
+            let request = request.clone();
+            async move { kv(channel).delete_range(request).await }
+        };
+        let answer = plain(self.0.members.call(Again::Harmless, call).await, "remove all keys")?;
+        Ok(answer.deleted.max(0).cast_unsigned())
+    }
+
     /// The newest revision, linearizable.
     async fn newest(&self) -> StoreResult<Revision> {
         self.0.newest.get(|| self.ask_revision()).await

@@ -136,6 +136,38 @@ async fn from_either_store_to_either() {
 }
 
 #[tokio::test]
+async fn what_was_true_only_then_is_left_out() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&scratch.path().join("store"), Options::default()).await.unwrap();
+    committed(&store, vec![put("/a/1", "x"), put("/gone/1", "x"), put("/gone/2", "x"), put("/z", "x")]).await;
+    let file = scratch.path().join("backup");
+    backup::write(&store, &file).await.unwrap();
+    store.close().await.unwrap();
+    let opened = Backup::open_leaving_out(&file, Some("/gone/".into())).unwrap();
+    assert_eq!(opened.keys(), 2);
+    let path = scratch.path().join("restored");
+    assert_eq!(EmbeddedStore::restore(&path, Options::default(), opened).await.unwrap().keys, 2);
+    let store = EmbeddedStore::open(&path, Options::default()).await.unwrap();
+    let keys: Vec<_> = contents(&store, None).await.into_iter().map(|kv| kv.0).collect();
+    assert_eq!(keys, ["/a/1", "/z"]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_is_removed_from_etcd_and_its_neighbour_stays() {
+    let Some(etcd) = EtcdProcess::start("a_cluster_is_removed_from_etcd", &[]).await else { return };
+    let one = etcd.store("/registry/", "/one/").await.unwrap();
+    let other = etcd.store("/registry/", "/other/").await.unwrap();
+    for store in [&one, &other] {
+        committed(store, vec![put("/registry/a", "x"), put("/registry/b", "x")]).await;
+    }
+    assert_eq!(one.remove_all().await, Ok(2));
+    assert_eq!(one.remove_all().await, Ok(0));
+    assert_eq!(contents(&one, None).await.len(), 0);
+    assert_eq!(contents(&other, None).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_crash_in_the_middle_of_a_restore_loses_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("store");
