@@ -43,15 +43,15 @@ const BASE64: &str = "base64.binary.k8s.io";
 
 /// Answers a request for one of the four.
 pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
-    let Some(dialer) = &scope.server.config.kubelets else {
-        return Err(ApiError::NotImplemented("this server has no credentials for kubelets".to_owned()));
-    };
     let subresource = scope.call.info.subresource.as_str();
     let connects = subresource != "log";
     if connects {
         check_dry_run(scope)?;
         check_verb(scope).await?;
     }
+    let Some(dialer) = &scope.server.config.kubelets else {
+        return Err(ApiError::NotImplemented("this server has no credentials for kubelets".to_owned()));
+    };
     get::wait(scope, None).await?;
     let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
     let pod = entry.object().map_err(unreadable)?;

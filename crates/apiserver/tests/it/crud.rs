@@ -1,6 +1,7 @@
 //! Create, get, update and delete: what they answer and what they refuse.
 
 use crate::support::{Fixture, config_map, embedded, model, version};
+use nauplius_store::RangeRequest;
 use serde_json::json;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -38,6 +39,32 @@ async fn life(fixture: &Fixture) {
     assert_eq!(deleted["details"]["name"], "a");
     assert_eq!(deleted["details"]["uid"], read["metadata"]["uid"]);
     fixture.get(&path).await.expect(404);
+}
+
+/// An hour, in which those that were made close together end together.
+#[tokio::test]
+async fn events_end_by_themselves() {
+    let fixture = model().await;
+    let about = json!({"kind": "ConfigMap", "namespace": "default", "name": "a"});
+    for name in ["one", "two"] {
+        let event = json!({"metadata": {"name": name, "namespace": "default"}, "involvedObject": about, "reason": "R"});
+        fixture.post("/api/v1/namespaces/default/events", &event).await.expect(201);
+    }
+    fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
+    let store = fixture.server.caches().store();
+    let lease = async |key: &str| {
+        let found =
+            store.range(RangeRequest { start: key.to_owned().into(), ..RangeRequest::default() }).await;
+        found.unwrap().kvs[0].lease
+    };
+    let [one, two] =
+        [lease("/registry/events/default/one").await, lease("/registry/events/default/two").await];
+    assert!(one.is_some() && one == two);
+    assert_eq!(lease("/registry/configmaps/default/a").await, None);
+    let kinds = nauplius_kinds::builtin();
+    let of_events = kinds.iter().filter(|kind| kind.descriptor().plural == "events");
+    assert!(of_events.clone().count() > 0);
+    assert!(of_events.into_iter().all(|kind| kind.descriptor().ttl_s == 3600));
 }
 
 #[tokio::test]

@@ -59,6 +59,38 @@ async fn rights_come_and_go_with_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_asked_for_with_get_needs_create_too() {
+    let cluster = secured().await;
+    let admin = cluster.admin();
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    let joe = cluster.local("joe", &[]);
+    admin.post(&bindings, &binding("b", "Role", "streamer", "joe")).await.expect(201);
+    for subresource in ["exec", "attach", "portforward"] {
+        let resource = format!("pods/{subresource}");
+        let path = format!("/api/v1/namespaces/default/pods/p/{subresource}");
+        let refused = |verb: &str| {
+            format!(
+                "403 pods \"p\" is forbidden: User \"joe\" cannot {verb} resource \"{resource}\" in API group \"\" in the \
+                 namespace \"default\""
+            )
+        };
+        for (verbs, expected) in [
+            (json!(["get"]), refused("create")),
+            (json!(["create"]), refused("get")),
+            // Nobody in this test speaks to kubelets.
+            (json!(["get", "create"]), "501 this server has no credentials for kubelets".to_owned()),
+        ] {
+            let rules = json!([rule(json!([""]), json!([resource]), verbs)]);
+            admin.post(&roles, &role("streamer", rules)).await.expect(201);
+            let told = joe.get(&path).await.refusal();
+            assert_eq!(told, expected);
+            admin.delete(&format!("{roles}/streamer")).await.expect(200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn nobody_grants_what_he_does_not_have() {
     let cluster = secured().await;
     let joe = joe(&cluster).await;
