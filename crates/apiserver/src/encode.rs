@@ -2,6 +2,7 @@
 //! resourceVersion, so that the revision can be spliced in, the version renamed and the head dropped (for list items) without
 //! decoding. Only this file knows that.
 
+use nauplius_meta::json;
 use serde_json::{Map, Value};
 
 const METADATA: &[u8] = b"\"metadata\":{";
@@ -74,7 +75,7 @@ fn write_fields(
         first = false;
         serde_json::to_writer(&mut *out, name)?;
         out.push(b':');
-        serde_json::to_writer(&mut *out, value)?;
+        json::write(&mut *out, value)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::negotiate::{CBOR_SEQUENCE, Format, JSON};
 use crate::render::{Bulk, Kept, View};
 use bytes::Bytes;
 use nauplius_meta::error::ApiError;
-use nauplius_meta::{cbor, protobuf};
+use nauplius_meta::{cbor, json, protobuf};
 use nauplius_streaming::Message;
 use serde_json::Value;
 
@@ -142,7 +142,7 @@ impl Frames {
             return;
         }
         open(out, event);
-        out.extend_from_slice(value.to_string().as_bytes());
+        out.extend_from_slice(&json::encode(value));
         out.extend_from_slice(b"}\n");
     }
 }

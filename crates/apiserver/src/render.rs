@@ -19,7 +19,7 @@ use nauplius_client::transport::BoxError;
 use nauplius_kinds::{Kind, Version};
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::{cbor, protobuf, schema};
+use nauplius_meta::{cbor, json, protobuf, schema};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,7 +154,7 @@ impl View {
             encode::open_object(out, stored, layout, revision, self.head.as_deref());
             return Ok(Bulk::stored(stored, layout));
         }
-        Ok(Bulk { bytes: text(&self.shaped(stored, revision)?)?.into(), kept: None })
+        Ok(Bulk { bytes: json::encode(&self.shaped(stored, revision)?).into(), kept: None })
     }
 
     /// Writes the beginning of one element of a list as JSON, an item without kind and apiVersion or a table's row, and returns the
@@ -164,7 +164,7 @@ impl View {
             encode::open_item(out, entry.revision());
             return Ok(Bulk::stored(entry.stored(), entry.layout()));
         }
-        Ok(Bulk { bytes: text(&self.item(entry.stored(), entry.revision())?)?.into(), kept: None })
+        Ok(Bulk { bytes: json::encode(&self.item(entry.stored(), entry.revision())?).into(), kept: None })
     }
 
     /// The stored bytes that end an element of a list, where these can be copied.
@@ -342,10 +342,6 @@ fn message(tree: &Value) -> ApiResult<Vec<u8>> {
     protobuf::encode_message(tree, ty).map_err(|error| ApiError::internal(error.to_string()))
 }
 
-fn text(value: &Value) -> ApiResult<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string()))
-}
-
 fn metadata_only(object: Value, version: &str) -> Value {
     let mut fields = match object {
         Value::Object(fields) => fields,
@@ -363,7 +359,7 @@ fn metadata_only(object: Value, version: &str) -> Value {
 pub(crate) fn encode_value(value: &Value, output: &Output) -> ApiResult<Vec<u8>> {
     match output.format {
         Format::Json if output.pretty => Ok(pretty(value)),
-        Format::Json => serde_json::to_vec(value).map_err(|error| ApiError::internal(error.to_string())),
+        Format::Json => Ok(json::encode(value)),
         Format::Yaml => Ok(codec::to_yaml(value)),
         Format::Protobuf => codec::to_protobuf(value),
         Format::Cbor => Ok(cbor::encode(value)),
@@ -372,5 +368,7 @@ pub(crate) fn encode_value(value: &Value, output: &Output) -> ApiResult<Vec<u8>>
 
 /// Indented JSON with a newline at its end, as upstream prints it.
 pub(crate) fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
+    let mut text = json::encode_pretty(value);
+    text.push(b'\n');
+    text
 }

@@ -5,6 +5,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::{json_numbers, json_syntax};
+
+pub use json_numbers::write;
+
 /// How many duplicate fields are reported.
 pub const MAX_DUPLICATES: usize = 100;
 
@@ -15,26 +19,16 @@ pub enum JsonError {
     #[error("unexpected end of JSON input")]
     End,
     /// Something stands where nothing or something else must stand.
-    #[error("invalid character {} looking for beginning of value", shown(*character))]
+    #[error("invalid character {} {place}", json_syntax::shown(*byte))]
     Character {
         /// What stands there.
-        character: char,
-        /// In which line, from 1.
-        line: usize,
-        /// In which column, from 1.
-        column: usize,
+        byte: u8,
+        /// Where that is, such as `looking for beginning of value`.
+        place: &'static str,
     },
     /// They nest too deeply, or a number is too large.
     #[error("{0}")]
     Limit(String),
-}
-
-fn shown(character: char) -> String {
-    match character {
-        '\'' => "'\\''".to_owned(),
-        '"' => "'\"'".to_owned(),
-        other => format!("'{}'", other.escape_debug()),
-    }
 }
 
 /// What Go calls the kind of a value.
@@ -75,28 +69,21 @@ pub fn decode_strict(bytes: &[u8]) -> Result<Decoded, JsonError> {
 
 /// Writes a tree compactly.
 pub fn encode(value: &Value) -> Vec<u8> {
-    serde_json::to_vec(value).expect("a tree has string keys only and is written to memory")
+    let mut out = Vec::with_capacity(128);
+    json_numbers::write(&mut out, value).expect("a tree has string keys only and is written to memory");
+    out
 }
 
 /// Writes a tree with two blanks of indentation, for `pretty=true`.
 pub fn encode_pretty(value: &Value) -> Vec<u8> {
-    serde_json::to_vec_pretty(value).expect("a tree has string keys only and is written to memory")
+    let mut out = Vec::with_capacity(128);
+    json_numbers::write_pretty(&mut out, value)
+        .expect("a tree has string keys only and is written to memory");
+    out
 }
 
 fn explain(error: &serde_json::Error, bytes: &[u8]) -> JsonError {
-    if error.is_eof() {
-        return JsonError::End;
-    }
-    let (line, column) = (error.line(), error.column());
-    let text = bytes.split(|byte| *byte == b'\n').nth(line.saturating_sub(1)).unwrap_or_default();
-    let rest = text.get(column.saturating_sub(1)..).unwrap_or_default();
-    match String::from_utf8_lossy(&rest[..rest.len().min(4)]).chars().next() {
-        // The reader stops at what is wrong, except for its limits, where what it stops at is in order.
-        Some(character) if !matches!(character, '{' | '[' | '0'..='9') => {
-            JsonError::Character { character, line, column }
-        }
-        _ => JsonError::Limit(error.to_string()),
-    }
+    json_syntax::problem(bytes).unwrap_or_else(|| JsonError::Limit(error.to_string()))
 }
 
 /// Where in the document a value stands, as a list from the inside out that costs nothing until it is shown.
@@ -270,7 +257,7 @@ mod tests {
         for (text, expected) in [
             ("", "unexpected end of JSON input"),
             ("{\"a\":", "unexpected end of JSON input"),
-            ("nope", "invalid character 'o' looking for beginning of value"),
+            ("nope", "invalid character 'o' in literal null (expecting 'u')"),
             ("{\"a\": x}", "invalid character 'x' looking for beginning of value"),
         ] {
             assert_eq!(decode_strict(text.as_bytes()).unwrap_err().to_string(), expected, "{text}");

@@ -9,6 +9,8 @@ pub mod go;
 pub mod gvk;
 pub mod intstr;
 pub mod json;
+mod json_numbers;
+mod json_syntax;
 pub mod metadata;
 pub mod names;
 pub mod normalize;

@@ -273,6 +273,31 @@ pub fn ip(path: &Path, value: &str, strict: bool) -> Vec<FieldError> {
     vec![FieldError::invalid(path, value, problem)]
 }
 
+/// An address in the one form that it is written in.
+pub fn canonical_ip(path: &Path, value: &str) -> Vec<FieldError> {
+    let problems = ip(path, value, true);
+    match parse_ip(value) {
+        Some(address) if problems.is_empty() => in_form(path, value, &address.to_string()),
+        _ => problems,
+    }
+}
+
+/// A range of addresses in the one form that it is written in.
+pub fn canonical_cidr(path: &Path, value: &str) -> Vec<FieldError> {
+    let problems = cidr(path, value, true);
+    match parse_cidr(value) {
+        Some((address, length)) if problems.is_empty() => {
+            in_form(path, value, &format!("{address}/{length}"))
+        }
+        _ => problems,
+    }
+}
+
+fn in_form(path: &Path, value: &str, canonical: &str) -> Vec<FieldError> {
+    let problem = || FieldError::invalid(path, value, format!("must be in canonical form ({canonical:?})"));
+    (value != canonical).then(problem).into_iter().collect()
+}
+
 /// A range of addresses; strict refuses what `ip` refuses and bits behind the prefix.
 pub fn cidr(path: &Path, value: &str, strict: bool) -> Vec<FieldError> {
     let invalid = |problem| vec![FieldError::invalid(path, value, problem)];
