@@ -1,8 +1,10 @@
 //! The documents that were made so far. Each is made when it is first asked for, piece by piece, and kept compressed; the index needs only the
 //! hash of each, so it keeps no bytes. It knows nothing of requests.
 
-use super::parts::{self, Part};
-use super::{v2, v3};
+use super::fragments::Fragments;
+use super::segment::Joined;
+use super::v2::Form;
+use super::{parts, v3};
 use crate::registry::Served;
 use bytes::Bytes;
 use flate2::Compression;
@@ -12,6 +14,7 @@ use nauplius_descriptions::Descriptions;
 use nauplius_kinds::Kind;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +32,7 @@ pub(super) enum Key {
 
 /// A document.
 pub(super) struct Document {
-    /// SHA-512, as upstream hashes documents, in capital hexadecimal digits.
+    /// SHA-512, as upstream hashes documents, in capital hexadecimal digits; of the hashes of its pieces where it is joined from some.
     pub(super) hash: String,
     /// gzip
     packed: Bytes,
@@ -52,9 +55,10 @@ impl Document {
 
 /// The documents of one server. Each is good as long as what it describes is served; those of other parts stay when custom resources
 /// come and go.
-#[derive(Default)]
 pub(crate) struct Documents {
     made: Mutex<HashMap<Key, (Stamp, Arc<Document>)>>,
+    /// Of version 2, as JSON and as protobuf.
+    fragments: [Fragments; 2],
     /// The hashes of parts by their names, for the index.
     hashes: Mutex<HashMap<String, (Stamp, String)>>,
 }
@@ -68,13 +72,13 @@ enum Stamp {
 impl Stamp {
     fn of(key: &Key, served: &Served) -> Self {
         match key {
-            Key::V3(name) => Self::of_part(parts::named(name).as_ref(), served),
+            Key::V3(name) => {
+                let part = parts::of_resources(name);
+                let kinds = part.map(|part| part.kinds(served.kinds()).cloned().collect());
+                Self::Part(kinds.unwrap_or_default())
+            }
             _ => Self::Whole(served.generation()),
         }
-    }
-
-    fn of_part(part: Option<&Part>, served: &Served) -> Self {
-        Self::Part(part.map(|part| part.kinds(served.kinds()).cloned().collect()).unwrap_or_default())
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -85,6 +89,13 @@ impl Stamp {
             }
             _ => false,
         }
+    }
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        let fragments = [Form::Json, Form::Protobuf].map(Fragments::new);
+        Self { made: Mutex::default(), fragments, hashes: Mutex::default() }
     }
 }
 
@@ -99,32 +110,36 @@ impl Documents {
     /// Makes the document; `None` when there is no such part. Two that ask at once both make it, which is cheaper than waiting.
     pub(super) fn make(&self, key: Key, served: &Served) -> io::Result<Option<Arc<Document>>> {
         let kinds = served.kinds();
-        let mut packing = Packing::new();
-        let descriptions = Descriptions::read();
-        match &key {
-            Key::V2Json => v2::write_json(kinds, &descriptions, &mut packing)?,
-            Key::V2Protobuf => v2::write_protobuf(kinds, &descriptions, &mut packing)?,
-            Key::Index => packing.write_all(self.index(served, &descriptions)?.to_string().as_bytes())?,
+        let descriptions: LazyCell<Descriptions> = LazyCell::new(Descriptions::read);
+        let [json, protobuf] = &self.fragments;
+        let document = match &key {
+            Key::V2Json => Document::joined(json.join(kinds, &descriptions)?),
+            Key::V2Protobuf => Document::joined(protobuf.join(kinds, &descriptions)?),
+            Key::Index => {
+                let index = self.index(served, &descriptions)?.to_string();
+                Document::packing(|out| out.write_all(index.as_bytes()))?
+            }
             Key::V3(name) => {
-                let Some(part) = parts::all(kinds).into_iter().find(|part| part.name() == *name) else {
+                let part = parts::named(name, kinds);
+                let Some(part) = part else {
                     self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                     return Ok(None);
                 };
-                v3::write(&part, kinds, &descriptions, &mut packing)?;
+                Document::packing(|out| v3::write(&part, kinds, &descriptions, out))?
             }
-        }
-        let document = Arc::new(packing.finish()?);
+        };
+        let document = Arc::new(document);
         let made = (Stamp::of(&key, served), Arc::clone(&document));
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made);
         Ok(Some(document))
     }
 
     /// `/openapi/v3`: where each part's document is, with its hash, so that clients keep it for good.
-    fn index(&self, served: &Served, descriptions: &Descriptions) -> io::Result<Value> {
+    fn index(&self, served: &Served, descriptions: &LazyCell<Descriptions>) -> io::Result<Value> {
         let mut paths = Map::new();
         let mut fresh = HashMap::new();
-        for part in parts::all(served.kinds()) {
-            let (name, stamp) = (part.name(), Stamp::of_part(Some(&part), served));
+        for (part, own) in parts::with_kinds(served.kinds()) {
+            let (name, stamp) = (part.name(), Stamp::Part(own));
             let hash = match self.hash_of(&name, &stamp) {
                 Some(hash) => hash,
                 None => {
@@ -156,7 +171,7 @@ struct Hashing(Sha512);
 
 impl Hashing {
     fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
+        hexadecimal(&self.0.finalize())
     }
 }
 
@@ -169,6 +184,25 @@ impl Write for Hashing {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Document {
+    /// What `write` writes.
+    fn packing(write: impl FnOnce(&mut Packing) -> io::Result<()>) -> io::Result<Self> {
+        let mut packing = Packing::new();
+        write(&mut packing)?;
+        packing.finish()
+    }
+
+    fn joined(joined: Joined) -> Self {
+        let (packed, length, hash) = joined.finish();
+        Self { hash: hexadecimal(&hash), packed, length }
+    }
+}
+
+/// In capital digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 struct Packing {

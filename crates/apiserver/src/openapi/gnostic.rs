@@ -22,6 +22,13 @@ impl Message {
         self.bytes(field, &message.0);
     }
 
+    /// The message so far with the beginning of field `field`, of which `length` bytes follow.
+    pub(super) fn beginning(mut self, field: u32, length: usize) -> Vec<u8> {
+        self.varint(u64::from(field << 3 | LENGTH_DELIMITED));
+        self.varint(length as u64);
+        self.0
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -5,6 +5,7 @@ mod custom;
 mod definitions;
 mod documents;
 mod enums;
+mod fragments;
 mod gnostic;
 mod json;
 mod model;
@@ -12,6 +13,7 @@ mod parameters;
 mod parts;
 mod paths;
 mod schemas;
+mod segment;
 mod v2;
 mod v3;
 

@@ -7,13 +7,13 @@ use super::paths::{self, OBJECTS, OK, capital, group_word, responses};
 use crate::negotiate::{JSON, PROTOBUF, YAML};
 use nauplius_kinds::Kind;
 use nauplius_meta::schema::lookup_type;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const DOCUMENTS: &[&str] = &[JSON, YAML, PROTOBUF];
 
 /// A part of the API.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     /// `/api`
     CoreVersions,
@@ -31,6 +31,10 @@ pub(super) enum Part {
     OpenIdKeys,
 }
 
+/// The parts that are there whatever is served.
+const FIXED: [Part; 5] =
+    [Part::CoreVersions, Part::Groups, Part::Version, Part::OpenIdConfiguration, Part::OpenIdKeys];
+
 /// The groups and versions of these kinds.
 pub(super) fn served(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
     let versions = kinds.iter().map(|kind| kind.descriptor()).flat_map(|descriptor| {
@@ -39,8 +43,13 @@ pub(super) fn served(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
     versions.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// The part of that name, if these kinds make it.
+pub(super) fn named(name: &str, kinds: &[Arc<dyn Kind>]) -> Option<Part> {
+    with_kinds(kinds).into_keys().find(|part| part.name() == name)
+}
+
 /// The part of that name, as far as it is one of a group and version.
-pub(super) fn named(name: &str) -> Option<Part> {
+pub(super) fn of_resources(name: &str) -> Option<Part> {
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
         ["api", version] => Some(Part::Resources(String::new(), version.to_owned())),
@@ -49,22 +58,28 @@ pub(super) fn named(name: &str) -> Option<Part> {
     }
 }
 
+/// Every part that these kinds make, and the kinds of each.
+pub(super) fn with_kinds(kinds: &[Arc<dyn Kind>]) -> BTreeMap<Part, Vec<Arc<dyn Kind>>> {
+    let mut parts: BTreeMap<Part, Vec<Arc<dyn Kind>>> =
+        FIXED.into_iter().map(|part| (part, Vec::new())).collect();
+    for kind in kinds {
+        let descriptor = kind.descriptor();
+        let group = descriptor.group.to_string();
+        if !group.is_empty() {
+            parts.entry(Part::Group(group.clone())).or_default();
+        }
+        for version in &descriptor.versions {
+            let part = Part::Resources(group.clone(), version.name.to_string());
+            parts.entry(part).or_default().push(Arc::clone(kind));
+        }
+    }
+    parts
+}
+
 /// Those of the built-in kinds among them: requests such as DeleteOptions say that they belong to each of these.
 pub(super) fn built_in(kinds: &[Arc<dyn Kind>]) -> Vec<(String, String)> {
     let built_in: Vec<_> = kinds.iter().filter(|kind| kind.schema().is_none()).cloned().collect();
     served(&built_in)
-}
-
-/// Every part that these kinds make.
-pub(super) fn all(kinds: &[Arc<dyn Kind>]) -> BTreeSet<Part> {
-    let fixed =
-        [Part::CoreVersions, Part::Groups, Part::Version, Part::OpenIdConfiguration, Part::OpenIdKeys];
-    let mut parts = BTreeSet::from(fixed);
-    for (group, version) in served(kinds) {
-        parts.extend((!group.is_empty()).then(|| Part::Group(group.clone())));
-        parts.insert(Part::Resources(group, version));
-    }
-    parts
 }
 
 impl Part {
@@ -80,6 +95,11 @@ impl Part {
             Self::OpenIdConfiguration => ".well-known/openid-configuration".to_owned(),
             Self::OpenIdKeys => "openid/v1/jwks".to_owned(),
         }
+    }
+
+    /// The path that it is named after, with which all of its paths begin.
+    pub(super) fn path(&self) -> String {
+        format!("/{}/", self.name())
     }
 
     /// The kinds that it is about.
@@ -108,7 +128,15 @@ impl Part {
         paths
     }
 
-    /// The path that the part is named after.
+    /// The paths of one of its kinds, in order.
+    pub(super) fn paths_of(&self, kind: &Arc<dyn Kind>) -> Vec<PathItem> {
+        let Self::Resources(_, version) = self else { return Vec::new() };
+        let mut paths: Vec<PathItem> = paths::of_kind(kind, version).into_iter().collect();
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        paths
+    }
+
+    /// What is at the path that the part is named after.
     fn front(&self) -> PathItem {
         let (id, tag, description) = self.words();
         let operation = Operation {
@@ -124,7 +152,7 @@ impl Part {
             produces: self.media_types(),
             responses: responses(OK, self.answer()),
         };
-        PathItem::new(format!("/{}/", self.name()), vec![operation], Vec::new())
+        PathItem::new(self.path(), vec![operation], Vec::new())
     }
 
     fn words(&self) -> (String, String, &'static str) {

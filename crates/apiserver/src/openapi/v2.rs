@@ -1,89 +1,194 @@
 //! The document of OpenAPI v2, about the whole API, as JSON or in gnostic's protobuf. Parameters that many operations take are defined
-//! once; those that old kubectls look for on operations stay there.
+//! once; those that old kubectls look for on operations stay there. It writes fragments and says how they are joined.
 
-use super::definitions::{Dialect, reachable};
+use super::custom::Custom;
+use super::definitions::{Definition, Dialect, reachable};
 use super::gnostic::{self, Message};
-use super::json::Pieces;
 use super::model::{Content, Operation, Parameter, PathItem, Place};
 use super::parts;
 use super::schemas::{Schemas, of_gvk};
+use super::segment::{Joined, Segment};
 use super::{TITLE, definitions_of};
 use crate::version::GIT_VERSION;
 use nauplius_descriptions::Descriptions;
 use nauplius_kinds::Kind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
 const SECURITY: &str = "BearerToken";
 
-/// Writes the document as JSON.
-pub(super) fn write_json(
-    kinds: &[Arc<dyn Kind>],
+/// How the document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Protobuf,
+}
+
+/// Entries of a section of the document, and the parameters that they refer to.
+pub(super) struct Paths {
+    pub(super) bytes: Vec<u8>,
+    pub(super) parameters: BTreeMap<String, Value>,
+}
+
+/// The entries of these paths.
+pub(super) fn paths(form: Form, items: &[PathItem]) -> io::Result<Paths> {
+    let mut shared = Shared::default();
+    let mut entries = Entries::new(form);
+    for item in items {
+        let value = shared.path_item(item);
+        entries.add(&item.path, &value, PATH_ENTRY, gnostic::path_item)?;
+    }
+    Ok(Paths { bytes: entries.bytes, parameters: shared.parameters })
+}
+
+/// The definitions that the paths of built-in kinds reach, which are all that custom resources share.
+pub(super) fn built_in_definitions(
+    form: Form,
+    built_in: &[Arc<dyn Kind>],
     descriptions: &Descriptions,
-    out: &mut dyn Write,
+) -> io::Result<Paths> {
+    let items: Vec<PathItem> =
+        parts::with_kinds(built_in).into_iter().flat_map(|(part, own)| part.paths(&own)).collect();
+    definitions(form, reachable(definitions_of(&items)), &parts::served(built_in), descriptions)
+}
+
+/// The definitions of a custom resource: an object and a list.
+pub(super) fn custom_definitions(
+    form: Form,
+    kind: &Arc<dyn Kind>,
+    descriptions: &Descriptions,
+) -> io::Result<Paths> {
+    let own = [Custom::object(kind), Custom::list(kind)].map(Definition::Custom);
+    definitions(form, own.into_iter().map(|own| (own.name(), own)), &[], descriptions)
+}
+
+/// What a custom resource is defined as.
+pub(super) fn custom_name(kind: &Arc<dyn Kind>) -> String {
+    Custom::object(kind).name()
+}
+
+fn definitions(
+    form: Form,
+    all: impl IntoIterator<Item = (String, Definition)>,
+    served: &[(String, String)],
+    descriptions: &Descriptions,
+) -> io::Result<Paths> {
+    let schemas = Schemas { dialect: Dialect::V2, descriptions, served };
+    let mut entries = Entries::new(form);
+    for (name, definition) in all {
+        entries.add(&name, &schemas.of(definition), ENTRY, gnostic::schema)?;
+    }
+    Ok(Paths { bytes: entries.bytes, parameters: BTreeMap::new() })
+}
+
+/// The fields of entries in sections.
+const PATH_ENTRY: u32 = 2;
+const ENTRY: u32 = 1;
+
+/// Entries of a section, one behind the other.
+struct Entries {
+    form: Form,
+    bytes: Vec<u8>,
+}
+
+impl Entries {
+    fn new(form: Form) -> Self {
+        Self { form, bytes: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        value: &Value,
+        field: u32,
+        message: fn(&Value) -> Message,
+    ) -> io::Result<()> {
+        match self.form {
+            Form::Json => {
+                if !self.bytes.is_empty() {
+                    self.bytes.push(b',');
+                }
+                serde_json::to_writer(&mut self.bytes, name)?;
+                self.bytes.push(b':');
+                serde_json::to_writer(&mut self.bytes, value)?;
+            }
+            Form::Protobuf => {
+                let mut entry = Message::default();
+                entry.message(field, gnostic::named(name, message(value)));
+                self.bytes.extend(entry.into_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Joins the document from the fragments of its sections.
+pub(super) fn join(
+    form: Form,
+    paths: &[Segment],
+    definitions: &[Segment],
+    parameters: &[(&str, &Value)],
+    joined: &mut Joined,
+) -> io::Result<()> {
+    let mut entries = Entries::new(form);
+    for (name, parameter) in parameters {
+        entries.add(name, parameter, ENTRY, gnostic::parameter)?;
+    }
+    match form {
+        Form::Json => join_json(paths, definitions, &entries.bytes, joined),
+        Form::Protobuf => join_protobuf(paths, definitions, &entries.bytes, joined),
+    }
+}
+
+fn join_json(
+    paths: &[Segment],
+    definitions: &[Segment],
+    parameters: &[u8],
+    joined: &mut Joined,
 ) -> io::Result<()> {
     let info = json!({"title": TITLE, "version": GIT_VERSION});
-    write!(out, "{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":")?;
-    let (paths, mut shared) = (paths(kinds), Shared::default());
-    let mut pieces = Pieces::begin(out)?;
-    for item in &paths {
-        pieces.add(&item.path, &shared.path_item(item))?;
-    }
-    pieces.end()?;
-    write!(out, ",\"parameters\":")?;
-    let mut pieces = Pieces::begin(out)?;
-    for (name, parameter) in &shared.parameters {
-        pieces.add(name, parameter)?;
-    }
-    pieces.end()?;
-    write!(out, ",\"definitions\":")?;
-    let served = parts::built_in(kinds);
-    let schemas = Schemas { dialect: Dialect::V2, descriptions, served: &served };
-    let mut pieces = Pieces::begin(out)?;
-    for (name, definition) in reachable(definitions_of(&paths)) {
-        pieces.add(&name, &schemas.of(definition))?;
-    }
-    pieces.end()?;
+    joined.add_bytes(format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{").as_bytes())?;
+    separated(paths, joined)?;
+    joined.add_bytes(b"},\"parameters\":{")?;
+    joined.add_bytes(parameters)?;
+    joined.add_bytes(b"},\"definitions\":{")?;
+    separated(definitions, joined)?;
     let definitions = json!({ SECURITY: security() });
-    write!(out, ",\"securityDefinitions\":{definitions},\"security\":[{{\"{SECURITY}\":[]}}]}}")
+    let end = format!("}},\"securityDefinitions\":{definitions},\"security\":[{{\"{SECURITY}\":[]}}]}}");
+    joined.add_bytes(end.as_bytes())
 }
 
-/// Writes the document in protobuf.
-pub(super) fn write_protobuf(
-    kinds: &[Arc<dyn Kind>],
-    descriptions: &Descriptions,
-    out: &mut dyn Write,
+fn separated(segments: &[Segment], joined: &mut Joined) -> io::Result<()> {
+    let comma = Segment::of(b",")?;
+    for (index, segment) in segments.iter().enumerate() {
+        if index > 0 {
+            joined.add(&comma);
+        }
+        joined.add(segment);
+    }
+    Ok(())
+}
+
+fn join_protobuf(
+    paths: &[Segment],
+    definitions: &[Segment],
+    parameters: &[u8],
+    joined: &mut Joined,
 ) -> io::Result<()> {
-    let (paths, mut shared) = (paths(kinds), Shared::default());
-    let mut document = gnostic::head(TITLE, GIT_VERSION);
-    let mut section = Message::default();
-    for item in &paths {
-        let value = gnostic::path_item(&shared.path_item(item));
-        section.message(2, gnostic::named(&item.path, value));
-    }
-    document.message(8, section);
-    let served = parts::built_in(kinds);
-    let schemas = Schemas { dialect: Dialect::V2, descriptions, served: &served };
-    let mut section = Message::default();
-    for (name, definition) in reachable(definitions_of(&paths)) {
-        section.message(1, gnostic::named(&name, gnostic::schema(&schemas.of(definition))));
-    }
-    document.message(9, section);
-    let mut section = Message::default();
-    for (name, parameter) in &shared.parameters {
-        section.message(1, gnostic::named(name, gnostic::parameter(parameter)));
-    }
-    document.message(10, section);
-    gnostic::security(&mut document, SECURITY, &security());
-    out.write_all(&document.into_bytes())
-}
-
-fn paths(kinds: &[Arc<dyn Kind>]) -> Vec<PathItem> {
-    let mut paths: Vec<PathItem> = parts::all(kinds).iter().flat_map(|part| part.paths(kinds)).collect();
-    paths.sort_by(|a, b| a.path.cmp(&b.path));
-    paths
+    let mut section = |head: Message, field: u32, segments: &[Segment]| {
+        let length = segments.iter().map(Segment::length).sum();
+        joined.add_bytes(&head.beginning(field, length))?;
+        segments.iter().for_each(|segment| joined.add(segment));
+        io::Result::Ok(())
+    };
+    section(gnostic::head(TITLE, GIT_VERSION), 8, paths)?;
+    section(Message::default(), 9, definitions)?;
+    section(Message::default(), 10, &[Segment::of(parameters)?])?;
+    let mut end = Message::default();
+    gnostic::security(&mut end, SECURITY, &security());
+    joined.add_bytes(&end.into_bytes())
 }
 
 fn security() -> Value {
