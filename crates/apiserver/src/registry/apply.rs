@@ -5,7 +5,7 @@ use super::lens::Lens;
 use super::options::{FieldValidation, WriteOptions};
 use super::prepare::set_namespace;
 use super::update::{answer, check_name, finish_update};
-use super::write::{Existing, Step, Transform, Written};
+use super::write::{Existing, Oversize, Step, Transform, Written};
 use super::{Scope, convert, managed};
 use crate::codec::{self, DecodeError};
 use crate::error::ApiResult;
@@ -112,6 +112,11 @@ struct Apply<'s> {
 }
 
 impl Transform for Apply<'_> {
+    // Whoever applies is to own what they apply.
+    fn oversize(&self) -> Oversize {
+        Oversize::Refuse
+    }
+
     fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>> {
         Box::pin(async move {
             let (scope, old) = (self.scope, &existing.object);
@@ -149,7 +154,7 @@ async fn create(scope: &Scope, config: &Config, force: bool, options: &WriteOpti
     convert::to_hub(&*scope.resource.kind, scope.version(), &mut new);
     // Nothing is there that it could be the version of.
     object::remove(&mut new, &["metadata", "resourceVersion"]);
-    create_tracked(scope, new, options).await
+    create_tracked(scope, new, Oversize::Refuse, options).await
 }
 
 /// The merged tree must be of its kind.

@@ -5,7 +5,7 @@ use super::prepare::{
     fill_system_fields, prepare_create, set_namespace, validate_create, wipe_system_fields,
 };
 use super::update::admit;
-use super::write::{Taken, Written};
+use super::write::{Oversize, Taken, Written};
 use super::{Scope, convert, decode_body, managed, owners, read_body};
 use crate::admission::Operation;
 use crate::error::ApiResult;
@@ -40,13 +40,14 @@ pub(crate) async fn create_object(
     wipe_system_fields(&mut object);
     set_namespace(scope, &mut object)?;
     managed::created(scope, &mut object).await;
-    create_tracked(scope, object, options).await
+    create_tracked(scope, object, Oversize::Lean, options).await
 }
 
 /// Creates a hub object that says already whose its fields are.
 pub(super) async fn create_tracked(
     scope: &Scope,
     mut object: Value,
+    oversize: Oversize,
     options: &WriteOptions,
 ) -> ApiResult<Written> {
     wipe_system_fields(&mut object);
@@ -56,18 +57,19 @@ pub(super) async fn create_tracked(
     let generated = object::name(&object).is_empty() && !object::generate_name(&object).is_empty();
     if generated {
         for _ in 1..MAX_NAMES {
-            if let Ok(written) = attempt(scope, object.clone(), options).await? {
+            if let Ok(written) = attempt(scope, object.clone(), oversize, options).await? {
                 return Ok(written);
             }
         }
     }
-    attempt(scope, object, options).await?.map_err(|refusal| *refusal)
+    attempt(scope, object, oversize, options).await?.map_err(|refusal| *refusal)
 }
 
 /// One name. The inner error is that it was taken.
 async fn attempt(
     scope: &Scope,
     mut object: Value,
+    oversize: Oversize,
     options: &WriteOptions,
 ) -> ApiResult<Result<Written, Box<ApiError>>> {
     fill_system_fields(&mut object);
@@ -81,7 +83,7 @@ async fn attempt(
         validate_create(scope, &candidate)?;
         let review = scope.review(Operation::Create, &name, options.dry_run, &options.object);
         scope.server.config.admission.validate(&review, Some(&candidate), None).await?;
-        match scope.resource.insert(&key, &candidate, also, options.dry_run).await? {
+        match scope.resource.insert(&key, &candidate, also, oversize, options.dry_run).await? {
             Ok(written) => return Ok(Ok(written)),
             Err(Taken::Key(existing)) => return Ok(Err(Box::new(taken(scope, &candidate, &existing)))),
             Err(Taken::Allocation) => {}

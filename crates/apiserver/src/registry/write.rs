@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// How often a write starts over because others were faster.
 const MAX_ATTEMPTS: usize = 64;
+/// Objects from this size on are kept while they are written, in case that the store finds them too large.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// An object as it is stored.
 pub(crate) struct Existing {
@@ -68,8 +70,21 @@ pub(crate) enum Step {
     Keep,
 }
 
+/// What becomes of an object that is too large for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Oversize {
+    /// It is stored without its managed fields, if that helps.
+    Lean,
+    Refuse,
+}
+
 /// Decides what becomes of an object. Called again with a newer form when others were faster.
 pub(crate) trait Transform: Send {
+    /// What becomes of a form that is too large.
+    fn oversize(&self) -> Oversize {
+        Oversize::Lean
+    }
+
     fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>>;
 }
 
@@ -102,6 +117,7 @@ impl Resource {
         key: &str,
         object: &Value,
         also: Also,
+        oversize: Oversize,
         dry_run: bool,
     ) -> ApiResult<Result<Written, Taken>> {
         let (stored, shown) = self.encode(object).await?;
@@ -116,8 +132,11 @@ impl Resource {
         let mut txn = Txn { compare: vec![absent(key)], ops: vec![put(key, stored, lease)] };
         txn.compare.extend(also.compare);
         txn.ops.extend(also.ops);
-        match self.measured("create", self.store.txn(txn)).await? {
-            TxnOutcome::Committed { revision, .. } => Ok(Ok(Written::new(shown, revision.0, false)?)),
+        let (outcome, lean) = self.write("create", txn, object, oversize).await?;
+        match outcome {
+            TxnOutcome::Committed { revision, .. } => {
+                Ok(Ok(Written::new(lean.unwrap_or(shown), revision.0, false)?))
+            }
             TxnOutcome::Conflict { revision, current } => match current.first().and_then(Option::as_ref) {
                 Some(kv) => Ok(Err(Taken::Key(Existing::from_kv(self, kv).await?.object))),
                 None => {
@@ -153,7 +172,8 @@ impl Resource {
                     continue;
                 }
             }
-            match self.commit(&key, &existing, step?, dry_run, fresh).await? {
+            let oversize = transform.oversize();
+            match self.commit(&key, &existing, step?, oversize, dry_run, fresh).await? {
                 Committed::Done(written) => return Ok(written),
                 Committed::Changed(Some(newest)) => (existing, fresh) = (newest, true),
                 Committed::Changed(None) => return Err(ApiError::not_found(&self.group_resource, name)),
@@ -175,6 +195,39 @@ impl Resource {
         storage::measured(operation, &self.group_resource, request).await.map_err(from_store)
     }
 
+    /// Commits a transaction whose first operation writes `object`. If it was stored without its managed fields, the form to answer with is
+    /// returned as well.
+    async fn write(
+        &self,
+        operation: &str,
+        txn: Txn,
+        object: &Value,
+        oversize: Oversize,
+    ) -> ApiResult<(TxnOutcome, Option<Bytes>)> {
+        let is_large = matches!(txn.ops.first(), Some(Op::Put { value, .. }) if value.len() >= LARGE_BYTES);
+        let again = (is_large && oversize == Oversize::Lean).then(|| txn.clone());
+        match (self.measured(operation, self.store.txn(txn)).await, again) {
+            (Err(ApiError::RequestEntityTooLarge(_)), Some(txn)) => {
+                let (txn, shown) = self.lean(txn, object).await?;
+                Ok((self.measured(operation, self.store.txn(txn)).await?, Some(shown)))
+            }
+            (outcome, _) => Ok((outcome?, None)),
+        }
+    }
+
+    /// The transaction with the object's form without managed fields, and the form to answer with.
+    async fn lean(&self, mut txn: Txn, object: &Value) -> ApiResult<(Txn, Bytes)> {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let (stored, shown) = self.encode(&object).await?;
+        if let Some(Op::Put { value, .. }) = txn.ops.first_mut() {
+            *value = stored;
+        }
+        Ok((txn, shown))
+    }
+
     async fn newest(&self, key: &str, name: &str) -> ApiResult<Existing> {
         let request = RangeRequest::key(key.as_bytes().to_vec());
         let found = self.measured("get", self.store.range(request)).await?;
@@ -189,11 +242,12 @@ impl Resource {
         key: &str,
         existing: &Existing,
         step: Step,
+        oversize: Oversize,
         dry_run: bool,
         fresh: bool,
     ) -> ApiResult<Committed> {
         let kept = || Written::new(existing.stored.clone(), existing.revision, false).map(Committed::Done);
-        let (ops, also, answer, removed) = match step {
+        let (ops, also, answer, object) = match step {
             Step::Keep => return kept(),
             Step::Write(object, also) => {
                 if also.ops.is_empty() && same(&object, &existing.object) {
@@ -201,23 +255,27 @@ impl Resource {
                 }
                 let (stored, shown) = self.encode(&object).await?;
                 let lease = if dry_run { None } else { self.lease().await? };
-                (put(key, stored, lease), also, shown, false)
+                (put(key, stored, lease), also, shown, Some(object))
             }
             Step::Remove(object, also) => {
                 let shown = self.encode_shown(&object)?;
-                (Op::Delete { key: key.as_bytes().to_vec().into() }, also, shown, true)
+                (Op::Delete { key: key.as_bytes().to_vec().into() }, also, shown, None)
             }
         };
+        let removed = object.is_none();
         if dry_run {
             return Written::new(answer, existing.revision, removed).map(Committed::Done);
         }
         let mut txn = Txn { compare: vec![unchanged(key, existing.revision)], ops: vec![ops] };
         txn.compare.extend(also.compare);
         txn.ops.extend(also.ops);
-        let operation = if removed { "delete" } else { "update" };
-        match self.measured(operation, self.store.txn(txn)).await? {
+        let (outcome, lean) = match object {
+            Some(object) => self.write("update", txn, &object, oversize).await?,
+            None => (self.measured("delete", self.store.txn(txn)).await?, None),
+        };
+        match outcome {
             TxnOutcome::Committed { revision, .. } => {
-                Written::new(answer, revision.0, removed).map(Committed::Done)
+                Written::new(lean.unwrap_or(answer), revision.0, removed).map(Committed::Done)
             }
             TxnOutcome::Conflict { revision, current } => {
                 let newest = match current.first().and_then(Option::as_ref) {

@@ -3,7 +3,7 @@
 use crate::support::{config_map, over_store};
 use nauplius_store::embedded::{EmbeddedStore, Options};
 use nauplius_store::faults::{Disk, Plan};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -65,4 +65,41 @@ async fn after_a_failed_sync_writes_are_refused_and_reads_go_on() {
     }
     let items = server.get(MAPS).await.expect(200)["items"].clone();
     assert_eq!(items.as_array().unwrap().len(), 1, "what was not acknowledged is not shown");
+}
+
+/// A map whose many keys make its managed fields larger than itself.
+fn wide(name: &str, keys: usize) -> Value {
+    let data: serde_json::Map<String, Value> =
+        (0..keys).map(|key| (format!("a-key-of-many-{key:05}"), "".into())).collect();
+    config_map(name, &json!({}), &data.into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_is_stored_without_its_managed_fields() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { txn_bytes: 500_000, ..Options::default() };
+    let server = over_store(Arc::new(EmbeddedStore::open(directory.path(), options).await.unwrap())).await;
+    server.post("/api/v1/namespaces", &serde_json::from_str(NAMESPACE).unwrap()).await;
+    let small = server.post(MAPS, &wide("small", 10)).await.expect(201);
+    assert_eq!(small["metadata"]["managedFields"].as_array().map(Vec::len), Some(1));
+    let made = server.post(MAPS, &wide("wide", 12_000)).await.expect(201);
+    assert_eq!(made["metadata"].get("managedFields"), None);
+    let path = format!("{MAPS}/small");
+    let put = server.put(&path, &wide("small", 12_001)).await.expect(200);
+    assert_eq!(
+        (put["metadata"].get("managedFields"), put["data"].as_object().unwrap().len()),
+        (None, 12_001)
+    );
+    assert_eq!(server.get(&path).await.expect(200), put);
+    let patched = server
+        .patch(&path, "application/merge-patch+json", &json!({"data": {"more": "x"}}))
+        .await
+        .expect(200);
+    assert_eq!((patched["metadata"].get("managedFields"), &patched["data"]["more"]), (None, &json!("x")));
+    // Whoever applies is to own what they apply, so it is refused.
+    let apply = format!("{MAPS}/applied?fieldManager=m");
+    let refused = server.patch(&apply, "application/apply-patch+yaml", &wide("applied", 12_000)).await;
+    assert_eq!(refused.code.as_u16(), 413, "{}", refused.refusal());
+    let refused = server.post(MAPS, &wide("wider", 30_000)).await;
+    assert_eq!(refused.code.as_u16(), 413, "{}", refused.refusal());
 }
