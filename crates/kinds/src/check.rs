@@ -12,6 +12,8 @@ pub(crate) type Errors = Vec<FieldError>;
 
 /// What is said of a value that may not change.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
+/// What is said of more available replicas than ready ones.
+pub(crate) const MORE_THAN_READY: &str = "cannot be greater than readyReplicas";
 const NEGATIVE: &str = "must be greater than or equal to 0";
 /// What is said of a number that must be more than zero.
 pub(crate) const NOT_POSITIVE: &str = "must be greater than zero";
@@ -147,6 +149,19 @@ pub(crate) fn name_if_set(
     }
 }
 
+/// A name by the rules of `rule`, if the field is there; an empty one is there, too.
+pub(crate) fn name_if_present(
+    object: &Value,
+    key: &str,
+    rule: fn(&str) -> Vec<String>,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    if let Some(value) = tree::get(object, key).and_then(Value::as_str) {
+        messages(rule(value), value, &path.child(key), errors);
+    }
+}
+
 /// A label's or taint's key.
 pub(crate) fn label_name(key: &str, path: &Path, errors: &mut Errors) {
     messages(names::qualified_name(key), key, path, errors);
@@ -175,14 +190,58 @@ pub(crate) fn annotations(metadata: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// An IP address.
-pub(crate) fn ip(address: &str, path: &Path, errors: &mut Errors) {
-    errors.extend(names::ip(path, address, false));
+/// Annotations that a user gives to something else than an object: their keys have a domain.
+pub(crate) fn user_annotations<'a>(
+    annotations: impl Iterator<Item = (&'a str, &'a Value)>,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let mut bytes = 0;
+    for (key, value) in annotations {
+        domain_prefixed_key(&key.to_lowercase(), path, errors);
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > MAX_ANNOTATION_BYTES {
+        errors.push(FieldError::too_long(path, MAX_ANNOTATION_BYTES));
+    }
 }
 
-/// A network in CIDR notation.
+/// A label's key that has a domain: `example.com/key`.
+fn domain_prefixed_key(key: &str, path: &Path, errors: &mut Errors) {
+    if key.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    let problems = names::qualified_name(key);
+    if problems.is_empty() && !key.contains('/') {
+        let detail = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+        errors.push(FieldError::invalid(path, key, detail));
+    }
+    messages(problems, key, path, errors);
+}
+
+/// An IP address in its one form: no leading zeros, and no IPv4 in the form of IPv6.
+pub(crate) fn ip(address: &str, path: &Path, errors: &mut Errors) {
+    errors.extend(names::ip(path, address, true));
+}
+
+/// An IP address in its one form, unless it is among those that the object had before there was one.
+pub(crate) fn ip_or_known(address: &str, known: &[&str], path: &Path, errors: &mut Errors) {
+    if !known.contains(&address) {
+        ip(address, path, errors);
+    }
+}
+
+/// A network in CIDR notation, in its one form: like an address, and without bits behind the prefix.
 pub(crate) fn cidr(network: &str, path: &Path, errors: &mut Errors) {
-    errors.extend(names::cidr(path, network, false));
+    errors.extend(names::cidr(path, network, true));
+}
+
+/// A network in its one form, unless it is among those that the object had before there was one.
+pub(crate) fn cidr_or_known(network: &str, known: &[&str], path: &Path, errors: &mut Errors) {
+    if !known.contains(&network) {
+        cidr(network, path, errors);
+    }
 }
 
 /// An address that other hosts can use: not unspecified, loopback or link-local.
@@ -305,7 +364,7 @@ pub(crate) fn replica_counts(status: &Value, counts: &[&str], path: &Path, error
     let available = tree::count(status, "availableReplicas");
     if available > tree::count(status, "readyReplicas") {
         let path = path.child("availableReplicas");
-        errors.push(FieldError::invalid(&path, available, "cannot be greater than readyReplicas"));
+        errors.push(FieldError::invalid(&path, available, MORE_THAN_READY));
     }
 }
 

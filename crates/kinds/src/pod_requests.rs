@@ -139,6 +139,11 @@ pub(crate) fn containers(spec: &Value) -> Resources {
     Shape::of_tree(spec).aggregate(|needs| &needs.requests)
 }
 
+/// The limits of all containers of a pod spec in a tree.
+pub(crate) fn aggregate_limits(spec: &Value) -> Resources {
+    Shape::of_tree(spec).aggregate(|needs| &needs.limits)
+}
+
 /// What a pod spec in a tree asks for, and what it may use at most.
 pub fn pod_totals(spec: &Value) -> (Resources, Resources) {
     let shape = Shape::of_tree(spec);

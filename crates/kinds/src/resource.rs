@@ -7,6 +7,7 @@ use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use nauplius_meta::quantity::Quantity;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 const STANDARD_CONTAINER: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 const POD_LEVEL: &[&str] = &["cpu", "memory"];
@@ -41,7 +42,8 @@ pub(crate) fn quantity(value: &Value) -> Quantity {
     Quantity::from_value(value).unwrap_or_else(|_| Quantity::zero(nauplius_meta::quantity::Format::DecimalSI))
 }
 
-fn is_huge_page(name: &str) -> bool {
+/// A page larger than usual, by its size.
+pub(crate) fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
@@ -66,7 +68,8 @@ pub(crate) fn is_overcommit_allowed(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn is_standard_quota(name: &str) -> bool {
+/// A resource that a quota knows without a domain.
+pub(crate) fn is_standard_quota(name: &str) -> bool {
     QUOTA_COMPUTE.contains(&name) || INTEGER.contains(&name) || is_quota_huge_page(name)
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn check_container_name(name: &str, path: &Path, errors: &mut Errors)
 /// A resource that a pod as a whole may ask for.
 fn check_pod_name(name: &str, path: &Path, errors: &mut Errors) {
     if check_name(name, path, errors) && !POD_LEVEL.contains(&name) && !is_huge_page(name) {
-        errors.push(FieldError::not_supported(path, name, POD_LEVEL));
+        errors.push(FieldError::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
     }
 }
 
@@ -121,11 +124,9 @@ pub(crate) fn check_amount(name: &str, value: &Value, path: &Path, errors: &mut 
 /// An amount of a size that a huge page resource comes in.
 fn check_huge_page(name: &str, value: &Value, path: &Path, errors: &mut Errors) {
     let amount = quantity(value);
-    let Some(size) = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok()) else {
-        // A size that is none makes the name one that no node has; upstream lets it pass as well.
-        return;
-    };
-    if size.sign() <= 0 || amount.nano_value() % size.nano_value() != 0 {
+    let size = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
+    let size = size.filter(|size| size.sign() > 0 && size.milli_value() % 1000 == 0);
+    if size.is_none_or(|size| amount.nano_value() % size.nano_value() != 0) {
         let detail = format!("{} is not positive integer multiple of {name}", amount.canonical());
         errors.push(FieldError::invalid(path, amount.canonical(), detail));
     }
@@ -197,24 +198,47 @@ fn check_claims(requirements: &Value, known: &[&str], path: &Path, errors: &mut 
             errors.push(FieldError::required(&path, ""));
             continue;
         }
-        let key = (name, text(claim, "request"));
-        if seen.iter().any(|(other, request)| {
-            *other == name && (request.is_empty() || key.1.is_empty() || *request == key.1)
-        }) {
-            errors.push(FieldError::duplicate(&path, name));
-        }
-        seen.push(key);
+        check_claim(name, text(claim, "request"), &mut seen, &path, errors);
         if !known.contains(&name) {
             let mut error = FieldError::not_found(&path, name);
             let names = if known.is_empty() {
                 " which is empty".to_owned()
             } else {
-                format!(": {}", known.join(", "))
+                format!(
+                    ": {}",
+                    BTreeSet::from_iter(known.iter().copied()).into_iter().collect::<Vec<_>>().join(", ")
+                )
             };
             error.detail = format!("must be one of the names in pod.spec.resourceClaims{names}");
             errors.push(error);
         }
     }
+}
+
+/// A claim is named once as a whole, or once for each of its requests.
+fn check_claim<'a>(
+    name: &'a str,
+    request: &'a str,
+    seen: &mut Vec<(&'a str, &'a str)>,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    if seen.contains(&(name, "")) {
+        errors.push(FieldError::duplicate(path, name));
+        return;
+    }
+    if request.is_empty() {
+        for _ in seen.iter().filter(|(other, _)| *other == name) {
+            errors.push(FieldError::duplicate(path, name));
+        }
+    } else {
+        messages(names::dns1123_label(request), request, &path.child("request"), errors);
+        if seen.contains(&(name, request)) {
+            errors.push(FieldError::duplicate(path, format!("{name}/{request}")));
+            return;
+        }
+    }
+    seen.push((name, request));
 }
 
 /// Writes each quantity of a resource list in its canonical form, rounded up to thousandths.

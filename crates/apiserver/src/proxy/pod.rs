@@ -70,35 +70,41 @@ pub(super) fn log_target(pod: &Value, query: &Query) -> ApiResult<String> {
         }
     }
     let mut errors = Vec::new();
-    for (name, least) in [("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)] {
-        let Some(text) = query.non_empty(name) else { continue };
-        match text.parse::<i64>() {
-            Ok(number) if number >= least => params.push((name, text.to_owned())),
-            Ok(number) => {
-                let than =
-                    if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
-                errors.push(FieldError::invalid(&Path::new(name), number, than));
-            }
-            Err(_) => {
-                let message = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
-                return Err(ApiError::bad_request(message));
-            }
-        }
+    for (name, least) in [("tailLines", 0), ("limitBytes", 1)] {
+        params.extend(count(query, name, least, &mut errors)?.map(|count| (name, count)));
     }
-    if let Some(since) = query.non_empty("sinceTime") {
-        if query.non_empty("sinceSeconds").is_some() {
+    match (query.non_empty("sinceTime"), query.non_empty("sinceSeconds")) {
+        (Some(_), Some(_)) => {
             let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
             errors.push(FieldError::forbidden(&Path::root(), detail));
         }
-        params.push(("sinceTime", since.to_owned()));
+        (Some(since), None) => params.push(("sinceTime", since.to_owned())),
+        (None, _) => {
+            let since = count(query, "sinceSeconds", 1, &mut errors)?;
+            params.extend(since.map(|since| ("sinceSeconds", since)));
+        }
     }
-    if let Some(stream) = query.non_empty("stream") {
-        params.push(("stream", stream.to_owned()));
+    if query.non_empty("stream").is_some() {
+        // Upstream's gate for it is off.
+        errors.push(FieldError::forbidden(&Path::new("stream"), "may not be specified"));
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid(&GroupKind::new("", "PodLogOptions"), object::name(pod), errors));
     }
     Ok(target("containerLogs", pod, Some(container), &params))
+}
+
+/// A number of the query that is at least so much.
+fn count(query: &Query, name: &str, least: i64, errors: &mut Vec<FieldError>) -> ApiResult<Option<String>> {
+    let Some(text) = query.non_empty(name) else { return Ok(None) };
+    let number: i64 = text
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
+    if number < least {
+        let than = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+        errors.push(FieldError::invalid(&Path::new(name), number, than));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 /// Which streams of a container are wanted.

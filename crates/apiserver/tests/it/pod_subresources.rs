@@ -148,7 +148,7 @@ async fn a_resize_changes_amounts_and_nothing_else() {
                 {"name": "a", "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}},
                 {"name": "b", "resources": resources("2", "1Gi")},
             ]}),
-            "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing",
+            "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
         ),
         (
             json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "3"}}}]}),

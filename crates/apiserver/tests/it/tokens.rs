@@ -4,9 +4,12 @@ use crate::secured::{ISSUER, Secured, pod, secured};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
+use nauplius_meta::gvk::GroupVersionKind;
+use nauplius_meta::{protobuf, schema};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "/api/v1/namespaces/default/serviceaccounts/robot/token";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const SELF: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
 fn request(spec: Value) -> Value {
@@ -221,4 +224,31 @@ async fn browsers_send_tokens_in_a_subprotocol() {
         ),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_in_protobuf() {
+    let cluster = cluster().await;
+    let gvk = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
+    let ty = schema::lookup_kind(&gvk).unwrap();
+    let body =
+        protobuf::encode(&request(json!({"audiences": ["me"], "expirationSeconds": 700})), ty).unwrap();
+    let headers = [("content-type", PROTOBUF), ("accept", PROTOBUF)];
+    let made = cluster.admin().with_headers(Method::POST, TOKEN, &headers, body).await;
+    assert_eq!((made.code.as_u16(), &made.headers["content-type"]), (201, &PROTOBUF.parse().unwrap()));
+    let made = protobuf::decode(&made.bytes, ty).unwrap();
+    assert_eq!(made["spec"]["audiences"], json!(["me"]));
+    let claims = made["status"]["token"].as_str().unwrap().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    assert_eq!(
+        (&claims["aud"], &claims["sub"]),
+        (&json!(["me"]), &json!("system:serviceaccount:default:robot"))
+    );
+    let seconds = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert_eq!(seconds, 700);
+    let refused = protobuf::encode(&request(json!({"expirationSeconds": 1})), ty).unwrap();
+    let refused = cluster.admin().with_headers(Method::POST, TOKEN, &headers, refused).await;
+    let status = schema::lookup_kind(&GroupVersionKind::new("", "v1", "Status")).unwrap();
+    assert_eq!(refused.code.as_u16(), 422);
+    assert_eq!(protobuf::decode(&refused.bytes, status).unwrap()["reason"], "Invalid");
 }

@@ -22,15 +22,19 @@ impl Kind for ControllerRevision {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        if get(object, "data").is_none() {
-            errors.push(FieldError::required(&Path::new("data"), "data is mandatory"));
-        }
         check::nonnegative(object, "revision", &Path::root(), &mut errors);
+        let missing = match get(object, "data") {
+            Some(Value::Object(_)) => return errors,
+            Some(_) => "data must be a valid JSON object",
+            None => "data is mandatory",
+        };
+        errors.push(FieldError::required(&Path::new("data"), missing));
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let mut errors = Errors::new();
+        check::nonnegative(new, "revision", &Path::root(), &mut errors);
         check::immutable(new, old, "data", &Path::root(), &mut errors);
         errors
     }
@@ -78,8 +82,8 @@ mod tests {
             &kind(),
             json!({"revision": -1}),
             &[
-                "data: Required value: data is mandatory",
                 "revision: Invalid value: -1: must be greater than or equal to 0",
+                "data: Required value: data is mandatory",
             ],
         );
         updated(

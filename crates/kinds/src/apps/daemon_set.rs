@@ -1,11 +1,11 @@
 //! DaemonSet: a pod on every node that wants one.
 
-use super::{immutable_selector, template_warnings, validate_selected_template};
+use super::{immutable_selector, refuse_empty, template_warnings, validate_collisions};
 use crate::check::{self, Errors};
 use crate::describe::describe;
 use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
-use crate::pod_template::default_template;
+use crate::pod_template::{self, default_template};
 use crate::table::{self, container_cells, container_columns, integer, string, wide};
 use crate::tree::{at, child, count, default, get, set, text};
 use crate::{label_selector, name};
@@ -72,7 +72,19 @@ impl Kind for DaemonSet {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let (spec, path) = (&object["spec"], Path::new("spec"));
-        validate_selected_template(spec, "daemonset", "DaemonSet", &mut errors);
+        let (template, template_path) = (&spec["template"], path.child("template"));
+        let selector = get(spec, "selector");
+        if let Some(selector) = selector {
+            label_selector::validate(selector, &path.child("selector"), &mut errors);
+        }
+        // Without a selector, that it does not match is all that upstream says.
+        pod_template::validate_selected(template, selector, &template_path, &mut errors);
+        if let Some(selector) = selector {
+            refuse_empty(selector, "daemonset", &path.child("selector"), &mut errors);
+        }
+        pod_template::validate(template, &template_path, &mut errors);
+        let spec_path = template_path.child("spec");
+        pod_template::validate_endless(&template["spec"], "DaemonSet", &spec_path, &mut errors);
         check::nonnegative(spec, "minReadySeconds", &path, &mut errors);
         update_strategy(&spec["updateStrategy"], &path.child("updateStrategy"), &mut errors);
         check::nonnegative(spec, "revisionHistoryLimit", &path, &mut errors);
@@ -85,7 +97,7 @@ impl Kind for DaemonSet {
         errors
     }
 
-    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let counts = [
             "currentNumberScheduled",
@@ -101,6 +113,7 @@ impl Kind for DaemonSet {
         for key in counts {
             check::nonnegative(&new["status"], key, &Path::new("status"), &mut errors);
         }
+        validate_collisions(&new["status"], &old["status"], &mut errors);
         errors
     }
 
@@ -158,7 +171,7 @@ fn update_strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
         ("OnDelete", _) => {}
         ("RollingUpdate", None) => errors.push(FieldError::required(&path.child("rollingUpdate"), "")),
         ("RollingUpdate", Some(rolling)) => rolling_update(rolling, &path.child("rollingUpdate"), errors),
-        (other, _) => errors.push(FieldError::not_supported(path, other, &["RollingUpdate", "OnDelete"])),
+        _ => errors.push(FieldError::not_supported(path, strategy.clone(), &["RollingUpdate", "OnDelete"])),
     }
 }
 

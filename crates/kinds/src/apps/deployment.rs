@@ -1,6 +1,6 @@
 //! Deployment: replica sets, one for each template there was.
 
-use super::{immutable_selector, template_warnings, validate_replicas};
+use super::{immutable_selector, template_warnings, validate_collisions, validate_replicas};
 use crate::check::{self, Errors};
 use crate::describe::describe;
 use crate::gates::{self, FieldPath};
@@ -70,8 +70,10 @@ impl Kind for Deployment {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let (spec, path) = (&object["spec"], Path::new("spec"));
-        validate_replicas(spec, "ReplicaSet", &mut errors);
+        check::nonnegative(spec, "replicas", &path, &mut errors);
+        validate_replicas(spec, &mut errors);
         strategy(spec, &path.child("strategy"), &mut errors);
+        check::nonnegative(spec, "minReadySeconds", &path, &mut errors);
         check::nonnegative(spec, "revisionHistoryLimit", &path, &mut errors);
         check::nonnegative(spec, "progressDeadlineSeconds", &path, &mut errors);
         if let Some(deadline_s) = number(spec, "progressDeadlineSeconds")
@@ -97,14 +99,7 @@ impl Kind for Deployment {
         check::nonnegative(status, "terminatingReplicas", &path, &mut errors);
         let counts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
         check::replica_counts(status, &counts, &path, &mut errors);
-        let collisions = count(status, "collisionCount");
-        if collisions < count(old_status, "collisionCount") {
-            errors.push(FieldError::invalid(
-                &path.child("collisionCount"),
-                collisions,
-                "cannot be decremented",
-            ));
-        }
+        validate_collisions(status, old_status, &mut errors);
         errors
     }
 

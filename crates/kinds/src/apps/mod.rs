@@ -9,36 +9,47 @@ pub(crate) mod stateful_set;
 use crate::check::{self, Errors};
 use crate::label_selector;
 use crate::pod_template;
-use crate::tree::get;
+use crate::tree::{get, number};
 use crate::warnings;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
-/// What every controller of replicas has: a count, a selector that is not empty, and a template that it selects.
-fn validate_replicas(spec: &Value, kind: &str, errors: &mut Errors) {
+/// A count of replicas, a selector that is not empty, and a template that it selects.
+fn validate_replicas(spec: &Value, errors: &mut Errors) {
     let path = Path::new("spec");
-    check::nonnegative(spec, "replicas", &path, errors);
-    check::nonnegative(spec, "minReadySeconds", &path, errors);
-    validate_selected_template(spec, "deployment", kind, errors);
+    let selector = validate_selector(spec, "deployment", errors);
+    let template = path.child("template");
+    pod_template::validate_for_replicas(&spec["template"], selector, "ReplicaSet", &template, errors);
 }
 
-/// A selector that is not empty, which `owner` may not have, and a template that it selects.
-fn validate_selected_template(spec: &Value, owner: &str, kind: &str, errors: &mut Errors) {
-    let path = Path::new("spec");
-    let selector_path = path.child("selector");
+/// Checks that there is a selector that is not empty, which `owner` may not have.
+fn validate_selector<'a>(spec: &'a Value, owner: &str, errors: &mut Errors) -> Option<&'a Value> {
+    let path = Path::new("spec").child("selector");
     let selector = get(spec, "selector");
     match selector {
-        None => errors.push(FieldError::required(&selector_path, "")),
+        None => errors.push(FieldError::required(&path, "")),
         Some(selector) => {
-            label_selector::validate(selector, &selector_path, errors);
-            if label_selector::is_empty(selector) {
-                let detail = format!("empty selector is invalid for {owner}");
-                errors.push(FieldError::invalid(&selector_path, selector.clone(), detail));
-            }
+            label_selector::validate(selector, &path, errors);
+            refuse_empty(selector, owner, &path, errors);
         }
     }
-    let selector = selector.unwrap_or(&Value::Null);
-    pod_template::validate_for_replicas(&spec["template"], selector, kind, &path.child("template"), errors);
+    selector
+}
+
+fn refuse_empty(selector: &Value, owner: &str, path: &Path, errors: &mut Errors) {
+    if label_selector::is_empty(selector) {
+        let detail = format!("empty selector is invalid for {owner}");
+        errors.push(FieldError::invalid(path, selector.clone(), detail));
+    }
+}
+
+/// The count of collisions of names only grows.
+fn validate_collisions(status: &Value, old: &Value, errors: &mut Errors) {
+    let count = |status| number(status, "collisionCount");
+    if count(old).is_some_and(|old| count(status).is_none_or(|new| new < old)) {
+        let path = Path::new("status").child("collisionCount");
+        errors.push(FieldError::invalid(&path, count(status).unwrap_or(0), "cannot be decremented"));
+    }
 }
 
 /// The selector stays.

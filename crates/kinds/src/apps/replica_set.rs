@@ -39,7 +39,10 @@ impl Kind for ReplicaSet {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        validate_replicas(&object["spec"], "ReplicaSet", &mut errors);
+        for key in ["replicas", "minReadySeconds"] {
+            check::nonnegative(&object["spec"], key, &Path::new("spec"), &mut errors);
+        }
+        validate_replicas(&object["spec"], &mut errors);
         errors
     }
 

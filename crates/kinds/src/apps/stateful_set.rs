@@ -1,15 +1,16 @@
 //! StatefulSet: pods with numbers, each with storage of its own.
 
-use super::{template_warnings, validate_selected_template};
+use super::{template_warnings, validate_collisions, validate_selector};
 use crate::check::{self, Errors};
 use crate::describe::describe;
 use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind, carry};
-use crate::pod_template::default_template;
+use crate::pod_template::{self, default_template};
 use crate::table::{self, container_cells, container_columns, string};
 use crate::tree::{at, child, count, default, each, equal, get, list, text};
 use crate::{name, warnings};
 use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::names;
 use serde_json::{Value, json};
 
 const MUTABLE: &[&str] = &[
@@ -65,32 +66,11 @@ impl Kind for StatefulSet {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        check::one_of(spec, "podManagementPolicy", &["OrderedReady", "Parallel"], &path, &mut errors);
-        update_strategy(&spec["updateStrategy"], &path.child("updateStrategy"), &mut errors);
-        let retention = path.child("persistentVolumeClaimRetentionPolicy");
-        for key in ["whenDeleted", "whenScaled"] {
-            let policies = ["Retain", "Delete"];
-            check::one_of(
-                &spec["persistentVolumeClaimRetentionPolicy"],
-                key,
-                &policies,
-                &retention,
-                &mut errors,
-            );
-        }
-        for key in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
-            check::nonnegative(spec, key, &path, &mut errors);
-        }
-        check::nonnegative(&spec["ordinals"], "start", &path.child("ordinals"), &mut errors);
-        check::name_if_set(spec, "serviceName", nauplius_meta::names::dns1123_subdomain, &path, &mut errors);
-        validate_selected_template(spec, "statefulset", "StatefulSet", &mut errors);
-        errors
+        validate_spec(&object["spec"], true)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let mut errors = validate_spec(&new["spec"], false);
         let mut rest = new["spec"].clone();
         MUTABLE.iter().for_each(|key| carry(&mut rest, &old["spec"], key));
         if !equal(&rest, &old["spec"]) {
@@ -105,15 +85,22 @@ impl Kind for StatefulSet {
         errors
     }
 
-    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        let (status, path) = (&new["status"], Path::new("status"));
         let counts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
-        check::replica_counts(&new["status"], &counts, &Path::new("status"), &mut errors);
+        check::replica_counts(status, &counts, &path, &mut errors);
+        check::nonnegative(status, "collisionCount", &path, &mut errors);
+        // Of these alone upstream names the field in full.
+        for error in errors.iter_mut().filter(|error| error.detail == check::MORE_THAN_READY) {
+            error.detail = "cannot be greater than status.readyReplicas".to_owned();
+        }
+        validate_collisions(status, &old["status"], &mut errors);
         errors
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
+        name::label(name, prefix)
     }
 
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -155,6 +142,57 @@ impl Kind for StatefulSet {
     }
 }
 
+/// Checks a spec. The name of the service was no label in earlier releases, so old sets keep theirs.
+fn validate_spec(spec: &Value, is_new: bool) -> Errors {
+    let mut errors = Errors::new();
+    let path = Path::new("spec");
+    let management = text(spec, "podManagementPolicy");
+    let management_path = path.child("podManagementPolicy");
+    if management.is_empty() {
+        errors.push(FieldError::required(&management_path, ""));
+    } else if !["OrderedReady", "Parallel"].contains(&management) {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        errors.push(FieldError::invalid(&management_path, management, detail));
+    }
+    update_strategy(&spec["updateStrategy"], &path.child("updateStrategy"), &mut errors);
+    retention(spec, &path.child("persistentVolumeClaimRetentionPolicy"), &mut errors);
+    for key in ["replicas", "minReadySeconds"] {
+        check::nonnegative(spec, key, &path, &mut errors);
+    }
+    check::nonnegative(&spec["ordinals"], "start", &path.child("ordinals"), &mut errors);
+    if is_new {
+        check::name_if_set(spec, "serviceName", names::dns1123_label, &path, &mut errors);
+    }
+    let selector = validate_selector(spec, "statefulset", &mut errors);
+    let (template, path) = (&spec["template"], path.child("template"));
+    pod_template::validate_selected(template, selector, &path, &mut errors);
+    pod_template::validate_metadata(template, &path, &mut errors);
+    pod_template::validate_endless(&template["spec"], "StatefulSet", &path.child("spec"), &mut errors);
+    errors
+}
+
+fn retention(spec: &Value, path: &Path, errors: &mut Errors) {
+    let Some(policy) = get(spec, "persistentVolumeClaimRetentionPolicy") else { return };
+    for key in ["whenDeleted", "whenScaled"] {
+        let (value, policies) = (text(policy, key), ["Retain", "Delete"]);
+        if !policies.contains(&value) {
+            errors.push(FieldError::not_supported(&path.child(key), value, &policies));
+        }
+    }
+}
+
+fn rolling_update(rolling: &Value, path: &Path, errors: &mut Errors) {
+    check::nonnegative(rolling, "partition", path, errors);
+    if let Some(unavailable) = get(rolling, "maxUnavailable") {
+        let path = path.child("maxUnavailable");
+        check::positive_int_or_percent(unavailable, &path, errors);
+        if check::int_or_percent(unavailable) == 0 {
+            errors.push(FieldError::invalid(&path, unavailable.clone(), "cannot be 0"));
+        }
+        check::at_most_100_percent(unavailable, &path, errors);
+    }
+}
+
 fn update_strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
     match (text(strategy, "type"), get(strategy, "rollingUpdate")) {
         ("", _) => errors.push(FieldError::required(path, "")),
@@ -167,9 +205,7 @@ fn update_strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
             ));
         }
         ("OnDelete", None) | ("RollingUpdate", None) => {}
-        ("RollingUpdate", Some(rolling)) => {
-            check::nonnegative(rolling, "partition", &path.child("rollingUpdate"), errors);
-        }
+        ("RollingUpdate", Some(rolling)) => rolling_update(rolling, &path.child("rollingUpdate"), errors),
         _ => {
             errors.push(FieldError::invalid(path, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'"))
         }
@@ -205,9 +241,7 @@ mod tests {
         creation(
             &kind(),
             stateful_set(json!({"podManagementPolicy": "Random"})),
-            &[
-                "spec.podManagementPolicy: Unsupported value: \"Random\": supported values: \"OrderedReady\", \"Parallel\"",
-            ],
+            &["spec.podManagementPolicy: Invalid value: \"Random\": must be 'OrderedReady' or 'Parallel'"],
         );
     }
 

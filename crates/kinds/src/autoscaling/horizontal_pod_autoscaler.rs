@@ -1,7 +1,8 @@
 //! HorizontalPodAutoscaler: how many pods a workload has, by what is measured of them. v2 is the hub; v1 shows a part of it and
 //! keeps the rest in annotations.
 
-use super::{annotations, metric};
+use super::annotations;
+use super::metric::{self, ApiVersion};
 use crate::check::{self, Errors, NOT_POSITIVE};
 use crate::describe::describe;
 use crate::kind::{Column, Context, Descriptor, Kind, carry, content_differs};
@@ -106,16 +107,19 @@ impl Kind for HorizontalPodAutoscaler {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validate_spec(&object["spec"], 1)
+        validate_spec(&object["spec"], None)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let was_zero = number(&old["spec"], "minReplicas") == Some(0);
-        validate_spec(&new["spec"], if was_zero { 0 } else { 1 })
+        validate_spec(&new["spec"], Some(&old["spec"]))
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        let conditions = Path::new("status").child("conditions");
+        for (index, condition) in list(&new["status"], "conditions").iter().enumerate() {
+            check::nonnegative(condition, "observedGeneration", &conditions.index(index), &mut errors);
+        }
         for key in ["currentReplicas", "desiredReplicas"] {
             check::nonnegative(&new["status"], key, &Path::new("status"), &mut errors);
         }
@@ -155,23 +159,39 @@ impl Kind for HorizontalPodAutoscaler {
     }
 }
 
-fn validate_spec(spec: &Value, least: i64) -> Errors {
+/// What the target of a spec may say of its version; one that stays is not looked at again.
+fn of_target(spec: &Value, old: Option<&Value>) -> ApiVersion {
+    let target = &spec["scaleTargetRef"];
+    let stays = |old: &Value| {
+        ["apiVersion", "kind"].iter().all(|key| text(&old["scaleTargetRef"], key) == text(target, key))
+    };
+    match text(target, "kind") {
+        _ if old.is_some_and(stays) => ApiVersion::Any,
+        "ReplicationController" => ApiVersion::Valid,
+        _ => ApiVersion::Grouped,
+    }
+}
+
+fn validate_spec(spec: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
     let path = Path::new("spec");
     let (min, max) = (number(spec, "minReplicas"), count(spec, "maxReplicas"));
-    if let Some(min) = min.filter(|min| *min < least) {
-        let detail = format!("must be greater than or equal to {least}");
-        errors.push(FieldError::invalid(&path.child("minReplicas"), min, detail));
-    }
-    if max < 1 {
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), max, "must be greater than 0"));
+    check::nonnegative(spec, "minReplicas", &path, &mut errors);
+    let max_path = path.child("maxReplicas");
+    match max {
+        0 => errors.push(FieldError::required(&max_path, "must be set and greater than 0")),
+        max if max < 0 => {
+            errors.push(FieldError::invalid(&max_path, max, "must be greater than or equal to 1"));
+        }
+        _ => {}
     }
     if min.is_some_and(|min| max < min) {
         let detail = "must be greater than or equal to `minReplicas`";
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), max, detail));
+        errors.push(FieldError::invalid(&max_path, max, detail));
     }
-    metric::reference(&spec["scaleTargetRef"], &path.child("scaleTargetRef"), &mut errors);
-    metrics(spec, min, &path.child("metrics"), &mut errors);
+    let target = &spec["scaleTargetRef"];
+    metric::reference(target, of_target(spec, old), &path.child("scaleTargetRef"), &mut errors);
+    metrics(spec, min, metric::of_objects(old), &path.child("metrics"), &mut errors);
     for key in ["scaleUp", "scaleDown"] {
         if let Some(rules) = get(&spec["behavior"], key) {
             scaling_rules(rules, &path.child("behavior").child(key), &mut errors);
@@ -180,10 +200,10 @@ fn validate_spec(spec: &Value, least: i64) -> Errors {
     errors
 }
 
-fn metrics(spec: &Value, min: Option<i64>, path: &Path, errors: &mut Errors) {
+fn metrics(spec: &Value, min: Option<i64>, objects: ApiVersion, path: &Path, errors: &mut Errors) {
     let metrics = list(spec, "metrics");
     for (index, metric) in metrics.iter().enumerate() {
-        metric::validate(metric, &path.index(index), errors);
+        metric::validate(metric, objects, &path.index(index), errors);
     }
     let outside = metrics.iter().any(|metric| ["Object", "External"].contains(&text(metric, "type")));
     if min == Some(0) && !outside {
@@ -206,17 +226,17 @@ fn scaling_rules(rules: &Value, path: &Path, errors: &mut Errors) {
         _ => {}
     }
     check::one_of_if_set(rules, "selectPolicy", &["Disabled", "Max", "Min"], path, errors);
+    let policies = path.child("policies");
+    if is_unset(rules, "policies") {
+        errors.push(FieldError::required(&policies, "must specify at least one Policy"));
+    }
+    for (index, policy) in list(rules, "policies").iter().enumerate() {
+        scaling_policy(policy, &policies.index(index), errors);
+    }
     let tolerance = get(rules, "tolerance").map(quantity);
     if let Some(tolerance) = tolerance.filter(|tolerance| tolerance.sign() < 0) {
         let detail = "must be greater than or equal to 0";
         errors.push(FieldError::invalid(&path.child("tolerance"), tolerance.canonical(), detail));
-    }
-    let path = path.child("policies");
-    if is_unset(rules, "policies") {
-        errors.push(FieldError::required(&path, "must specify at least one Policy"));
-    }
-    for (index, policy) in list(rules, "policies").iter().enumerate() {
-        scaling_policy(policy, &path.index(index), errors);
     }
 }
 

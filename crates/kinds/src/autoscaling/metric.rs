@@ -2,8 +2,9 @@
 
 use crate::check::{self, Errors, messages};
 use crate::resource::{check_container_name, quantity};
-use crate::tree::{get, number, text};
+use crate::tree::{get, list, number, text};
 use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::gvk::GroupVersion;
 use nauplius_meta::names;
 use serde_json::Value;
 
@@ -17,18 +18,58 @@ const SOURCES: &[(&str, &str)] = &[
     ("containerResource", "ContainerResource"),
 ];
 
-/// A name, and a kind, that can stand in a path.
-pub(super) fn reference(reference: &Value, path: &Path, errors: &mut Errors) {
+/// What a reference may say of its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiVersion {
+    /// Anything: it was taken before.
+    Any,
+    /// A version, with or without a group.
+    Valid,
+    /// A version of a group.
+    Grouped,
+}
+
+/// A name, and a kind, that can stand in a path, and a version.
+pub(super) fn reference(reference: &Value, version: ApiVersion, path: &Path, errors: &mut Errors) {
     for key in ["kind", "name"] {
         if check::required_text(reference, key, path, errors) {
             let value = text(reference, key);
             messages(names::path_segment(value), value, &path.child(key), errors);
         }
     }
+    if let Some(problem) = version_problem(reference, version) {
+        let own = text(reference, "apiVersion");
+        errors.push(FieldError::invalid(&path.child("apiVersion"), own, problem));
+    }
+}
+
+fn version_problem(reference: &Value, version: ApiVersion) -> Option<String> {
+    if version == ApiVersion::Any {
+        return None;
+    }
+    match GroupVersion::parse(text(reference, "apiVersion")) {
+        Err(error) => Some(error.to_string()),
+        Ok(own) if version == ApiVersion::Grouped && own.group.is_empty() => {
+            Some("apiVersion must specify API group".to_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+/// What the metrics of a new spec may say of the versions of objects: what old ones do wrongly is not looked at any more.
+pub(super) fn of_objects(old: Option<&Value>) -> ApiVersion {
+    let is_odd = |metric: &Value| {
+        let described = &metric["object"]["describedObject"];
+        text(metric, "type") == "Object"
+            && get(metric, "object").is_some()
+            && version_problem(described, ApiVersion::Valid).is_some()
+    };
+    let known = old.is_some_and(|old| list(old, "metrics").iter().any(is_odd));
+    if known { ApiVersion::Any } else { ApiVersion::Valid }
 }
 
 /// Checks one metric.
-pub(super) fn validate(metric: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn validate(metric: &Value, objects: ApiVersion, path: &Path, errors: &mut Errors) {
     let type_ = text(metric, "type");
     if type_.is_empty() {
         errors.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
@@ -39,7 +80,7 @@ pub(super) fn validate(metric: &Value, path: &Path, errors: &mut Errors) {
     }
     let present: Vec<_> = SOURCES.iter().filter(|(key, _)| get(metric, key).is_some()).collect();
     if let Some((key, _)) = present.first() {
-        source(key, &metric[*key], &path.child(key), errors);
+        source(key, &metric[*key], objects, &path.child(key), errors);
     }
     let expected = SOURCES.iter().find(|(_, own)| *own == type_).map(|(key, _)| *key);
     match expected {
@@ -58,7 +99,7 @@ pub(super) fn validate(metric: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn source(key: &str, source: &Value, path: &Path, errors: &mut Errors) {
+fn source(key: &str, source: &Value, objects: ApiVersion, path: &Path, errors: &mut Errors) {
     match key {
         "resource" => resource_name(source, path, errors),
         "containerResource" => {
@@ -73,7 +114,7 @@ fn source(key: &str, source: &Value, path: &Path, errors: &mut Errors) {
         }
         _ => {
             if key == "object" {
-                reference(&source["describedObject"], &path.child("describedObject"), errors);
+                reference(&source["describedObject"], objects, &path.child("describedObject"), errors);
             }
             identifier(&source["metric"], &path.child("metric"), errors);
         }

@@ -6,6 +6,7 @@ use crate::check::Errors;
 use crate::describe::describe;
 use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind};
+use crate::pod_template::validate_selected;
 use crate::table::{self, container_cells, container_columns, string, wide};
 use crate::tree::{at, child, count, default, flag, get, number, set, text};
 use crate::{duration, label_selector, name, warnings};
@@ -122,17 +123,12 @@ impl Kind for Job {
 fn validate_spec(job: &Value, errors: &mut Errors) {
     let (spec, path) = (&job["spec"], Path::new("spec"));
     job_spec::validate(spec, &path, errors);
-    let Some(selector) = get(spec, "selector") else {
-        errors.push(FieldError::required(&path.child("selector"), ""));
-        return;
-    };
-    label_selector::validate(selector, &path.child("selector"), errors);
-    let labels = &spec["template"]["metadata"]["labels"];
-    if !label_selector::matches(selector, labels) {
-        let path = path.children(&["template", "metadata", "labels"]);
-        let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid(&path, labels.clone(), detail));
+    let selector = get(spec, "selector");
+    match selector {
+        None => errors.push(FieldError::required(&path.child("selector"), "")),
+        Some(selector) => label_selector::validate(selector, &path.child("selector"), errors),
     }
+    validate_selected(&spec["template"], selector, &path.child("template"), errors);
 }
 
 /// Labels the template so that a selector by uid finds this Job's pods and no others.

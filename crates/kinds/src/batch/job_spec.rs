@@ -170,7 +170,7 @@ fn completions(spec: &Value, old: &Value, path: &Path, errors: &mut Errors) {
 
 /// The template stays, but for where pods run and what they ask for, while no pod of a suspended Job is there.
 fn template(spec: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    let new = &spec["template"];
+    let (new, path) = (&spec["template"], path.child("template"));
     let mut kept = old["spec"]["template"].clone();
     let suspended = flag(&old["spec"], "suspend");
     let is_parked = suspended
@@ -179,9 +179,8 @@ fn template(spec: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     if is_parked {
         carry_scheduling(&mut kept, new);
         carry_resources(&mut kept["spec"], &new["spec"]);
-    }
-    if !equal(new, &kept) {
-        let path = path.child("template");
+        check::immutable(new, &kept, "spec", &path, errors);
+    } else if !equal(new, &kept) {
         errors.push(FieldError::invalid(&path, new.clone(), check::IMMUTABLE));
     }
 }

@@ -77,7 +77,8 @@ fn name_and_signer(object: &Value) -> Errors {
     errors
 }
 
-fn name_problems(name: &str, signer: &str) -> Vec<String> {
+/// What is wrong with the name of a bundle of a signer, or of none.
+pub(crate) fn name_problems(name: &str, signer: &str) -> Vec<String> {
     if signer.is_empty() {
         return if name.contains(':') {
             vec!["ClusterTrustBundle without signer name must not have \":\" in its name".to_owned()]

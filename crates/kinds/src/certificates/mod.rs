@@ -4,7 +4,9 @@ pub(crate) mod certificate_signing_request;
 pub(crate) mod cluster_trust_bundle;
 pub(crate) mod pod_certificate_request;
 
-use crate::check::{Errors, required_text};
+pub(crate) use cluster_trust_bundle::name_problems as bundle_name_problems;
+
+use crate::check::Errors;
 use nauplius_meta::field::{FieldError, Path, quote};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -13,29 +15,40 @@ const GROUP: &str = "certificates.k8s.io";
 
 /// Who signs: a domain and a path, `example.com/signer`.
 fn signer_name(object: &Value, path: &Path, errors: &mut Errors) {
+    check_signer(crate::tree::text(object, "signerName"), &path.child("signerName"), errors);
+}
+
+/// Whether Kubernetes itself signs.
+pub(crate) fn is_kubernetes_signer(name: &str) -> bool {
+    let domain = name.split('/').next().unwrap_or_default();
+    domain == "kubernetes.io" || domain.ends_with(".kubernetes.io")
+}
+
+/// The name of a signer.
+pub(crate) fn check_signer(name: &str, path: &Path, errors: &mut Errors) {
     const MAX_DOMAIN: usize = 253;
     const MAX_BYTES: usize = 571;
-    if !required_text(object, "signerName", path, errors) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
         return;
     }
-    let (name, path) = (crate::tree::text(object, "signerName"), path.child("signerName"));
     let segments: Vec<&str> = name.split('/').collect();
     let [domain, rest] = segments[..] else {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        errors.push(FieldError::invalid(&path, name, detail));
+        errors.push(FieldError::invalid(path, name, detail));
         return;
     };
     if domain.len() > MAX_DOMAIN {
-        errors.push(FieldError::too_long(&path, MAX_DOMAIN));
+        errors.push(FieldError::too_long(path, MAX_DOMAIN));
     }
-    labels(domain, names::dns1123_label, &path, errors);
+    labels(domain, names::dns1123_label, path, errors);
     if !domain.contains('.') {
         let detail = "should be a domain with at least two segments separated by dots";
-        errors.push(FieldError::invalid(&path, domain, detail));
+        errors.push(FieldError::invalid(path, domain, detail));
     }
-    labels(rest, names::dns1123_subdomain, &path, errors);
+    labels(rest, names::dns1123_subdomain, path, errors);
     if name.len() > MAX_BYTES {
-        errors.push(FieldError::too_long(&path, MAX_BYTES));
+        errors.push(FieldError::too_long(path, MAX_BYTES));
     }
 }
 

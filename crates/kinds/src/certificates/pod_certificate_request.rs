@@ -1,6 +1,6 @@
 //! PodCertificateRequest: a kubelet wants a certificate for one of its pods. It is created, then issued, denied or failed, once.
 
-use super::{GROUP, signer_name};
+use super::{GROUP, is_kubernetes_signer, signer_name};
 use crate::check::{self, Errors, messages, wrong};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
@@ -48,9 +48,8 @@ impl Kind for PodCertificateRequest {
         let mut errors = Errors::new();
         let (spec, path) = (&object["spec"], Path::new("spec"));
         signer_name(spec, &path, &mut errors);
-        for (key, _) in entries(spec, "unverifiedUserAnnotations") {
-            check::label_name(&key.to_lowercase(), &path.child("unverifiedUserAnnotations"), &mut errors);
-        }
+        let annotations = entries(spec, "unverifiedUserAnnotations");
+        check::user_annotations(annotations, &path.child("unverifiedUserAnnotations"), &mut errors);
         for (who, uid) in
             [("podName", "podUID"), ("serviceAccountName", "serviceAccountUID"), ("nodeName", "nodeUID")]
         {
@@ -121,9 +120,7 @@ fn lifetime(spec: &Value, path: &Path, errors: &mut Errors) -> bool {
         errors.push(FieldError::required(path, "must be set"));
         return false;
     };
-    let domain = text(spec, "signerName").split('/').next().unwrap_or_default();
-    let is_ours = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
-    let max = if is_ours { DAY_S } else { MAX_LIFE_S };
+    let max = if is_kubernetes_signer(text(spec, "signerName")) { DAY_S } else { MAX_LIFE_S };
     if !(MIN_LIFE_S..=max).contains(&seconds) {
         let detail = format!("must be in the range [{MIN_LIFE_S}, {max}]");
         errors.push(FieldError::invalid(path, seconds, detail));

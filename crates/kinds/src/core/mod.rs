@@ -2,6 +2,7 @@
 
 pub(crate) mod component_status;
 pub(crate) mod config_map;
+mod container_status;
 pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod limit_range;
@@ -12,6 +13,7 @@ pub(crate) mod persistent_volume_claim;
 mod persistent_volume_source;
 pub(crate) mod pod;
 mod pod_cells;
+mod pod_claim_status;
 pub(crate) mod pod_diff;
 mod pod_resize;
 mod pod_status;

@@ -1,16 +1,18 @@
 //! Node: a machine, as it tells of itself and as others mark it.
 
-use crate::check::{self, Errors};
+use crate::check::{self, Errors, NOT_POSITIVE};
 use crate::describe::{CONNECT, describe};
 use crate::gates::FieldPath;
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::pod_template::taints;
 use crate::resource::{canonicalize, check_amount};
 use crate::table::{or_none, or_unknown, string, wide};
-use crate::tree::{entries, flag, get, is_unset, list, set, text, texts, with};
+use crate::tree::{entries, flag, get, is_unset, list, number, set, text, texts, with};
 use crate::{name, table, warnings};
-use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::field::{FieldError, Path, quote};
+use nauplius_meta::names;
 use serde_json::{Value, json};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
@@ -73,38 +75,21 @@ impl Kind for Node {
         // The path of taints is upstream's.
         taints(list(spec, "taints"), &Path::new("metadata").child("taints"), &mut errors);
         amounts(object, &mut errors);
+        swap(&object["status"]["nodeInfo"]["swap"], &mut errors);
+        declared_features(&object["status"], &mut errors);
         pod_cidrs(spec, &Path::new("spec"), &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        amounts(new, &mut errors);
-        let (spec, old_spec, path) = (&new["spec"], &old["spec"], Path::new("spec"));
-        let (cidrs, old_cidrs) = (texts(spec, "podCIDRs"), texts(old_spec, "podCIDRs"));
-        if !old_cidrs.is_empty() && cidrs != old_cidrs {
-            errors.push(FieldError::forbidden(&path.child("podCIDRs"), CIDR_STAYS));
-        }
-        if !is_unset(old_spec, "providerID") && text(spec, "providerID") != text(old_spec, "providerID") {
-            let detail = "node updates may not change providerID except from \"\" to valid";
-            errors.push(FieldError::forbidden(&path.child("providerID"), detail));
-        }
-        taints(list(spec, "taints"), &Path::new("metadata").child("taints"), &mut errors);
-        if text(spec, "externalID") != text(old_spec, "externalID") {
-            errors.push(FieldError::forbidden(&path.child("externalID"), "may not be updated"));
-        }
+        let mut errors = self.validate(new);
+        changed(new, old, &mut errors);
         errors
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate_update(new, old);
-        let addresses = list(&new["status"], "addresses");
-        for (index, address) in addresses.iter().enumerate() {
-            if addresses[..index].contains(address) {
-                let path = Path::new("status").child("addresses").index(index);
-                errors.push(FieldError::duplicate(&path, address.clone()));
-            }
-        }
+        let mut errors = Errors::new();
+        changed(new, old, &mut errors);
         errors
     }
 
@@ -175,6 +160,80 @@ fn amounts(node: &Value, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with the change from `old` to `new`.
+fn changed(new: &Value, old: &Value, errors: &mut Errors) {
+    amounts(new, errors);
+    declared_features(&new["status"], errors);
+    let addresses = list(&new["status"], "addresses");
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(address) {
+            let path = Path::new("status").child("addresses").index(index);
+            errors.push(FieldError::duplicate(&path, address.clone()));
+        }
+    }
+    let (spec, old_spec, path) = (&new["spec"], &old["spec"], Path::new("spec"));
+    let (cidrs, old_cidrs) = (texts(spec, "podCIDRs"), texts(old_spec, "podCIDRs"));
+    if !old_cidrs.is_empty() && cidrs != old_cidrs {
+        errors.push(FieldError::forbidden(&path.child("podCIDRs"), CIDR_STAYS));
+    }
+    if !is_unset(old_spec, "providerID") && text(spec, "providerID") != text(old_spec, "providerID") {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("providerID"), detail));
+    }
+    taints(list(spec, "taints"), &Path::new("metadata").child("taints"), errors);
+    if text(spec, "externalID") != text(old_spec, "externalID") {
+        errors.push(FieldError::forbidden(&path.child("externalID"), "may not be updated"));
+    }
+}
+
+/// The path of swap is upstream's.
+fn swap(swap: &Value, errors: &mut Errors) {
+    if let Some(capacity) = number(swap, "capacity").filter(|capacity| *capacity <= 0) {
+        let path = Path::new("metadata").child("nodeSwapStatus").child("capacity");
+        errors.push(FieldError::invalid(&path, capacity, NOT_POSITIVE));
+    }
+}
+
+/// Features of a kubelet, in order and each once.
+fn declared_features(status: &Value, errors: &mut Errors) {
+    let path = Path::new("status").child("declaredFeatures");
+    let features = texts(status, "declaredFeatures");
+    for (index, feature) in features.iter().enumerate() {
+        if let Some(problem) = feature_problem(feature) {
+            errors.push(FieldError::invalid(&path.index(index), *feature, problem));
+        }
+        let Some(next) = features.get(index + 1) else { continue };
+        let path = path.index(index + 1);
+        match feature.cmp(next) {
+            Ordering::Equal => errors.push(FieldError::duplicate(&path, *next)),
+            Ordering::Greater => {
+                errors.push(FieldError::invalid(&path, *next, "list must be sorted alphabetically"));
+            }
+            Ordering::Less => {}
+        }
+    }
+}
+
+fn feature_problem(feature: &str) -> Option<String> {
+    let shown = quote(feature);
+    if feature.len() > names::SUBDOMAIN_MAX {
+        let max = names::SUBDOMAIN_MAX;
+        return Some(format!("invalid feature name {shown}: must be no more than {max} characters"));
+    }
+    let is_segment = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic())
+            && segment.bytes().all(|c| c.is_ascii_alphanumeric())
+    };
+    let is_sound =
+        feature.starts_with(|c: char| c.is_ascii_uppercase()) && feature.split('/').all(is_segment);
+    (!is_sound).then(|| {
+        format!(
+            "invalid feature name {shown}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' \
+             (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+        )
+    })
+}
+
 fn pod_cidrs(spec: &Value, path: &Path, errors: &mut Errors) {
     let cidrs = check::each_text(spec, "podCIDRs", path);
     for (path, cidr) in &cidrs {
@@ -186,7 +245,6 @@ fn pod_cidrs(spec: &Value, path: &Path, errors: &mut Errors) {
             let detail = "may specify no more than one CIDR for each IP family";
             errors.push(FieldError::invalid(&path.child("podCIDRs"), spec["podCIDRs"].clone(), detail));
         }
-        check::duplicates(cidrs, errors);
     }
 }
 
@@ -259,6 +317,37 @@ mod tests {
             ],
         );
         updated(&kind(), &json!({}), json!({"spec": {"podCIDRs": ["10.0.1.0/24"]}}), &[]);
+        updated(
+            &kind(),
+            &json!({}),
+            json!({"spec": {"podCIDRs": ["10.0.1.1/24"]}}),
+            &[
+                "spec.podCIDRs[0]: Invalid value: \"10.0.1.1/24\": must not have bits set beyond the prefix length",
+            ],
+        );
+    }
+
+    #[test]
+    fn features_are_named_in_order() {
+        let check = |features: &[&str], expected: &[&str]| {
+            let mut errors = Errors::new();
+            declared_features(&json!({"declaredFeatures": features}), &mut errors);
+            let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(texts, expected);
+        };
+        check(&["Alpha", "Beta/onSome", "Gamma"], &[]);
+        check(
+            &["Beta", "Alpha", "Alpha"],
+            &[
+                "status.declaredFeatures[1]: Invalid value: \"Alpha\": list must be sorted alphabetically",
+                "status.declaredFeatures[2]: Duplicate value: \"Alpha\"",
+            ],
+        );
+        assert!(
+            feature_problem("a-b")
+                .is_some_and(|problem| problem.starts_with("invalid feature name \"a-b\": must start"))
+        );
+        assert!(feature_problem("A//b").is_some());
     }
 
     #[test]

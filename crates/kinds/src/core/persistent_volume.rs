@@ -1,21 +1,25 @@
 //! PersistentVolume: storage that is there, and who has it.
 
-use super::persistent_volume_claim::{access_modes_cell, or_unset, phase};
+use super::persistent_volume_claim::{self as claim, access_modes_cell, or_unset, phase};
 use super::persistent_volume_source::{self as source, SOURCES};
 use super::pod_diff::diff;
 use crate::check::{self, Errors, NOT_POSITIVE};
 use crate::describe::describe;
 use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_content};
 use crate::pod_template::{default_volume_source, node_selector};
-use crate::resource::{canonicalize, check_amount, quantity};
+use crate::resource::{canonicalize, quantity};
 use crate::table::{self, string, wide};
-use crate::tree::{at, child, default, entries, equal, get, is_unset, list, same, set, size, text, texts};
+use crate::tree::{
+    at, child, default, each, entries, equal, get, is_unset, list, remove, same, set, size, text, texts, with,
+};
 use crate::{duration, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Map, Value, json};
 
 pub(super) const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+const ATTRIBUTES_CLASS: &str = "volumeAttributesClassName";
+const EXPAND_SECRET: &str = "controllerExpandSecretRef";
 const BETA_MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
 
 pub(crate) struct PersistentVolume(Descriptor);
@@ -62,7 +66,7 @@ impl Kind for PersistentVolume {
         let policies = ["Delete", "Recycle", "Retain"];
         check::one_of_if_set(spec, "persistentVolumeReclaimPolicy", &policies, &path, &mut errors);
         node_affinity(spec, &path.child("nodeAffinity"), &mut errors);
-        source::validate(spec, &path, &mut errors);
+        source::validate(spec, text(&object["metadata"], "name"), &path, &mut errors);
         if is_root(text(&spec["hostPath"], "path"))
             && text(spec, "persistentVolumeReclaimPolicy") == "Recycle"
         {
@@ -78,7 +82,11 @@ impl Kind for PersistentVolume {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = self.validate(new);
         let (spec, old_spec) = (&new["spec"], &old["spec"]);
-        let (sources, old_sources) = (sources(spec), sources(old_spec));
+        let (mut sources, old_sources) = (sources(spec), sources(old_spec));
+        // Who makes a volume larger may be said later.
+        if get(&old_sources, "csi").is_some() && get(&old_sources["csi"], EXPAND_SECRET).is_none() {
+            with(&mut sources, "csi", |csi| drop(remove(csi, EXPAND_SECRET)));
+        }
         if !equal(&sources, &old_sources) {
             let path = Path::new("spec").child("persistentvolumesource");
             let difference = diff(&old_sources, &sources);
@@ -87,7 +95,11 @@ impl Kind for PersistentVolume {
         }
         check::immutable(spec, old_spec, "volumeMode", &Path::root(), &mut errors);
         if get(old_spec, "nodeAffinity").is_some() {
-            check::immutable(spec, old_spec, "nodeAffinity", &Path::root(), &mut errors);
+            kept_affinity(&spec["nodeAffinity"], &old_spec["nodeAffinity"], &mut errors);
+        }
+        if get(old_spec, ATTRIBUTES_CLASS).is_some() && get(spec, ATTRIBUTES_CLASS).is_none() {
+            let path = Path::new("spec").child(ATTRIBUTES_CLASS);
+            errors.push(FieldError::forbidden(&path, "update from non-nil value to nil is forbidden"));
         }
         errors
     }
@@ -167,25 +179,32 @@ impl Kind for PersistentVolume {
 
 /// Checks the spec of a volume that has no object of its own.
 pub(crate) fn validate_inline(spec: &Value, path: &Path, errors: &mut Errors) {
-    const INLINE: &str = "may not be specified in the context of inline volumes";
-    let alien = [
-        "claimRef",
-        "capacity",
-        "persistentVolumeReclaimPolicy",
-        "nodeAffinity",
-        "storageClassName",
-        "volumeAttributesClassName",
-    ];
-    for key in alien.iter().filter(|key| !is_unset(spec, key)) {
-        errors.push(FieldError::forbidden(&path.child(key), INLINE));
+    const INLINE: &str = "in the context of inline volumes";
+    let forbid = |key: &str, detail: &str, errors: &mut Errors| {
+        errors.push(FieldError::forbidden(&path.child(key), format!("{detail} {INLINE}")));
+    };
+    let alien = |key: &&str| !is_unset(spec, key) && (*key != "capacity" || size(spec, key) > 0);
+    for key in ["claimRef", "capacity"].into_iter().filter(alien) {
+        forbid(key, "may not be specified", errors);
     }
     if get(spec, "csi").is_none() {
-        let detail = "has to be specified in the context of inline volumes";
+        let detail = format!("has to be specified {INLINE}");
         errors.push(FieldError::required(&path.child("csi"), detail));
     }
     access_modes(spec, &path.child("accessModes"), errors);
-    source::validate(spec, path, errors);
-    check::one_of_if_set(spec, "volumeMode", &["Filesystem"], path, errors);
+    if !["", "Retain"].contains(&text(spec, "persistentVolumeReclaimPolicy")) {
+        forbid("persistentVolumeReclaimPolicy", "may only be Retain", errors);
+    }
+    if !is_unset(spec, "nodeAffinity") {
+        forbid("nodeAffinity", "may not be specified", errors);
+    }
+    source::validate(spec, "", path, errors);
+    if !is_unset(spec, "storageClassName") {
+        forbid("storageClassName", "may not be specified", errors);
+    }
+    if get(spec, "volumeMode").is_some_and(|mode| *mode != json!("Filesystem")) {
+        forbid("volumeMode", "may not specify volumeMode other than Filesystem", errors);
+    }
 }
 
 /// A path that is the root once its needless parts are gone.
@@ -218,7 +237,7 @@ fn capacity(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     for (name, amount) in entries(spec, "capacity") {
         let path = path.key(name);
-        check_amount(name, amount, &path, errors);
+        claim::size(amount, &path, errors);
         if quantity(amount).sign() <= 0 {
             errors.push(FieldError::invalid(&path, quantity(amount).canonical(), NOT_POSITIVE));
         }
@@ -232,6 +251,46 @@ fn node_affinity(spec: &Value, path: &Path, errors: &mut Errors) {
         Some(required) => node_selector(required, &path, errors),
         None => errors.push(FieldError::required(&path, "must specify required node constraints")),
     }
+}
+
+/// Labels that got other names, which the affinity of a volume may follow.
+const RENAMED: &[(&str, &str)] = &[
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// Where a volume can be reached does not change.
+fn kept_affinity(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new_terms, old_terms) =
+        (list(&new["required"], "nodeSelectorTerms"), list(&old["required"], "nodeSelectorTerms"));
+    let mut renamed = old.clone();
+    with(&mut renamed, "required", |required| {
+        let mut term_index = 0;
+        each(required, "nodeSelectorTerms", |term| {
+            let (new_term, old_term) = (new_terms.get(term_index), &old_terms[term_index]);
+            term_index += 1;
+            follow_names(term, new_term.unwrap_or(&Value::Null), old_term);
+        });
+    });
+    if !equal(new, &renamed) {
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.push(FieldError::invalid(&Path::new("nodeAffinity"), new.clone(), detail));
+    }
+}
+
+fn follow_names(term: &mut Value, new: &Value, old: &Value) {
+    let (new, old) = (list(new, "matchExpressions"), list(old, "matchExpressions"));
+    let mut index = 0;
+    each(term, "matchExpressions", |expression| {
+        let names = (text(&old[index], "key"), new.get(index).map_or("", |new| text(new, "key")));
+        index += 1;
+        if RENAMED.contains(&names) {
+            set(expression, "key", names.1);
+        }
+    });
 }
 
 fn attributes_class(spec: &Value, path: &Path, errors: &mut Errors) {

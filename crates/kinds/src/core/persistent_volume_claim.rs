@@ -168,11 +168,16 @@ impl Kind for PersistentVolumeClaim {
             errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
         }
         check::immutable(&new["spec"], &old["spec"], "volumeMode", &Path::root(), &mut errors);
+        kept_attributes(&new["spec"], old, &mut errors);
         errors
     }
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        if list(&new["spec"], "accessModes").is_empty() {
+            // The path is upstream's.
+            errors.push(FieldError::required(&Path::new("Spec").child("accessModes"), ""));
+        }
         status(&new["status"], &Path::new("status"), &mut errors);
         errors
     }
@@ -253,9 +258,7 @@ fn immutable_rest(new: &Value, old: &Value, errors: &mut Errors) {
     if is_unset(&old_spec, "volumeName") {
         carry(&mut old_spec, &spec, "volumeName");
     }
-    if get(&old_spec, "storageClassName").is_none() {
-        carry(&mut old_spec, &spec, "storageClassName");
-    }
+    follow_class(&mut spec, &old_spec, new, old, errors);
     if text(&new["status"], "phase") == "Bound" {
         let storage = at(&old_spec, &["resources", "requests", "storage"]).clone();
         set(child(child(&mut spec, "resources"), "requests"), "storage", storage);
@@ -272,6 +275,40 @@ fn immutable_rest(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// A claim that was made without a class gets the one that it was given; what an annotation said, the field may say.
+fn follow_class(spec: &mut Value, old_spec: &Value, new: &Value, old: &Value, errors: &mut Errors) {
+    const KEY: &str = "storageClassName";
+    let beta = |object: &Value| get(&object["metadata"]["annotations"], BETA_CLASS).cloned();
+    let (new_beta, old_beta) = (beta(new), beta(old));
+    let class = get(spec, KEY).cloned();
+    let is_first = get(old_spec, KEY).is_none() && class.is_some();
+    let moves = is_first && class == old_beta && (new_beta.is_none() || new_beta == old_beta);
+    let shown = |beta: &Option<Value>| beta.clone().unwrap_or_else(|| "".into());
+    if !moves && shown(&new_beta) != shown(&old_beta) {
+        let path = Path::new("metadata").child("annotations").child(BETA_CLASS);
+        errors.push(FieldError::invalid(&path, shown(&new_beta), check::IMMUTABLE));
+    }
+    if is_first && (old_beta.is_none() || old_beta == class) {
+        remove(spec, KEY);
+    }
+}
+
+/// Once a class of attributes has been applied, the claim has one.
+fn kept_attributes(spec: &Value, old: &Value, errors: &mut Errors) {
+    const KEY: &str = "volumeAttributesClassName";
+    if get(&old["status"], "currentVolumeAttributesClassName").is_none() || same(spec, &old["spec"], KEY) {
+        return;
+    }
+    let to = match get(spec, KEY).and_then(Value::as_str) {
+        None => "nil",
+        Some("") => "empty string",
+        Some(_) => return,
+    };
+    let detail =
+        format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
+    errors.push(FieldError::forbidden(&Path::new("spec").child(KEY), detail));
+}
+
 /// What the controllers that bind and resize may say.
 fn status(status: &Value, path: &Path, errors: &mut Errors) {
     const STATES: &[&str] = &[
@@ -284,8 +321,7 @@ fn status(status: &Value, path: &Path, errors: &mut Errors) {
     for (name, amount) in entries(status, "capacity") {
         size(amount, &path.child("capacity").key(name), errors);
     }
-    // The path is upstream's.
-    let states = path.child("allocatedResourceStatus");
+    let states = path.child("allocatedResourceStatuses");
     for (name, state) in entries(status, "allocatedResourceStatuses") {
         claimed_name(name, &states, errors);
         if !state.as_str().is_some_and(|state| STATES.contains(&state)) {
@@ -297,7 +333,7 @@ fn status(status: &Value, path: &Path, errors: &mut Errors) {
     let allocated = path.child("allocatedResources");
     for (name, amount) in entries(status, "allocatedResources") {
         if claimed_name(name, &allocated, errors) && size(amount, &allocated.key(name), errors) {
-            check_amount(name, amount, &allocated.key(name), errors);
+            check_amount("storage", amount, &allocated.key(name), errors);
         }
     }
 }
@@ -312,7 +348,8 @@ fn claimed_name(name: &str, path: &Path, errors: &mut Errors) -> bool {
     errors.len() == before
 }
 
-fn size(amount: &Value, path: &Path, errors: &mut Errors) -> bool {
+/// An amount that is not negative.
+pub(super) fn size(amount: &Value, path: &Path, errors: &mut Errors) -> bool {
     let amount = quantity(amount);
     if amount.sign() < 0 {
         errors.push(FieldError::invalid(path, amount.value(), "must be a valid resource quantity"));

@@ -2,7 +2,9 @@
 //! says, and reaches none.
 
 use crate::check::{self, Errors, messages};
-use crate::pod_template::{check_volume_source, csi_driver};
+use crate::pod_template::{
+    LONG_ISCSI, check_volume_source, csi_driver, is_long_iscsi, shown_source, validate_persistent_iscsi,
+};
 use crate::tree::{get, is_unset, text};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
@@ -19,7 +21,7 @@ pub(super) const SOURCES: &[(&str, &[&str])] = &[
     ("flocker", &[]),
     ("nfs", &["server", "path"]),
     ("rbd", &["monitors", "image"]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &[]),
     ("cephfs", &["monitors"]),
     ("iscsi", &["targetPortal", "iqn"]),
     ("cinder", &["volumeID"]),
@@ -50,7 +52,6 @@ const CSI_SECRETS: &[&str] = &[
     "controllerPublishSecretRef",
     "controllerExpandSecretRef",
     "nodePublishSecretRef",
-    "nodeStageSecretRef",
     "nodeExpandSecretRef",
 ];
 
@@ -66,11 +67,12 @@ pub(super) fn warnings(spec: &Value) -> Vec<String> {
 }
 
 /// Checks that there is one source, and what it says.
-pub(super) fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn validate(spec: &Value, name: &str, path: &Path, errors: &mut Errors) {
     let given: Vec<_> = SOURCES.iter().filter(|(key, _)| get(spec, key).is_some()).collect();
     for (index, (key, required)) in given.iter().enumerate() {
-        if index > 0 {
-            errors.push(FieldError::forbidden(&path.child(key), ONE_TYPE));
+        // Upstream does not count here what comes before this one.
+        if index > 0 && *key != "flexVolume" {
+            errors.push(FieldError::forbidden(&path.child(shown_source(key)), ONE_TYPE));
             continue;
         }
         let inner = match *key {
@@ -80,7 +82,11 @@ pub(super) fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
         for field in required.iter().filter(|field| is_unset(&spec[*key], field)) {
             errors.push(FieldError::required(&inner.child(field), ""));
         }
-        check_volume_source(key, &spec[*key], &inner, errors);
+        if *key == "iscsi" {
+            iscsi(&spec["iscsi"], name, &inner, errors);
+        } else {
+            check_volume_source(key, &spec[*key], &inner, errors);
+        }
         details(key, spec, &inner, path, errors);
     }
     if given.is_empty() {
@@ -92,19 +98,24 @@ fn details(key: &str, spec: &Value, inner: &Path, path: &Path, errors: &mut Erro
     let source = &spec[key];
     match key {
         "glusterfs" => {
-            if let Some(namespace) = get(source, "endpointsNamespace").and_then(Value::as_str) {
-                let path = inner.child("endpointsNamespace");
-                messages(names::dns1123_label(namespace), namespace, &path, errors);
+            let path = inner.child("endpointsNamespace");
+            match get(source, "endpointsNamespace").and_then(Value::as_str) {
+                Some("") => {
+                    let detail = "if the endpointnamespace is set, it must be a valid namespace name";
+                    errors.push(FieldError::invalid(&path, "", detail));
+                }
+                Some(namespace) => messages(names::dns1123_label(namespace), namespace, &path, errors),
+                None => {}
             }
         }
         "azureFile" if get(source, "secretNamespace").is_some() && is_unset(source, "secretNamespace") => {
-            let path = inner.child("secretNamespace");
-            errors.push(FieldError::invalid(&path, "", "secret namespace cannot be empty"));
+            errors.push(FieldError::required(&inner.child("secretNamespace"), ""));
         }
-        "cinder" | "storageos" | "scaleIO" => secret(source, "secretRef", inner, errors),
-        "iscsi" => {
+        "cinder" | "storageos" => {
             if let Some(reference) = get(source, "secretRef") {
-                check::required_text(reference, "name", &inner.child("secretRef"), errors);
+                let path = inner.child("secretRef");
+                check::required_text(reference, "name", &path, errors);
+                check::required_text(reference, "namespace", &path, errors);
             }
         }
         "local" => {
@@ -121,6 +132,17 @@ fn details(key: &str, spec: &Value, inner: &Path, path: &Path, errors: &mut Erro
             CSI_SECRETS.iter().for_each(|key| secret(source, key, inner, errors));
         }
         _ => {}
+    }
+}
+
+fn iscsi(source: &Value, name: &str, path: &Path, errors: &mut Errors) {
+    if is_long_iscsi(source, name) {
+        let portal = text(source, "targetPortal");
+        errors.push(FieldError::invalid(&path.child("targetportal"), portal, LONG_ISCSI));
+    }
+    validate_persistent_iscsi(source, path, errors);
+    if let Some(reference) = get(source, "secretRef") {
+        check::required_text(reference, "name", &path.child("secretRef"), errors);
     }
 }
 

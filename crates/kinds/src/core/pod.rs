@@ -8,7 +8,10 @@ use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
 use crate::name;
 use crate::pod_requests::Shape;
-use crate::pod_template::{Owner, default_pod, mirror_service_account, validate_annotations, validate_spec};
+use crate::pod_template::{
+    Owner, default_pod, mirror_service_account, sync_app_armor, validate_annotations,
+    validate_profiles_match, validate_spec,
+};
 use crate::tree::{child, each, flag, get, is_unset, list, number, set, text, texts, with};
 use crate::warnings;
 use nauplius_meta::apply::Filter;
@@ -60,6 +63,7 @@ impl Kind for Pod {
     fn prepare_create(&self, _context: &Context<'_>, pod: &mut Value) {
         mirror_service_account(child(pod, "spec"));
         merge_label_keys(pod);
+        sync_app_armor(pod);
         let status = self.initial_status(pod);
         set(pod, "status", status);
         set(child(pod, "metadata"), "generation", 1);
@@ -110,6 +114,7 @@ impl Kind for Pod {
             let detail = "cannot be set until all schedulingGates have been cleared";
             errors.push(FieldError::forbidden(&path.child("nodeName"), detail));
         }
+        validate_profiles_match(&pod["metadata"], spec, &path, &mut errors);
         errors
     }
 
@@ -191,7 +196,7 @@ fn metadata_and_spec(pod: &Value) -> Errors {
     let mut errors = Errors::new();
     let (metadata, spec, path) = (&pod["metadata"], &pod["spec"], Path::new("spec"));
     validate_annotations(metadata, spec, &Path::new("metadata").child("annotations"), &mut errors);
-    validate_spec(spec, Owner::Pod(text(metadata, "name")), &path, &mut errors);
+    validate_spec(spec, Owner::Pod(metadata), &path, &mut errors);
     if text(spec, "serviceAccountName").is_empty() {
         forbid_tokens(spec, &path.child("volumes"), &mut errors);
     }
@@ -386,10 +391,10 @@ mod tests {
                 "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
                 "spec.containers[0].restartPolicyRules[1].exitCodes.operator: Unsupported value: \"Is\": supported values: \
                  \"In\", \"NotIn\"",
+                "spec.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true",
                 "spec.hostnameOverride: Invalid value: \"A.b\": a lowercase RFC 1123 subdomain must consist of lower case \
                  alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
                  'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-                "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true",
             ],
         );
     }

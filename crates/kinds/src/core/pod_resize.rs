@@ -3,7 +3,7 @@
 use crate::check::Errors;
 use crate::kind::carry;
 use crate::pod_requests::Shape;
-use crate::pod_template::MIRROR;
+use crate::pod_template::{MIRROR, whole};
 use crate::tree::{at, child, count, each, entries, equal, get, list, remove, set, size, text};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
@@ -45,49 +45,50 @@ pub(super) fn prepare(new: &mut Value, old: &Value) {
     *new = prepared;
 }
 
-/// Errors of a resize, besides those of the pod itself.
+/// Errors of a resize, besides those of the pod itself. What the kubelet does not do is refused in the words that upstream has for
+/// gates that are off: `InPlacePodLevelResourcesVerticalScaling` and `InPlacePodVerticalScalingInitContainers`.
 pub(super) fn validate(new: &Value, old: &Value, mut errors: Errors) -> Errors {
-    let refuse = |detail: &str| vec![FieldError::forbidden(&Path::root(), detail)];
-    if get(&old["spec"], "resources").is_some() {
-        errors.extend(refuse("pods with pod-level resources cannot be resized"));
-    }
+    let refusal = |detail: &str| FieldError::forbidden(&whole(), detail);
     if get(&old["metadata"]["annotations"], MIRROR).is_some() {
-        return refuse("static pods cannot be resized");
+        return vec![refusal("static pods cannot be resized")];
     }
     if text(at(old, &["spec", "os"]), "name") == "windows" {
-        return refuse("windows pods cannot be resized");
+        return vec![refusal("windows pods cannot be resized")];
     }
     let path = Path::new("spec");
+    let before = text(&old["status"], "qosClass");
     let class = Shape::of_tree(&new["spec"]).qos_class();
-    let class_before = match text(&old["status"], "qosClass") {
-        "" => Shape::of_tree(&old["spec"]).qos_class(),
-        told => told,
-    };
-    if class != class_before {
-        errors.push(FieldError::invalid(
-            &path,
-            class,
-            "Pod QOS Class may not change as a result of resizing",
-        ));
+    if class != if before.is_empty() { Shape::of_tree(&old["spec"]).qos_class() } else { before } {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        errors.push(FieldError::invalid(&path, text(&new["status"], "qosClass"), detail));
     }
     if !is_supported(&old["status"]) {
         errors.push(FieldError::forbidden(&path, "Pod running on node without support for resize"));
     }
+    if [new, old].iter().any(|pod| has_resources(&pod["spec"]["resources"])) {
+        let detail = "resize of pods with pod-level resources is forbidden when \
+                      InPlacePodLevelResourcesVerticalScalingEnabled feature gate is disabled";
+        errors.push(refusal(detail));
+        return errors;
+    }
     let out_of_order = order(new, old, &path);
     if out_of_order.is_empty() {
-        containers(new, old, &path, &mut errors);
+        nothing_removed(new, old, &path, &mut errors);
         nothing_else(new, old, &path, &mut errors);
     }
     errors.extend(out_of_order);
     errors
 }
 
-/// A kubelet that can resize tells what running containers have.
+fn has_resources(resources: &Value) -> bool {
+    ["requests", "limits"].iter().any(|part| size_of_map(&resources[*part]) > 0)
+}
+
+/// A kubelet that can resize tells what running containers have; the first one shows which it is.
 fn is_supported(status: &Value) -> bool {
-    let running =
-        list(status, "containerStatuses").iter().filter(|status| get(&status["state"], "running").is_some());
-    let mut running = running.peekable();
-    running.all(|status| get(status, "resources").is_some())
+    let mut containers = list(status, "containerStatuses").iter();
+    let running = containers.find(|status| get(&status["state"], "running").is_some());
+    running.is_none_or(|status| get(status, "resources").is_some())
 }
 
 fn order(new: &Value, old: &Value, path: &Path) -> Errors {
@@ -95,12 +96,13 @@ fn order(new: &Value, old: &Value, path: &Path) -> Errors {
     for key in LISTS {
         let (new, old, path) = (list(&new["spec"], key), list(&old["spec"], key), path.child(key));
         if new.len() != old.len() {
-            errors.push(FieldError::forbidden(&path, "containers may not be added or removed on resize"));
+            let detail = format!("{key} may not be added or removed on resize");
+            errors.push(FieldError::forbidden(&path, detail));
             continue;
         }
         for (index, (new, old)) in new.iter().zip(old).enumerate() {
             if text(new, "name") != text(old, "name") {
-                let detail = "containers may not be renamed or reordered on resize";
+                let detail = format!("{key} may not be renamed or reordered on resize");
                 errors.push(FieldError::forbidden(&path.index(index).child("name"), detail));
             }
         }
@@ -112,23 +114,29 @@ fn is_resizable(list: &str, container: &Value) -> bool {
     list == "containers" || text(container, "restartPolicy") == "Always"
 }
 
-fn containers(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    for key in LISTS {
-        for (index, (new, old)) in list(&new["spec"], key).iter().zip(list(&old["spec"], key)).enumerate() {
-            let path = path.child(key).index(index).child("resources");
-            if is_resizable(key, old) {
-                for (part, detail) in [
-                    ("limits", "resource limits cannot be removed"),
-                    ("requests", "resource requests cannot be removed"),
-                ] {
-                    let mut before = entries(&old["resources"], part);
-                    if before.any(|(name, _)| get(&new["resources"][part], name).is_none()) {
-                        errors.push(FieldError::forbidden(&path.child(part), detail));
-                    }
-                }
-            } else if !equal(&new["resources"], &old["resources"]) {
-                let detail = "resources for non-sidecar init containers are immutable";
-                errors.push(FieldError::forbidden(&path, detail));
+/// The containers of both pods, in upstream's order of `lists`.
+fn pairs<'a>(
+    new: &'a Value,
+    old: &'a Value,
+    lists: [&'static str; 2],
+) -> impl Iterator<Item = (&'static str, usize, &'a Value, &'a Value)> {
+    lists.into_iter().flat_map(move |key| {
+        let pairs = list(&new["spec"], key).iter().zip(list(&old["spec"], key)).enumerate();
+        pairs.map(move |(index, (new, old))| (key, index, new, old))
+    })
+}
+
+fn nothing_removed(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    for (key, index, new, old) in pairs(new, old, ["initContainers", "containers"]) {
+        if !is_resizable(key, old) {
+            continue;
+        }
+        let path = path.child(key).index(index).child("resources");
+        for part in ["requests", "limits"] {
+            let mut before = entries(&old["resources"], part);
+            if before.any(|(name, _)| get(&new["resources"][part], name).is_none()) {
+                let detail = format!("resource {part} cannot be removed");
+                errors.push(FieldError::forbidden(&path.child(part), detail));
             }
         }
     }
@@ -136,11 +144,19 @@ fn containers(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
 
 /// With processor and memory put back, a container must be what it was.
 fn nothing_else(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
-    for key in LISTS {
-        for (new, old) in list(&new["spec"], key).iter().zip(list(&old["spec"], key)) {
-            if is_resizable(key, old) && !equal(&without_amounts(new), &without_amounts(old)) {
-                errors.push(FieldError::forbidden(path, "only cpu and memory resources are mutable"));
+    for (key, index, new, old) in pairs(new, old, LISTS) {
+        if !is_resizable(key, new) {
+            if !equal(new, old) {
+                let detail = "resources for non-sidecar init containers are immutable";
+                errors.push(FieldError::forbidden(path, detail));
             }
+        } else if !equal(&without_amounts(new), &without_amounts(old)) {
+            errors.push(if key == "containers" {
+                FieldError::forbidden(path, "only cpu and memory resources are mutable")
+            } else {
+                let detail = "only cpu and memory resources for init or sidecar containers are mutable";
+                FieldError::forbidden(&path.child(key).index(index), detail)
+            });
         }
     }
 }

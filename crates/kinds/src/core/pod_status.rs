@@ -1,5 +1,6 @@
 //! What the kubelet may not write into a pod's status.
 
+use super::{container_status, pod_claim_status, pod_update};
 use crate::check::{self, Errors};
 use crate::tree::{at, count, get, list, text};
 use nauplius_meta::field::{FieldError, Path};
@@ -12,25 +13,52 @@ const SYSTEM_CONDITIONS: &[&str] = &["PodScheduled", "Ready", "Initialized"];
 /// Errors of a status write.
 pub(super) fn validate_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
+    pod_update::annotations(new, old, &mut errors);
     let (status, old_status, path) = (&new["status"], &old["status"], Path::new("status"));
-    let conditions = Path::new("metadata").child("conditions");
-    for (index, condition) in list(status, "conditions").iter().enumerate() {
-        let type_ = text(condition, "type");
-        if !SYSTEM_CONDITIONS.contains(&type_) {
-            check::label_name(type_, &conditions.index(index).child("Type"), &mut errors);
-        }
-    }
+    conditions(status, &path.child("conditions"), &mut errors);
     if at(new, &["spec", "nodeName"]) != at(old, &["spec", "nodeName"]) {
         errors.push(FieldError::forbidden(&path.child("nodeName"), "may not be changed directly"));
     }
-    if text(status, "nominatedNodeName") != text(old_status, "nominatedNodeName") {
-        check::name_if_set(status, "nominatedNodeName", names::dns1123_subdomain, &path, &mut errors);
-    }
+    nominated(status, old, &path, &mut errors);
+    observed(status, &path, &mut errors);
     check::immutable(status, old_status, "qosClass", &path, &mut errors);
     transitions(new, old, &path, &mut errors);
-    addresses(status, "podIPs", "ip", &path, &mut errors);
-    host_addresses(status, &path, &mut errors);
+    pod_claim_status::validate(new, &path, &mut errors);
+    addresses(status, old_status, "podIPs", &path, &mut errors);
+    host_addresses(status, old_status, &path, &mut errors);
+    container_status::validate(new, &path, &mut errors);
     errors
+}
+
+fn conditions(status: &Value, path: &Path, errors: &mut Errors) {
+    for (index, condition) in list(status, "conditions").iter().enumerate() {
+        observed(condition, &path.index(index), errors);
+        let type_ = text(condition, "type");
+        if !SYSTEM_CONDITIONS.contains(&type_) {
+            check::label_name(type_, &path.index(index).child("Type"), errors);
+        }
+    }
+}
+
+fn observed(object: &Value, path: &Path, errors: &mut Errors) {
+    let generation = count(object, "observedGeneration");
+    if generation < 0 {
+        let path = path.child("observedGeneration");
+        errors.push(FieldError::invalid(&path, generation, "must be a non-negative integer"));
+    }
+}
+
+/// A pod that has a node waits for none.
+fn nominated(status: &Value, old: &Value, path: &Path, errors: &mut Errors) {
+    const KEY: &str = "nominatedNodeName";
+    if text(status, KEY) == text(&old["status"], KEY) {
+        return;
+    }
+    check::name_if_set(status, KEY, names::dns1123_subdomain, path, errors);
+    if !text(&old["spec"], "nodeName").is_empty() && !text(status, KEY).is_empty() {
+        let detail = "may not be set on pods that are already bound to a node";
+        errors.push(FieldError::forbidden(&path.child(KEY), detail));
+    }
 }
 
 /// A container that is done, and that nothing restarts, stays done.
@@ -79,30 +107,27 @@ fn restarts(spec: &Value, containers: &str, name: &str, exit_code: i64) -> bool 
     }
 }
 
-/// At most one address of each family, none twice.
-fn addresses(status: &Value, key: &str, field: &str, path: &Path, errors: &mut Errors) {
+/// At most one address of each family. Those that were there before may have odd forms.
+fn addresses(status: &Value, old: &Value, key: &str, path: &Path, errors: &mut Errors) {
     let path = path.child(key);
-    let items: Vec<_> = list(status, key).iter().map(|item| text(item, field)).collect();
+    let of = |status| -> Vec<&str> { list(status, key).iter().map(|item| text(item, "ip")).collect() };
+    let (items, known) = (of(status), of(old));
     for (index, address) in items.iter().enumerate() {
-        check::ip(address, &path.index(index), errors);
+        check::ip_or_known(address, &known, &path.index(index), errors);
     }
-    if items.len() > 1 {
-        if items.len() > 2 || !check::is_dual_stack(&items) {
-            let detail = "may specify no more than one IP for each IP family";
-            errors.push(FieldError::invalid(&path, status[key].clone(), detail));
-        }
-        let paths = items.iter().enumerate().map(|(index, address)| (path.index(index), *address));
-        check::duplicates(paths, errors);
+    if items.len() > 1 && (items.len() > 2 || !check::is_dual_stack(&items)) {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(&path, status[key].clone(), detail));
     }
 }
 
-fn host_addresses(status: &Value, path: &Path, errors: &mut Errors) {
+fn host_addresses(status: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let Some(first) = list(status, "hostIPs").first() else { return };
     if text(first, "ip") != text(status, "hostIP") {
         let path = path.child("hostIPs").index(0).child("ip");
         errors.push(FieldError::invalid(&path, text(first, "ip"), "must be equal to `hostIP`"));
     }
-    addresses(status, "hostIPs", "ip", path, errors);
+    addresses(status, old, "hostIPs", path, errors);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::pod_diff::diff;
 use crate::check::Errors;
 use crate::kind::{Context, carry, keep_content};
-use crate::pod_template::{APP_ARMOR, MIRROR, trimmed_image};
+use crate::pod_template::{APP_ARMOR, MIRROR, tolerations, trimmed_image, validate_annotations, whole};
 use crate::tree::{at, count, entries, equal, get, list, number, remove, set, text};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
@@ -49,7 +49,9 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
             return;
         }
         for (index, container) in list(spec, key).iter().enumerate() {
-            trimmed_image(container, &path.child(key).index(index), errors);
+            let path = path.child(key).index(index);
+            crate::check::required_text(container, "image", &path, errors);
+            trimmed_image(container, &path, errors);
         }
     }
     if !deadline(spec, old_spec, &path, errors) {
@@ -62,9 +64,10 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
+/// Adds what is wrong with the change of the annotations that mean something.
+pub(super) fn annotations(pod: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("metadata").child("annotations");
-    let (new, old) = (&new["metadata"], &old["metadata"]);
+    let (new, old) = (&pod["metadata"], &old["metadata"]);
     for (key, value) in entries(old, "annotations") {
         if get(&new["annotations"], key) == Some(value) {
             continue;
@@ -88,6 +91,7 @@ fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(FieldError::forbidden(&path.key(key), "may not add mirror pod annotation"));
         }
     }
+    validate_annotations(new, &pod["spec"], &path, errors);
 }
 
 /// A deadline may be set or shortened. Says whether to look further.
@@ -123,7 +127,9 @@ fn added_tolerations(spec: &Value, old_spec: &Value, path: &Path, errors: &mut E
     if !list(old_spec, "tolerations").iter().all(|old| new.contains(&without_seconds(old))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(path, detail));
+        return;
     }
+    tolerations(list(spec, "tolerations"), path, errors);
 }
 
 fn deleted_gates(spec: &Value, old_spec: &Value, path: &Path, errors: &mut Errors) {
@@ -206,8 +212,9 @@ fn only_additions(new: &Value, old: &Value) -> bool {
 /// Errors of a write of the ephemeral containers: those that are there stay.
 pub(super) fn validate_ephemeral(new: &Value, old: &Value, mut errors: Errors) -> Errors {
     if get(&old["metadata"]["annotations"], MIRROR).is_some() {
-        return vec![FieldError::forbidden(&Path::root(), "static pods do not support ephemeral containers")];
+        return vec![FieldError::forbidden(&whole(), "static pods do not support ephemeral containers")];
     }
+    annotations(new, old, &mut errors);
     let path = Path::new("spec").child("ephemeralContainers");
     for container in list(&old["spec"], "ephemeralContainers") {
         let name = text(container, "name");

@@ -62,7 +62,7 @@ impl Kind for ReplicationController {
         }
         let selector = json!({"matchLabels": spec["selector"]});
         let kind = "ReplicationController";
-        validate_for_replicas(&spec["template"], &selector, kind, &path.child("template"), &mut errors);
+        validate_for_replicas(&spec["template"], Some(&selector), kind, &path.child("template"), &mut errors);
         errors
     }
 

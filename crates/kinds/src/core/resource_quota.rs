@@ -4,7 +4,7 @@ use crate::check::Errors;
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::name;
-use crate::resource::{canonicalize, check_amount, check_quota_name, quantity};
+use crate::resource::{canonicalize, check_amount, check_quota_name, is_standard_quota, quantity};
 use crate::table::{self, string};
 use crate::tree::{entries, get, list, text, texts, with};
 use nauplius_meta::field::{FieldError, Path};
@@ -19,6 +19,9 @@ const SCOPES: &[&str] = &[
     "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 ];
+/// What pods use, as quotas name it.
+const OF_PODS: &[&str] = &["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+const UNSCOPED: &str = "unsupported scope applied to resource";
 const CONFLICTS: &[[&str; 2]] = &[["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
 
 pub(crate) struct ResourceQuota(Descriptor);
@@ -109,38 +112,80 @@ fn amounts(object: &Value, field: &str, path: &Path, errors: &mut Errors) {
 fn scopes(spec: &Value, path: &Path, errors: &mut Errors) {
     let scopes = texts(spec, "scopes");
     let mut invalid = |detail: &str| errors.push(FieldError::invalid(path, spec["scopes"].clone(), detail));
-    scopes.iter().filter(|scope| !SCOPES.contains(scope)).for_each(|_| invalid("unsupported scope"));
-    if CONFLICTS.iter().any(|pair| pair.iter().all(|scope| scopes.contains(scope))) {
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            invalid("unsupported scope");
+        }
+        for _ in unscoped(spec, scope) {
+            invalid(UNSCOPED);
+        }
+    }
+    for _ in CONFLICTS.iter().filter(|pair| pair.iter().all(|scope| scopes.contains(scope))) {
         invalid("conflicting scopes");
     }
 }
 
+/// The resources of a quota that have nothing to do with a scope.
+fn unscoped<'a>(spec: &'a Value, scope: &'a str) -> impl Iterator<Item = &'a str> {
+    let fits = move |name: &str| match scope {
+        "BestEffort" => name == "pods",
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
+        | "CrossNamespacePodAffinity" => name == "pods" || OF_PODS.contains(&name),
+        "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&name),
+        _ => true,
+    };
+    entries(spec, "hard").map(|(name, _)| name).filter(move |name| is_standard_quota(name) && !fits(name))
+}
+
 fn scope_selector(spec: &Value, path: &Path, errors: &mut Errors) {
-    for expression in list(&spec["scopeSelector"], "matchExpressions") {
-        let (scope, operator) = (text(expression, "scopeName"), text(expression, "operator"));
-        let values = list(expression, "values");
+    let expressions = list(&spec["scopeSelector"], "matchExpressions");
+    for expression in expressions {
+        let scope = text(expression, "scopeName");
         if !SCOPES.contains(&scope) {
             errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
-        match operator {
-            "In" | "NotIn" if values.is_empty() => {
-                let detail =
-                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-                errors.push(FieldError::required(&path.child("values"), detail));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail =
-                    "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-                errors.push(FieldError::invalid(&path.child("values"), values.to_vec(), detail));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => {
-                errors.push(FieldError::invalid(
-                    &path.child("operator"),
-                    other,
-                    "not a valid selector operator",
-                ));
-            }
+        for _ in unscoped(spec, scope) {
+            errors.push(FieldError::invalid(path, spec["scopeSelector"].clone(), UNSCOPED));
+        }
+        if !["PriorityClass", "VolumeAttributesClass"].contains(&scope) && SCOPES.contains(&scope) {
+            exists(text(expression, "operator"), &path.child("operator"), errors);
+        }
+        scope_values(expression, path, errors);
+    }
+    let chosen: Vec<_> = expressions.iter().map(|expression| text(expression, "scopeName")).collect();
+    for _ in CONFLICTS.iter().filter(|pair| pair.iter().all(|scope| chosen.contains(scope))) {
+        let scopes = spec.get("scopes").cloned().unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(path, scopes, "conflicting scopes"));
+    }
+}
+
+/// A scope that pods are in or not has no values.
+fn exists(operator: &str, path: &Path, errors: &mut Errors) {
+    if operator != "Exists" {
+        let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                      ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                      ResourceQuotaScopeCrossNamespacePodAffinity";
+        errors.push(FieldError::invalid(path, operator, detail));
+    }
+}
+
+fn scope_values(expression: &Value, path: &Path, errors: &mut Errors) {
+    let values = list(expression, "values");
+    match text(expression, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+            errors.push(FieldError::required(&path.child("values"), detail));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+            errors.push(FieldError::invalid(&path.child("values"), values.to_vec(), detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => {
+            errors.push(FieldError::invalid(&path.child("operator"), other, "not a valid selector operator"));
         }
     }
 }
@@ -160,6 +205,22 @@ mod tests {
             &[
                 "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
                 "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes",
+            ],
+        );
+        creation(
+            &kind(),
+            json!({"spec": {"hard": {"secrets": "1", "example.com/x": "1"}, "scopes": ["Terminating"]}}),
+            &["spec.scopes: Invalid value: [\"Terminating\"]: unsupported scope applied to resource"],
+        );
+        let selector =
+            json!({"matchExpressions": [{"scopeName": "BestEffort", "operator": "In", "values": ["a"]}]});
+        creation(
+            &kind(),
+            json!({"spec": {"hard": {"pods": "1"}, "scopeSelector": selector}}),
+            &[
+                "spec.scopeSelector.matchExpressions.operator: Invalid value: \"In\": must be 'Exists' when scope is any of \
+               ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
+               ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
             ],
         );
         updated(

@@ -123,10 +123,17 @@ fn check_json(object: &Value, key: &str, path: &Path, errors: &mut Errors) {
         errors.push(FieldError::required(&path, ""));
         return;
     };
-    let bytes: Result<crate::api::ByteString, _> = serde_json::from_value(value.clone());
-    let parsed = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes.0));
-    if parsed.is_err() {
-        let detail = "invalid character: the value is not a JSON object";
+    // The schema has refused what is no base64.
+    let bytes: crate::api::ByteString = serde_json::from_value(value.clone()).unwrap_or_default();
+    let problem = match nauplius_meta::json::decode(&bytes.0) {
+        Ok(Value::Object(_) | Value::Null) => None,
+        Ok(other) => {
+            let kind = nauplius_meta::json::kind_of(&other);
+            Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(detail) = problem {
         errors.push(FieldError::invalid(&path, "<secret contents redacted>", detail));
     }
 }

@@ -137,25 +137,27 @@ impl Kind for Service {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        service_rules::validate(object)
+        service_rules::validate(object, &Value::Null)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = service_update::validate(&new["spec"], &old["spec"]);
-        errors.extend(service_rules::validate(new));
+        errors.extend(service_rules::validate(new, old));
         errors
     }
 
-    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = check::Errors::new();
         let path = Path::new("status").child("loadBalancer").child("ingress");
         let ingress = list(&new["status"]["loadBalancer"], "ingress");
+        let known = list(&old["status"]["loadBalancer"], "ingress").iter().map(|point| text(point, "ip"));
+        let known: Vec<_> = known.filter(|ip| !ip.is_empty()).collect();
         if text(&new["spec"], "type") != "LoadBalancer" && !ingress.is_empty() {
             errors.push(FieldError::forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'"));
             return errors;
         }
         for (index, point) in ingress.iter().enumerate() {
-            service_rules::ingress_point(point, &path.index(index), &mut errors);
+            service_rules::ingress_point(point, &known, &path.index(index), &mut errors);
         }
         errors
     }

@@ -12,9 +12,11 @@ const MAX_AFFINITY_S: i64 = 86_400;
 const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
-pub(super) fn validate(service: &Value) -> Errors {
+/// Errors of a service; addresses that `old` has may have odd forms.
+pub(super) fn validate(service: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
-    let (spec, path) = (&service["spec"], Path::new("spec"));
+    let (spec, old_spec, path) = (&service["spec"], &old["spec"], Path::new("spec"));
+    topology(&service["metadata"]["annotations"], &mut errors);
     let (headless, type_) = (is_headless(spec), text(spec, "type"));
     if list(spec, "ports").is_empty() && !headless && type_ != "ExternalName" {
         errors.push(FieldError::required(&path.child("ports"), ""));
@@ -27,23 +29,41 @@ pub(super) fn validate(service: &Value) -> Errors {
         "ExternalName" => external_name(spec, &path, &mut errors),
         _ => {}
     }
-    ports(spec, type_, &path.child("ports"), &mut errors);
+    ports(spec, &path.child("ports"), &mut errors);
     check::labels(spec, "selector", &path, &mut errors);
     affinity(spec, &path, &mut errors);
     if type_ != "ExternalName" {
-        addresses(spec, &path, &mut errors);
+        addresses(spec, &texts(old_spec, "clusterIPs"), &path, &mut errors);
     }
+    let known = texts(old_spec, "externalIPs");
     for (path, ip) in check::each_text(spec, "externalIPs", &path) {
         let before = errors.len();
-        check::ip(ip, &path, &mut errors);
+        check::ip_or_known(ip, &known, &path, &mut errors);
         if errors.len() == before {
             check::non_special_ip(ip, &path, &mut errors);
         }
     }
     check::one_of(spec, "type", TYPES, &path, &mut errors);
-    balancing(service, &path, &mut errors);
+    if type_ == "ClusterIP" {
+        no_node_ports(spec, &path.child("ports"), &mut errors);
+    }
+    repeated(list(spec, "ports"), &path.child("ports"), &mut errors);
+    balancing(service, old, &path, &mut errors);
     traffic(spec, &path, &mut errors);
     errors
+}
+
+/// The old and the new annotation for one thing say the same.
+fn topology(annotations: &Value, errors: &mut Errors) {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    if let (Some(hints), Some(mode)) = (get(annotations, HINTS), get(annotations, MODE))
+        && hints != mode
+    {
+        let path = Path::new("metadata").child("annotations").key(MODE);
+        let detail = format!("must match annotations[{HINTS}] when both are specified");
+        errors.push(FieldError::invalid(&path, mode.clone(), detail));
+    }
 }
 
 fn external_name(spec: &Value, path: &Path, errors: &mut Errors) {
@@ -60,7 +80,7 @@ fn external_name(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn ports(spec: &Value, type_: &str, path: &Path, errors: &mut Errors) {
+fn ports(spec: &Value, path: &Path, errors: &mut Errors) {
     let ports = list(spec, "ports");
     let mut port_names = Vec::new();
     for (index, port) in ports.iter().enumerate() {
@@ -78,13 +98,17 @@ fn ports(spec: &Value, type_: &str, path: &Path, errors: &mut Errors) {
         check::port_number(count(port, "port"), &path.child("port"), errors);
         check::one_of(port, "protocol", PROTOCOLS, &path, errors);
         check::port(get(port, "targetPort"), &path.child("targetPort"), errors);
-        check::name_if_set(port, "appProtocol", names::qualified_name, &path, errors);
-        if type_ == "ClusterIP" && count(port, "nodePort") != 0 {
+        check::name_if_present(port, "appProtocol", names::qualified_name, &path, errors);
+    }
+}
+
+fn no_node_ports(spec: &Value, path: &Path, errors: &mut Errors) {
+    for (index, port) in list(spec, "ports").iter().enumerate() {
+        if count(port, "nodePort") != 0 {
             let detail = "may not be used when `type` is 'ClusterIP'";
-            errors.push(FieldError::forbidden(&path.child("nodePort"), detail));
+            errors.push(FieldError::forbidden(&path.index(index).child("nodePort"), detail));
         }
     }
-    repeated(ports, path, errors);
 }
 
 /// A port of a node, and a port of the service, is taken once for each protocol.
@@ -128,7 +152,7 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn addresses(spec: &Value, path: &Path, errors: &mut Errors) {
+fn addresses(spec: &Value, known: &[&str], path: &Path, errors: &mut Errors) {
     let (ip, ips) = (text(spec, "clusterIP"), texts(spec, "clusterIPs"));
     let field = path.child("clusterIPs");
     let invalid = |detail: &str| FieldError::invalid(&field, spec["clusterIPs"].clone(), detail);
@@ -146,7 +170,7 @@ fn addresses(spec: &Value, path: &Path, errors: &mut Errors) {
         errors.push(invalid("'None' must be the first and only value"));
     }
     for (index, ip) in ips.iter().enumerate().filter(|(index, ip)| *index > 0 || **ip != "None") {
-        check::ip(ip, &field.index(index), errors);
+        check::ip_or_known(ip, known, &field.index(index), errors);
     }
     let found_invalid = errors.len() > before;
     if ips.len() > 2 {
@@ -180,7 +204,7 @@ fn families(spec: &Value, path: &Path, errors: &mut Errors) {
     check::one_of_if_set(spec, "ipFamilyPolicy", &policies, path, errors);
 }
 
-fn balancing(service: &Value, path: &Path, errors: &mut Errors) {
+fn balancing(service: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let spec = &service["spec"];
     let balanced = text(spec, "type") == "LoadBalancer";
     let ranges = check::each_text(spec, "loadBalancerSourceRanges", path);
@@ -190,15 +214,18 @@ fn balancing(service: &Value, path: &Path, errors: &mut Errors) {
         if !balanced {
             errors.push(FieldError::forbidden(&field, ONLY_BALANCED));
         }
+        let known = texts(&old["spec"], "loadBalancerSourceRanges").into_iter().map(str::trim);
+        let known: Vec<_> = known.collect();
         for (index, (_, range)) in ranges.iter().enumerate() {
-            check::cidr(range.trim(), &field.index(index), errors);
+            check::cidr_or_known(range.trim(), &known, &field.index(index), errors);
         }
     } else if let Some(ranges) = annotation {
         let field = Path::new("metadata").child("annotations").key(SOURCE_RANGES);
         if !balanced {
             errors.push(FieldError::forbidden(&field, ONLY_BALANCED));
         }
-        for range in ranges.split(',').map(str::trim).filter(|_| !ranges.trim().is_empty()) {
+        let is_new = text(&old["metadata"]["annotations"], SOURCE_RANGES) != ranges;
+        for range in ranges.split(',').map(str::trim).filter(|_| is_new && !ranges.trim().is_empty()) {
             check::cidr(range, &field, errors);
         }
     }
@@ -250,10 +277,10 @@ fn traffic(spec: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// One way in through a load balancer.
-pub(super) fn ingress_point(point: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn ingress_point(point: &Value, known: &[&str], path: &Path, errors: &mut Errors) {
     let (ip, mode) = (text(point, "ip"), get(point, "ipMode"));
     if !ip.is_empty() {
-        check::ip(ip, &path.child("ip"), errors);
+        check::ip_or_known(ip, known, &path.child("ip"), errors);
     }
     match mode {
         None if !ip.is_empty() => {

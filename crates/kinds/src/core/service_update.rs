@@ -116,6 +116,8 @@ fn kept(spec: &Value, old: &Value, key: &str, unset: &str, item: &str, path: &Pa
     let value = || spec.get(key).cloned().unwrap_or_else(|| json!([]));
     if new_items.len() == old_items.len() {
         for (index, _) in new_items.iter().zip(&old_items).enumerate().filter(|(_, (new, old))| new != old) {
+            // Upstream blames the first family for each.
+            let index = if key == "ipFamilies" { 0 } else { index };
             errors.push(FieldError::invalid(&field.index(index), value(), "may not change once set"));
         }
         return;

@@ -3,17 +3,19 @@
 use crate::check::{self, Errors, PROTOCOLS, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
-use crate::tree::{default, each, get, list, number, set, text, texts};
+use crate::tree::{default, each, entries, get, list, number, set, text, texts};
 use crate::{name, table, warnings};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
+use std::collections::HashSet;
 
 const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
-const MAX_ZONE_HINTS: usize = 8;
+const MAX_HINTS: usize = 8;
+const MAX_TOPOLOGY: usize = 16;
 const MAX_SHOWN: usize = 3;
 
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -43,14 +45,18 @@ impl Kind for EndpointSlice {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        check::one_of(object, "addressType", TYPES, &Path::root(), &mut errors);
+        check_slice(object, &mut errors);
         endpoints(object, &mut errors);
-        ports(object, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
+        let mut errors = Errors::new();
+        check_slice(new, &mut errors);
+        // What was taken once may have been taken under laxer rules.
+        if new["endpoints"] != old["endpoints"] {
+            endpoints(new, &mut errors);
+        }
         check::immutable(new, old, "addressType", &Path::root(), &mut errors);
         errors
     }
@@ -112,6 +118,11 @@ fn shown(mut items: Vec<String>) -> String {
     }
 }
 
+fn check_slice(object: &Value, errors: &mut Errors) {
+    check::one_of(object, "addressType", TYPES, &Path::root(), errors);
+    ports(object, errors);
+}
+
 fn endpoints(object: &Value, errors: &mut Errors) {
     let path = Path::new("endpoints");
     let endpoints = list(object, "endpoints");
@@ -122,9 +133,12 @@ fn endpoints(object: &Value, errors: &mut Errors) {
     for (index, endpoint) in endpoints.iter().enumerate() {
         let path = path.index(index);
         addresses(endpoint, text(object, "addressType"), &path, errors);
-        check::name_if_set(endpoint, "nodeName", names::dns1123_subdomain, &path, errors);
-        check::name_if_set(endpoint, "hostname", names::dns1123_label, &path, errors);
-        hints(endpoint, &path.child("hints"), errors);
+        check::name_if_present(endpoint, "nodeName", names::dns1123_subdomain, &path, errors);
+        topology(endpoint, &path, errors);
+        check::name_if_present(endpoint, "hostname", names::dns1123_label, &path, errors);
+        let path = path.child("hints");
+        hints(endpoint, "forZones", names::label_value, &path, errors);
+        hints(endpoint, "forNodes", names::dns1123_subdomain, &path, errors);
     }
 }
 
@@ -155,21 +169,31 @@ fn addresses(endpoint: &Value, type_: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn hints(endpoint: &Value, path: &Path, errors: &mut Errors) {
-    let zones = list(&endpoint["hints"], "forZones");
-    let path = path.child("forZones");
-    if zones.len() > MAX_ZONE_HINTS {
-        errors.push(FieldError::too_many(&path, zones.len(), MAX_ZONE_HINTS));
+fn topology(endpoint: &Value, path: &Path, errors: &mut Errors) {
+    const KEY: &str = "deprecatedTopology";
+    let labels = entries(endpoint, KEY).count();
+    if labels > MAX_TOPOLOGY {
+        errors.push(FieldError::too_many(&path.child(KEY), labels, MAX_TOPOLOGY));
+    }
+    check::labels(endpoint, KEY, path, errors);
+}
+
+/// Zones or nodes that an endpoint is for.
+fn hints(endpoint: &Value, key: &str, rule: fn(&str) -> Vec<String>, path: &Path, errors: &mut Errors) {
+    let hints = list(&endpoint["hints"], key);
+    let path = path.child(key);
+    if hints.len() > MAX_HINTS {
+        errors.push(FieldError::too_many(&path, hints.len(), MAX_HINTS));
         return;
     }
-    for (index, zone) in zones.iter().enumerate() {
-        let name = text(zone, "name");
-        messages(names::label_value(name), name, &path.index(index).child("name"), errors);
+    let mut seen = HashSet::new();
+    for (index, hint) in hints.iter().enumerate() {
+        let (name, path) = (text(hint, "name"), path.index(index).child("name"));
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path, name));
+        }
+        messages(rule(name), name, &path, errors);
     }
-    check::duplicates(
-        zones.iter().enumerate().map(|(i, zone)| (path.index(i).child("name"), text(zone, "name"))),
-        errors,
-    );
 }
 
 fn ports(object: &Value, errors: &mut Errors) {
@@ -179,15 +203,15 @@ fn ports(object: &Value, errors: &mut Errors) {
         errors.push(FieldError::too_many(&path, ports.len(), MAX_PORTS));
         return;
     }
-    check::duplicates(
-        ports.iter().enumerate().map(|(i, port)| (path.index(i).child("name"), text(port, "name"))),
-        errors,
-    );
+    let mut seen = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
         let path = path.index(index);
         check::name_if_set(port, "name", names::dns1123_label, &path, errors);
+        if !seen.insert(text(port, "name")) {
+            errors.push(FieldError::duplicate(&path.child("name"), text(port, "name")));
+        }
         check::one_of(port, "protocol", PROTOCOLS, &path, errors);
-        check::name_if_set(port, "appProtocol", names::qualified_name, &path, errors);
+        check::name_if_present(port, "appProtocol", names::qualified_name, &path, errors);
     }
 }
 

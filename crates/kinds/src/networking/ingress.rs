@@ -50,14 +50,16 @@ impl Kind for Ingress {
         validate_spec(&new["spec"])
     }
 
-    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
+    fn validate_subresource_update(&self, _subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let path = Path::new("status").children(&["loadBalancer", "ingress"]);
+        let known = list(&old["status"]["loadBalancer"], "ingress").iter().map(|point| text(point, "ip"));
+        let known: Vec<_> = known.collect();
         for (index, point) in list(&new["status"]["loadBalancer"], "ingress").iter().enumerate() {
             let path = path.index(index);
             let (address, host) = (text(point, "ip"), text(point, "hostname"));
             if !address.is_empty() {
-                check::ip(address, &path.child("ip"), &mut errors);
+                check::ip_or_known(address, &known, &path.child("ip"), &mut errors);
             }
             if !host.is_empty() {
                 let path = path.child("hostname");
@@ -140,7 +142,11 @@ fn validate_spec(spec: &Value) -> Errors {
     let (rules, backend) = (list(spec, "rules"), get(spec, "defaultBackend"));
     if rules.is_empty() && backend.is_none() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        errors.push(FieldError::invalid(&path, rules.to_vec(), detail));
+        errors.push(match get(spec, "rules") {
+            Some(none) => FieldError::invalid(&path, none.clone(), detail),
+            // Upstream shows what is not there without quotes.
+            None => check::wrong(&path, &format!("null: {detail}")),
+        });
     }
     if let Some(backend) = backend {
         check_backend(backend, &path.child("defaultBackend"), &mut errors);

@@ -93,9 +93,11 @@ pub(super) fn check_reference(reference: &Value, path: &Path, errors: &mut Error
         messages(names::dns1123_subdomain(group), group, &path.child("apiGroup"), errors);
     }
     for key in ["kind", "name"] {
-        if check::required_text(reference, key, path, errors) {
-            let value = text(reference, key);
-            messages(names::path_segment(value), value, &path.child(key), errors);
+        let (value, path) = (text(reference, key), path.child(key));
+        if value.is_empty() {
+            errors.push(FieldError::required(&path, format!("{key} is required")));
+        } else {
+            messages(names::path_segment(value), value, &path, errors);
         }
     }
 }

@@ -29,11 +29,11 @@ impl Kind for IpAddress {
             return errors;
         };
         check::name_if_set(parent, "group", names::dns1123_subdomain, &path, &mut errors);
-        for key in ["resource", "name"] {
-            check::required_text(parent, key, &path, &mut errors);
-        }
         for key in ["resource", "name", "namespace"] {
             let value = text(parent, key);
+            if key != "namespace" {
+                check::required_text(parent, key, &path, &mut errors);
+            }
             messages(names::path_segment(value), value, &path.child(key), &mut errors);
         }
         errors
@@ -46,13 +46,8 @@ impl Kind for IpAddress {
     }
 
     fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
-        match names::parse_ip(name) {
-            None => vec![format!("ParseAddr(\"{name}\"): unable to parse IP")],
-            Some(address) if address.to_string() != name => {
-                vec!["must be a canonical format IP address".to_owned()]
-            }
-            Some(_) => Vec::new(),
-        }
+        let problems = names::canonical_ip(&Path::new(""), name);
+        problems.into_iter().map(|problem| problem.detail).collect()
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -97,7 +92,10 @@ mod tests {
             ],
         );
         assert_eq!(kind().validate_name("10.96.0.1", false), Vec::<String>::new());
-        assert_eq!(kind().validate_name("2001:DB8::1", false), ["must be a canonical format IP address"]);
+        assert_eq!(
+            kind().validate_name("2001:DB8::1", false),
+            ["must be in canonical form (\"2001:db8::1\")"]
+        );
         row(&kind(), parent("a"), json!(["x", "services/n/a"]));
     }
 }

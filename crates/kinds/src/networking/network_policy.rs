@@ -34,20 +34,11 @@ impl Kind for NetworkPolicy {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        label_selector::validate(&spec["podSelector"], &path.child("podSelector"), &mut errors);
-        for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
-            for (index, rule) in list(spec, rules).iter().enumerate() {
-                check_rule(rule, peers, &path.child(rules).index(index), &mut errors);
-            }
-        }
-        policy_types(spec, &path.child("policyTypes"), &mut errors);
-        errors
+        check_spec(&object["spec"], &[])
     }
 
-    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        self.validate(new)
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        check_spec(&new["spec"], &networks(&old["spec"]))
     }
 
     fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -82,6 +73,31 @@ impl Kind for NetworkPolicy {
     }
 }
 
+const DIRECTIONS: [(&str, &str); 2] = [("ingress", "from"), ("egress", "to")];
+
+/// Checks a spec; networks among `known` may have odd forms.
+fn check_spec(spec: &Value, known: &[&str]) -> Errors {
+    let mut errors = Errors::new();
+    let path = Path::new("spec");
+    label_selector::validate(&spec["podSelector"], &path.child("podSelector"), &mut errors);
+    for (rules, peers) in DIRECTIONS {
+        for (index, rule) in list(spec, rules).iter().enumerate() {
+            check_rule(rule, peers, known, &path.child(rules).index(index), &mut errors);
+        }
+    }
+    policy_types(spec, &path.child("policyTypes"), &mut errors);
+    errors
+}
+
+/// All networks that a spec names.
+fn networks(spec: &Value) -> Vec<&str> {
+    let rules = DIRECTIONS
+        .iter()
+        .flat_map(|(rules, peers)| list(spec, rules).iter().flat_map(move |rule| list(rule, peers)));
+    let blocks = rules.map(|peer| &peer["ipBlock"]);
+    blocks.flat_map(|block| texts(block, "except").into_iter().chain([text(block, "cidr")])).collect()
+}
+
 fn policy_types(spec: &Value, path: &Path, errors: &mut Errors) {
     const TYPES: &[&str] = &["Ingress", "Egress"];
     let types = texts(spec, "policyTypes");
@@ -95,12 +111,12 @@ fn policy_types(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn check_rule(rule: &Value, peers: &str, path: &Path, errors: &mut Errors) {
+fn check_rule(rule: &Value, peers: &str, known: &[&str], path: &Path, errors: &mut Errors) {
     for (index, port) in list(rule, "ports").iter().enumerate() {
         check_port(port, &path.child("ports").index(index), errors);
     }
     for (index, peer) in list(rule, peers).iter().enumerate() {
-        check_peer(peer, &path.child(peers).index(index), errors);
+        check_peer(peer, known, &path.child(peers).index(index), errors);
     }
 }
 
@@ -125,14 +141,15 @@ fn check_port(port: &Value, path: &Path, errors: &mut Errors) {
             let Some(end) = end else { return };
             if end < first {
                 let detail = "must be greater than or equal to `port`";
-                errors.push(FieldError::invalid(&end_path, end, detail));
+                // Upstream shows the first port as the wrong value.
+                errors.push(FieldError::invalid(&end_path, first, detail));
             }
             port_number(end, &end_path, errors);
         }
     }
 }
 
-fn check_peer(peer: &Value, path: &Path, errors: &mut Errors) {
+fn check_peer(peer: &Value, known: &[&str], path: &Path, errors: &mut Errors) {
     let mut peers = 0;
     for key in ["podSelector", "namespaceSelector"] {
         if let Some(selector) = get(peer, key) {
@@ -143,7 +160,7 @@ fn check_peer(peer: &Value, path: &Path, errors: &mut Errors) {
     let block = get(peer, "ipBlock");
     if let Some(block) = block {
         peers += 1;
-        check_block(block, &path.child("ipBlock"), errors);
+        check_block(block, known, &path.child("ipBlock"), errors);
     }
     if peers == 0 {
         errors.push(FieldError::required(path, "must specify a peer"));
@@ -152,17 +169,17 @@ fn check_peer(peer: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn check_block(block: &Value, path: &Path, errors: &mut Errors) {
+fn check_block(block: &Value, known: &[&str], path: &Path, errors: &mut Errors) {
     let field = path.child("cidr");
     if is_unset(block, "cidr") {
         errors.push(FieldError::required(&field, ""));
         return;
     }
-    check::cidr(text(block, "cidr"), &field, errors);
+    check::cidr_or_known(text(block, "cidr"), known, &field, errors);
     let Some((address, length)) = parse_cidr(text(block, "cidr")) else { return };
     for (index, except) in texts(block, "except").into_iter().enumerate() {
         let path = path.child("except").index(index);
-        check::cidr(except, &path, errors);
+        check::cidr_or_known(except, known, &path, errors);
         let Some((inner, inner_length)) = parse_cidr(except) else { continue };
         let is_inside = inner.is_ipv4() == address.is_ipv4()
             && inner_length > length

@@ -1,6 +1,6 @@
 //! ServiceCIDR: a range from which services get their addresses.
 
-use crate::check::{self, Errors, IMMUTABLE};
+use crate::check::{Errors, IMMUTABLE};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::tree::texts;
@@ -30,18 +30,22 @@ impl Kind for ServiceCidr {
         let field = path.child("cidrs");
         if ranges.is_empty() {
             errors.push(FieldError::required(&field, "at least one CIDR required"));
+            return errors;
         }
         if ranges.len() > MAX_RANGES {
-            errors.push(FieldError::invalid(&field, spec["cidrs"].clone(), "may only hold up to 2 values"));
-        }
-        let addresses: Vec<_> = ranges.iter().filter_map(|range| range.split('/').next()).collect();
-        if ranges.len() > 1 && !check::is_dual_stack(&addresses) {
-            let detail =
-                "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
-            errors.push(FieldError::invalid(&field, spec["cidrs"].clone(), detail));
+            // Upstream shows the whole spec.
+            errors.push(FieldError::invalid(&field, spec.clone(), "may only hold up to 2 values"));
+            return errors;
         }
         for (index, range) in ranges.iter().enumerate() {
-            errors.extend(names::cidr(&field.index(index), range, true));
+            errors.extend(names::canonical_cidr(&field.index(index), range));
+        }
+        let families: Vec<_> =
+            ranges.iter().filter_map(|range| names::parse_cidr(range)).map(|(ip, _)| ip.is_ipv4()).collect();
+        if matches!(families[..], [first, second] if first == second) {
+            let detail =
+                "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+            errors.push(FieldError::invalid(&field, spec["cidrs"].clone(), detail));
         }
         errors
     }
@@ -49,13 +53,22 @@ impl Kind for ServiceCidr {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let (ranges, old_ranges) = (texts(&new["spec"], "cidrs"), texts(&old["spec"], "cidrs"));
         let mut errors = Errors::new();
-        // One range may be joined by one of the other family; nothing else changes.
-        let grows = old_ranges.len() == 1 && ranges.len() == 2 && ranges[0] == old_ranges[0];
-        if grows {
-            errors.extend(self.validate(new));
-        } else if ranges != old_ranges {
-            let path = Path::new("spec").child("cidrs");
-            errors.push(FieldError::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE));
+        let path = Path::new("spec").child("cidrs");
+        let mut fixed = |count: usize| {
+            for (index, (range, old)) in ranges.iter().zip(&old_ranges).take(count).enumerate() {
+                if range != old {
+                    errors.push(FieldError::invalid(&path.index(index), *range, IMMUTABLE));
+                }
+            }
+        };
+        match (old_ranges.len(), ranges.len()) {
+            (old, new) if old == new => fixed(new),
+            // One range may be joined by one of the other family.
+            (1, 2) => {
+                fixed(1);
+                errors.extend(self.validate(new));
+            }
+            _ => errors.push(FieldError::invalid(&path, new["spec"]["cidrs"].clone(), IMMUTABLE)),
         }
         errors
     }
@@ -99,7 +112,7 @@ mod tests {
             &kind(),
             &ranges(&["10.0.0.0/8"]),
             ranges(&["11.0.0.0/8"]),
-            &["spec.cidrs: Invalid value: [\"11.0.0.0/8\"]: field is immutable"],
+            &["spec.cidrs[0]: Invalid value: \"11.0.0.0/8\": field is immutable"],
         );
         updated(&kind(), &ranges(&["10.0.0.0/8"]), ranges(&["10.0.0.0/8", "2001:db8::/112"]), &[]);
     }

@@ -10,16 +10,17 @@ use nauplius_meta::names;
 use serde_json::Value;
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
-/// What an ephemeral container may not have.
+/// What an ephemeral container may not have, in the order of its fields.
 const NOT_EPHEMERAL: &[&str] = &[
     "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
     "livenessProbe",
     "readinessProbe",
     "startupProbe",
     "lifecycle",
-    "resizePolicy",
-    "restartPolicy",
-    "restartPolicyRules",
 ];
 const MAX_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
@@ -42,7 +43,7 @@ fn regular(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     for (index, container) in containers.iter().enumerate() {
         let path = path.index(index);
         common(container, around, &path, errors);
-        unique_name(container, &mut names, &path, errors);
+        unique_name(text(container, "name"), &mut names, &path, errors);
         lifecycle_and_probes(container, around, &path, errors);
         restart_policy(container, &path, errors);
     }
@@ -56,7 +57,9 @@ fn init(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
         let container_path = path.index(index);
         common(container, around, &container_path, errors);
         restart_policy(container, &container_path, errors);
-        unique_name(container, &mut names, &container_path, errors);
+        if !text(container, "name").is_empty() || names.contains(&"") {
+            unique_name(text(container, "name"), &mut names, &container_path, errors);
+        }
         host_port_conflicts(std::slice::from_ref(container), path, errors);
         if text(container, "restartPolicy") == "Always" {
             lifecycle_and_probes(container, around, &container_path, errors);
@@ -67,6 +70,18 @@ fn init(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
                 let detail = "may not be set for init containers without restartPolicy=Always";
                 errors.push(FieldError::forbidden(&container_path.child(key), detail));
             }
+        }
+        no_restart_on_resize(container, &container_path, errors);
+    }
+}
+
+/// An init container that has ended is not started again because its resources change.
+fn no_restart_on_resize(container: &Value, path: &Path, errors: &mut Errors) {
+    for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+        if text(policy, "restartPolicy") == "RestartContainer" {
+            let path = path.child("resizePolicy").index(index).child("restartPolicy");
+            let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.push(FieldError::invalid(&path, "RestartContainer", detail));
         }
     }
 }
@@ -81,7 +96,7 @@ fn restart_policy(container: &Value, path: &Path, errors: &mut Errors) {
     }
     let path = path.child("restartPolicyRules");
     if rules.len() > MAX_RULES {
-        errors.push(FieldError::too_long(&path, MAX_RULES));
+        errors.push(FieldError::too_many(&path, rules.len(), MAX_RULES));
     }
     for (index, rule) in rules.iter().enumerate() {
         let path = path.index(index);
@@ -98,8 +113,9 @@ fn restart_policy(container: &Value, path: &Path, errors: &mut Errors) {
         if !["In", "NotIn"].contains(&operator) {
             errors.push(FieldError::not_supported(&path.child("operator"), operator, &["In", "NotIn"]));
         }
-        if list(codes, "values").len() > MAX_EXIT_CODES {
-            errors.push(FieldError::too_long(&path.child("values"), MAX_EXIT_CODES));
+        let values = list(codes, "values").len();
+        if values > MAX_EXIT_CODES {
+            errors.push(FieldError::too_many(&path.child("values"), values, MAX_EXIT_CODES));
         }
     }
 }
@@ -112,17 +128,13 @@ fn ephemeral(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
         let path = path.index(index);
         common(container, around, &path, errors);
         trimmed_image(container, &path, errors);
-        unique_name(container, &mut names, &path, errors);
+        unique_name(text(container, "name"), &mut names, &path, errors);
         let target = text(container, "targetContainerName");
         if !target.is_empty() && !lasting.contains(&target) {
             errors.push(FieldError::not_found(&path.child("targetContainerName"), target));
         }
-        for key in NOT_EPHEMERAL.iter().filter(|key| !is_unset(container, key)) {
+        for key in NOT_EPHEMERAL.iter().filter(|key| has_set(container, key)) {
             errors.push(FieldError::forbidden(&path.child(key), EPHEMERAL));
-        }
-        let resources = &container["resources"];
-        if ["limits", "requests", "claims"].iter().any(|key| get(resources, key).is_some()) {
-            errors.push(FieldError::forbidden(&path.child("resources"), EPHEMERAL));
         }
         for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
             for key in ["subPath", "subPathExpr"].iter().filter(|key| !text(mount, key).is_empty()) {
@@ -133,11 +145,20 @@ fn ephemeral(around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn unique_name<'a>(container: &'a Value, names: &mut Vec<&'a str>, path: &Path, errors: &mut Errors) {
-    let name = text(container, "name");
+/// Whether a field says something; resources are there by default.
+fn has_set(container: &Value, key: &str) -> bool {
+    match key {
+        "resources" => {
+            ["limits", "requests", "claims"].iter().any(|part| get(&container["resources"], part).is_some())
+        }
+        _ => !is_unset(container, key),
+    }
+}
+
+fn unique_name<'a>(name: &'a str, names: &mut Vec<&'a str>, path: &Path, errors: &mut Errors) {
     if names.contains(&name) {
         errors.push(FieldError::duplicate(&path.child("name"), name));
-    } else if !name.is_empty() {
+    } else {
         names.push(name);
     }
 }
@@ -157,7 +178,7 @@ fn common(container: &Value, around: &Surroundings<'_>, path: &Path, errors: &mu
     check::required_text(container, "image", path, errors);
     check::one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     ports(container, &path.child("ports"), errors);
-    env::variables(container, around, &path.child("env"), errors);
+    env::variables(container, &path.child("env"), errors);
     env::sources(container, &path.child("envFrom"), errors);
     mount::mounts(container, around, &path.child("volumeMounts"), errors);
     mount::devices(container, around, &path.child("volumeDevices"), errors);
@@ -231,7 +252,7 @@ fn resize_policy(container: &Value, pod_restart_policy: &str, path: &Path, error
         known(resource, &["cpu", "memory"], path, errors);
         known(restart, &["NotRequired", "RestartContainer"], path, errors);
         if pod_restart_policy == "Never" && restart != "NotRequired" {
-            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
             errors.push(FieldError::invalid(path, restart, detail));
         }
     }

@@ -1,6 +1,5 @@
 //! Environment variables: by value, from fields of the pod, from its resources, from ConfigMaps, Secrets and files.
 
-use super::spec::Surroundings;
 use crate::check::{self, Errors, messages};
 use crate::resource::quantity;
 use crate::tree::{get, list, text};
@@ -52,19 +51,19 @@ const HUGE_PAGES: &[&str] = &["limits.hugepages-", "requests.hugepages-"];
 const SIZES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// Checks `env`.
-pub(super) fn variables(container: &Value, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
+pub(super) fn variables(container: &Value, path: &Path, errors: &mut Errors) {
     for (index, variable) in list(container, "env").iter().enumerate() {
         let path = path.index(index);
         if check::required_text(variable, "name", &path, errors) {
             check::name_if_set(variable, "name", names::relaxed_env_var_name, &path, errors);
         }
         if let Some(source) = get(variable, "valueFrom") {
-            value_from(source, around, !text(variable, "value").is_empty(), &path.child("valueFrom"), errors);
+            value_from(source, !text(variable, "value").is_empty(), &path.child("valueFrom"), errors);
         }
     }
 }
 
-fn value_from(source: &Value, around: &Surroundings<'_>, has_value: bool, path: &Path, errors: &mut Errors) {
+fn value_from(source: &Value, has_value: bool, path: &Path, errors: &mut Errors) {
     let mut sources = 0;
     for key in ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"] {
         let Some(reference) = get(source, key) else { continue };
@@ -73,7 +72,7 @@ fn value_from(source: &Value, around: &Surroundings<'_>, has_value: bool, path: 
         match key {
             "fieldRef" => field(reference, VARIABLE_FIELDS, &path, errors),
             "resourceFieldRef" => resource_field(reference, false, &path, errors),
-            "fileKeyRef" => file_key(reference, around, &path, errors),
+            "fileKeyRef" => file_key(reference, &path, errors),
             _ => key_selector(reference, &path, errors),
         }
     }
@@ -166,28 +165,34 @@ fn key_selector(reference: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// A variable in a file of an empty directory, which another container of the pod writes.
-fn file_key(reference: &Value, around: &Surroundings<'_>, path: &Path, errors: &mut Errors) {
-    const KEY_MAX: usize = 128;
-    if check::required_text(reference, "volumeName", path, errors) {
-        check::name_if_set(reference, "volumeName", names::dns1123_label, path, errors);
-        let (name, path) = (text(reference, "volumeName"), path.child("volumeName"));
-        match around.volumes.iter().find(|(known, _)| *known == name) {
-            None => errors.push(FieldError::not_found(&path, name)),
-            Some((_, volume)) if get(volume, "emptyDir").is_none() => {
-                let detail = "referenced volume must be of type emptyDir";
-                errors.push(FieldError::invalid(&path, name, detail));
-            }
-            Some(_) => {}
-        }
-    }
-    if check::required_text(reference, "path", path, errors) {
-        check::descending_path(text(reference, "path"), &path.child("path"), errors);
-    }
+/// A variable in a file of a volume.
+fn file_key(reference: &Value, path: &Path, errors: &mut Errors) {
     if check::required_text(reference, "key", path, errors) {
         check::name_if_set(reference, "key", names::relaxed_env_var_name, path, errors);
-        if text(reference, "key").len() > KEY_MAX {
-            errors.push(FieldError::too_long(&path.child("key"), KEY_MAX));
+    }
+    if check::required_text(reference, "volumeName", path, errors) {
+        check::name_if_set(reference, "volumeName", names::dns1123_label, path, errors);
+    }
+    if check::required_text(reference, "path", path, errors) {
+        check::no_backsteps(text(reference, "path"), &path.child("path"), errors);
+    }
+}
+
+/// Variables from files are in an empty directory, which another container of the pod writes.
+pub(super) fn volumes_of_file_keys(spec: &Value, path: &Path, errors: &mut Errors) {
+    for (path, container) in super::spec::each_container(spec, path) {
+        for (index, variable) in list(container, "env").iter().enumerate() {
+            let Some(reference) = get(&variable["valueFrom"], "fileKeyRef") else { continue };
+            let name = text(reference, "volumeName");
+            let path = path.child("env").index(index).children(&["valueFrom", "fileKeyRef", "volumeName"]);
+            match list(spec, "volumes").iter().rfind(|volume| text(volume, "name") == name) {
+                None => errors.push(FieldError::not_found(&path, name)),
+                Some(volume) if get(volume, "emptyDir").is_none() => {
+                    let detail = "referenced volume must be of type emptyDir";
+                    errors.push(FieldError::invalid(&path, name, detail));
+                }
+                Some(_) => {}
+            }
         }
     }
 }

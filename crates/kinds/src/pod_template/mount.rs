@@ -18,8 +18,7 @@ pub(super) fn mounts(container: &Value, around: &Surroundings<'_>, path: &Path, 
         let item_path = path.index(index);
         let (name, mount_path) = (text(mount, "name"), text(mount, "mountPath"));
         check::required_text(mount, "name", &item_path, errors);
-        let found = volume(around, name);
-        if found.is_none() {
+        if volume(around, name).is_none() {
             errors.push(FieldError::not_found(&item_path.child("name"), name));
         }
         check::required_text(mount, "mountPath", &item_path, errors);
@@ -36,27 +35,15 @@ pub(super) fn mounts(container: &Value, around: &Surroundings<'_>, path: &Path, 
         if devices.iter().any(|device| text(device, "devicePath") == mount_path) {
             invalid("mountPath", mount_path, "must not already exist as a path in volumeDevices");
         }
-        let is_image = found.is_some_and(|volume| get(volume, "image").is_some());
-        sub_paths(mount, is_image, &item_path, path, errors);
+        sub_paths(mount, &item_path, path, errors);
         propagation(mount, container, &path.child("mountPropagation"), errors);
         recursive_read_only(mount, &path.child("recursiveReadOnly"), errors);
     }
 }
 
 /// Some errors stand at the path of the list, as upstream has them.
-fn sub_paths(mount: &Value, is_image: bool, path: &Path, list_path: &Path, errors: &mut Errors) {
+fn sub_paths(mount: &Value, path: &Path, list_path: &Path, errors: &mut Errors) {
     let (sub_path, expression) = (text(mount, "subPath"), text(mount, "subPathExpr"));
-    if is_image {
-        for (key, value) in [("subPath", sub_path), ("subPathExpr", expression)] {
-            if !value.is_empty() {
-                errors.push(FieldError::invalid(
-                    &path.child(key),
-                    value,
-                    "not allowed in image volume sources",
-                ));
-            }
-        }
-    }
     if !sub_path.is_empty() {
         check::descending_path(sub_path, &list_path.child("subPath"), errors);
     }
@@ -106,43 +93,51 @@ pub(super) fn devices(container: &Value, around: &Surroundings<'_>, path: &Path,
     for (index, device) in list(container, "volumeDevices").iter().enumerate() {
         let path = path.index(index);
         let (name, device_path) = (text(device, "name"), text(device, "devicePath"));
-        check::required_text(device, "name", &path, errors);
-        let found = volume(around, name);
-        if found.is_none() {
-            errors.push(FieldError::not_found(&path.child("name"), name));
+        device_name(name, &names, volume(around, name), &path.child("name"), errors);
+        let steps_back = device_path.split('/').any(|part| part == "..");
+        path_of_device(device_path, &device_paths, steps_back, &path.child("devicePath"), errors);
+        if mounts.iter().any(|mount| text(mount, "name") == name) {
+            let detail = "must not already exist in volumeMounts";
+            errors.push(FieldError::invalid(&path.child("name"), name, detail));
         }
-        check::required_text(device, "devicePath", &path, errors);
-        let is_claim = |volume: &Value| {
-            ["persistentVolumeClaim", "ephemeral"].iter().any(|key| get(volume, key).is_some())
-        };
-        let problems = [
-            (names.contains(&name), "name", "must be unique"),
-            (
-                found.is_some_and(|volume| !is_claim(volume)),
-                "name",
-                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
-            ),
-            (device_paths.contains(&device_path), "devicePath", "must be unique"),
-            (
-                device_path.split('/').any(|part| part == ".."),
-                "devicePath",
-                "can not contain backsteps ('..')",
-            ),
-            (
-                mounts.iter().any(|mount| text(mount, "name") == name),
-                "name",
-                "must not already exist in volumeMounts",
-            ),
-            (
-                mounts.iter().any(|mount| text(mount, "mountPath") == device_path),
-                "devicePath",
-                "must not already exist as a path in volumeMounts",
-            ),
-        ];
-        for (_, key, detail) in problems.into_iter().filter(|(is_so, _, _)| *is_so) {
-            errors.push(FieldError::invalid(&path.child(key), text(device, key), detail));
+        if mounts.iter().any(|mount| text(mount, "mountPath") == device_path) {
+            let detail = "must not already exist as a path in volumeMounts";
+            errors.push(FieldError::invalid(&path.child("devicePath"), device_path, detail));
         }
-        names.push(name);
-        device_paths.push(device_path);
+        names.extend((!name.is_empty()).then_some(name));
+        device_paths.extend((!steps_back).then_some(device_path));
+    }
+}
+
+/// The volume of a device, which is that of a claim.
+fn device_name(name: &str, names: &[&str], volume: Option<&Value>, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    }
+    if names.contains(&name) {
+        errors.push(FieldError::invalid(path, name, "must be unique"));
+    }
+    match volume {
+        None => errors.push(FieldError::not_found(path, name)),
+        Some(volume)
+            if ["persistentVolumeClaim", "ephemeral"].iter().all(|key| get(volume, key).is_none()) =>
+        {
+            let detail =
+                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            errors.push(FieldError::invalid(path, name, detail));
+        }
+        Some(_) => {}
+    }
+}
+
+fn path_of_device(device: &str, devices: &[&str], steps_back: bool, path: &Path, errors: &mut Errors) {
+    if device.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    }
+    if devices.contains(&device) {
+        errors.push(FieldError::invalid(path, device, "must be unique"));
+    }
+    if steps_back {
+        errors.push(FieldError::invalid(path, device, "can not contain backsteps ('..')"));
     }
 }

@@ -1,5 +1,6 @@
 //! Projected volumes: several sources in one directory, whose paths must not meet.
 
+use super::projected_certificates;
 use super::volume::{downward_files, keys_to_paths};
 use crate::check::{self, Errors};
 use crate::tree::{count, get, list, text};
@@ -41,8 +42,14 @@ fn projection<'a>(
                 claim(projection, paths, |path| path, volume, errors);
             }
             "serviceAccountToken" => token(projection, volume, &path, errors),
-            // What no component makes files of is refused, so that nothing is silently missing.
-            _ => errors.push(FieldError::forbidden(&path, "this projection is not supported")),
+            _ => {
+                let before = errors.len();
+                projected_certificates::validate(key, projection, volume, &path, paths, errors);
+                // What no component makes files of is refused, so that nothing is silently missing.
+                if errors.len() == before {
+                    errors.push(FieldError::forbidden(&path, "this projection is not supported"));
+                }
+            }
         }
     }
     if kinds > 1 {
@@ -58,14 +65,24 @@ fn claim<'a>(
     volume: &Path,
     errors: &mut Errors,
 ) {
-    for path in
-        list(projection, "items").iter().map(|item| text(item, "path")).filter(|path| !path.is_empty())
-    {
-        if paths.contains(&path) {
-            errors.push(FieldError::invalid(volume, blame(path), "conflicting duplicate paths"));
-        } else {
-            paths.push(path);
-        }
+    let items = list(projection, "items").iter().map(|item| text(item, "path"));
+    for path in items.filter(|path| !path.is_empty()) {
+        claim_path(path, paths, blame(path), volume, errors);
+    }
+}
+
+/// Takes one path.
+pub(super) fn claim_path<'a>(
+    path: &'a str,
+    paths: &mut Vec<&'a str>,
+    blame: &str,
+    volume: &Path,
+    errors: &mut Errors,
+) {
+    if paths.contains(&path) {
+        errors.push(FieldError::invalid(volume, blame, "conflicting duplicate paths"));
+    } else {
+        paths.push(path);
     }
 }
 

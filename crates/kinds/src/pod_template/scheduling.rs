@@ -145,6 +145,7 @@ fn pod_affinity_term(term: &Value, path: &Path, errors: &mut Errors) {
     check::label_name(topology, &path.child("topologyKey"), errors);
 }
 
+/// Keys whose values the pod itself gives to the selector beside them. In a pod they are merged into the selector by now.
 fn match_label_keys(term: &Value, path: &Path, errors: &mut Errors) {
     for key in ["matchLabelKeys", "mismatchLabelKeys"] {
         if list(term, key).is_empty() {
@@ -157,8 +158,10 @@ fn match_label_keys(term: &Value, path: &Path, errors: &mut Errors) {
             label_keys(term, key, path, errors);
         }
     }
+    let matched = texts(term, "matchLabelKeys");
+    selected_twice(&term["labelSelector"], &matched, path, errors);
     let mismatched = texts(term, "mismatchLabelKeys");
-    for (index, key) in texts(term, "matchLabelKeys").into_iter().enumerate() {
+    for (index, key) in matched.into_iter().enumerate() {
         if mismatched.contains(&key) {
             let path = path.child("matchLabelKeys").index(index);
             errors.push(FieldError::invalid(
@@ -167,6 +170,19 @@ fn match_label_keys(term: &Value, path: &Path, errors: &mut Errors) {
                 "exists in both matchLabelKeys and mismatchLabelKeys",
             ));
         }
+    }
+}
+
+/// A selector that has a requirement for one of the keys besides that which was merged into it. The path is upstream's.
+fn selected_twice(selector: &Value, keys: &[&str], path: &Path, errors: &mut Errors) {
+    let mut seen: Vec<&str> = entries(selector, "matchLabels").map(|(key, _)| key).collect();
+    for expression in list(selector, "matchExpressions") {
+        let key = text(expression, "key");
+        if let Some(index) = keys.iter().rposition(|other| *other == key).filter(|_| seen.contains(&key)) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(index), key, detail));
+        }
+        seen.push(key);
     }
 }
 
@@ -200,6 +216,11 @@ pub(crate) fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Error
                 errors.push(FieldError::invalid(&operator_path, value, detail));
             }
             "Exists" => {}
+            // Their gate, `TaintTolerationComparisonOperators`, is off upstream.
+            "Lt" | "Gt" => {
+                let known = ["Equal", "Exists", "Lt", "Gt"];
+                errors.push(FieldError::not_supported(&operator_path, operator, &known));
+            }
             other => errors.push(FieldError::not_supported(&operator_path, other, &["Equal", "Exists"])),
         }
         if !effect.is_empty() && !EFFECTS.contains(&effect) {
@@ -275,7 +296,10 @@ pub(super) fn topology_spread(spec: &Value, path: &Path, errors: &mut Errors) {
         for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             check::one_of_if_set(constraint, key, &["Honor", "Ignore"], &path, errors);
         }
-        spread_labels(constraint, &path, errors);
+        match_label_keys(constraint, &path, errors);
+        if let Some(selector) = get(constraint, "labelSelector") {
+            label_selector::validate(selector, &path.child("labelSelector"), errors);
+        }
     }
 }
 
@@ -288,27 +312,4 @@ fn min_domains(constraint: &Value, action: &str, path: &Path, errors: &mut Error
         let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
         errors.push(FieldError::invalid(path, domains, detail));
     }
-}
-
-fn spread_labels(constraint: &Value, path: &Path, errors: &mut Errors) {
-    let selector = get(constraint, "labelSelector");
-    let keys = texts(constraint, "matchLabelKeys");
-    let keys_path = path.child("matchLabelKeys");
-    if !keys.is_empty() {
-        if selector.is_none() {
-            errors.push(FieldError::forbidden(
-                &keys_path,
-                "must not be specified when labelSelector is not set",
-            ));
-        }
-        label_keys(constraint, "matchLabelKeys", path, errors);
-    }
-    let Some(selector) = selector else { return };
-    let expressions = list(selector, "matchExpressions").iter().map(|expression| text(expression, "key"));
-    let selected: Vec<_> = entries(selector, "matchLabels").map(|(key, _)| key).chain(expressions).collect();
-    for (index, key) in keys.iter().enumerate().filter(|(_, key)| selected.contains(key)) {
-        let detail = "exists in both matchLabelKeys and labelSelector";
-        errors.push(FieldError::invalid(&keys_path.index(index), *key, detail));
-    }
-    label_selector::validate(selector, &path.child("labelSelector"), errors);
 }

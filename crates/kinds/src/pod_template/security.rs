@@ -1,6 +1,7 @@
 //! Security contexts: users, profiles, sysctls, and what goes with which operating system.
 
 use super::spec::each_container;
+use super::windows;
 use crate::check::{self, Errors};
 use crate::tree::{flag, get, is_unset, list, number, text, texts};
 use nauplius_meta::field::{FieldError, Path};
@@ -10,19 +11,23 @@ const PROFILE_TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
 const MAX_PROFILE_BYTES: usize = 4095;
 const MAX_SYSCTL_BYTES: usize = 253;
 const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-/// Linux' own settings, which a Windows pod may not have.
-const LINUX_POD: &[&str] = &[
-    "appArmorProfile",
-    "seLinuxOptions",
-    "seccompProfile",
-    "fsGroup",
-    "fsGroupChangePolicy",
-    "sysctls",
-    "runAsUser",
-    "runAsGroup",
-    "supplementalGroups",
-    "supplementalGroupsPolicy",
-    "seLinuxChangePolicy",
+/// Linux' own settings, which a Windows pod may not have, and whether they stand beside the security context.
+const LINUX_POD: &[(&str, bool)] = &[
+    ("appArmorProfile", false),
+    ("seLinuxOptions", false),
+    ("hostUsers", true),
+    ("hostPID", true),
+    ("hostIPC", true),
+    ("seccompProfile", false),
+    ("fsGroup", false),
+    ("fsGroupChangePolicy", false),
+    ("sysctls", false),
+    ("shareProcessNamespace", true),
+    ("runAsUser", false),
+    ("runAsGroup", false),
+    ("supplementalGroups", false),
+    ("supplementalGroupsPolicy", false),
+    ("seLinuxChangePolicy", false),
 ];
 const LINUX_CONTAINER: &[&str] = &[
     "appArmorProfile",
@@ -53,7 +58,9 @@ pub(super) fn pod(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     sysctls(spec, context, &path.child("sysctls"), errors);
     check::one_of_if_set(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], path, errors);
-    profiles(context, path, errors);
+    seccomp_profile(context, path, errors);
+    windows::options(context, path, errors);
+    app_armor_profile(context, path, errors);
     check::one_of_if_set(context, "supplementalGroupsPolicy", &["Merge", "Strict"], path, errors);
     check::one_of_if_set(context, "seLinuxChangePolicy", &["MountOption", "Recursive"], path, errors);
 }
@@ -69,7 +76,7 @@ pub(super) fn container(container: &Value, host_users: bool, path: &Path, errors
         let detail = "`hostUsers` must be false to use `Unmasked`";
         errors.push(FieldError::invalid(&path.child("procMount"), "Unmasked", detail));
     }
-    profiles(context, path, errors);
+    seccomp_profile(context, path, errors);
     if get(context, "allowPrivilegeEscalation") == Some(&json!(false)) {
         if flag(context, "privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
@@ -81,12 +88,17 @@ pub(super) fn container(container: &Value, host_users: bool, path: &Path, errors
             errors.push(FieldError::invalid(path, context.clone(), detail));
         }
     }
+    windows::options(context, path, errors);
+    app_armor_profile(context, path, errors);
 }
 
-fn profiles(context: &Value, path: &Path, errors: &mut Errors) {
+fn seccomp_profile(context: &Value, path: &Path, errors: &mut Errors) {
     if let Some(profile) = get(context, "seccompProfile") {
         seccomp(profile, &path.child("seccompProfile"), errors);
     }
+}
+
+fn app_armor_profile(context: &Value, path: &Path, errors: &mut Errors) {
     if let Some(profile) = get(context, "appArmorProfile") {
         app_armor(profile, &path.child("appArmorProfile"), errors);
     }
@@ -118,6 +130,13 @@ fn seccomp(profile: &Value, path: &Path, errors: &mut Errors) {
         }
         _ => {}
     }
+}
+
+/// Whether a profile of AppArmor is sound.
+pub(super) fn is_app_armor(profile: &Value) -> bool {
+    let mut errors = Errors::new();
+    app_armor(profile, &Path::root(), &mut errors);
+    errors.is_empty()
 }
 
 fn app_armor(profile: &Value, path: &Path, errors: &mut Errors) {
@@ -160,8 +179,8 @@ fn sysctls(spec: &Value, context: &Value, path: &Path, errors: &mut Errors) {
         }
         seen.push(name);
         let dotted = name.replace('/', ".");
-        let is_ipc =
-            ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| dotted.starts_with(p));
+        let is_ipc = dotted == "kernel.sem"
+            || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| dotted.starts_with(prefix));
         if flag(spec, "hostNetwork") && dotted.starts_with("net.") {
             errors.push(FieldError::invalid(&path, name, "may not be specified when 'hostNetwork' is true"));
         } else if flag(spec, "hostIPC") && is_ipc {
@@ -193,22 +212,21 @@ pub(super) fn no_windows_options(spec: &Value, path: &Path, errors: &mut Errors)
 
 /// A Windows pod has none for Linux.
 pub(super) fn only_windows_options(spec: &Value, path: &Path, errors: &mut Errors) {
-    let mut forbid =
-        |path: Path| errors.push(FieldError::forbidden(&path, "cannot be set for a windows pod"));
-    for key in ["hostUsers", "shareProcessNamespace"].into_iter().filter(|key| get(spec, key).is_some()) {
-        forbid(path.child(key));
-    }
-    for key in ["hostPID", "hostIPC"].into_iter().filter(|key| flag(spec, key)) {
-        forbid(path.child(key));
-    }
-    let mut forbid_in = |owner: &Value, path: &Path, keys: &[&str]| {
-        let context = &owner["securityContext"];
-        for key in keys.iter().filter(|key| !is_unset(context, key)) {
-            forbid(path.child("securityContext").child(key));
+    const DETAIL: &str = "cannot be set for a windows pod";
+    let context_path = path.child("securityContext");
+    for (key, is_beside) in LINUX_POD {
+        let (owner, path) = if *is_beside { (spec, path) } else { (&spec["securityContext"], &context_path) };
+        // These two are only set when they are true.
+        let is_set =
+            if matches!(*key, "hostPID" | "hostIPC") { flag(owner, key) } else { !is_unset(owner, key) };
+        if is_set {
+            errors.push(FieldError::forbidden(&path.child(key), DETAIL));
         }
-    };
-    forbid_in(spec, path, LINUX_POD);
+    }
     for (path, container) in each_container(spec, path) {
-        forbid_in(container, &path, LINUX_CONTAINER);
+        let context = &container["securityContext"];
+        for key in LINUX_CONTAINER.iter().filter(|key| !is_unset(context, key)) {
+            errors.push(FieldError::forbidden(&path.child("securityContext").child(key), DETAIL));
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The pod spec as a whole: its parts in upstream's order, and the rules between them.
 
-use super::{container, dns, scheduling, security, volume};
+use super::annotation::MIRROR;
+use super::{container, dns, env, pod_resources, scheduling, security, volume, windows};
 use crate::check::{self, Errors, messages};
 use crate::name;
 use crate::resource::{Scope, check_requirements};
-use crate::tree::{at, entries, flag, get, list, number, text, texts};
+use crate::tree::{flag, get, list, number, text, texts};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 /// Whose spec it is.
 #[derive(Clone, Copy)]
 pub(crate) enum Owner<'a> {
-    /// A pod of that name, which may not be known yet.
-    Pod(&'a str),
+    /// The pod with that metadata, whose name may not be known yet.
+    Pod(&'a Value),
     /// A pod template.
     Template,
 }
@@ -21,6 +22,19 @@ pub(crate) enum Owner<'a> {
 impl Owner<'_> {
     pub(crate) fn is_pod(self) -> bool {
         matches!(self, Owner::Pod(_))
+    }
+
+    /// Whether it is the API server's image of a pod that the kubelet runs from a file.
+    fn is_mirror(self) -> bool {
+        matches!(self, Owner::Pod(metadata) if get(&metadata["annotations"], MIRROR).is_some())
+    }
+
+    /// The name of the pod; empty for a template.
+    pub(super) fn pod_name(&self) -> &str {
+        match self {
+            Owner::Pod(metadata) => text(metadata, "name"),
+            Owner::Template => "",
+        }
     }
 }
 
@@ -50,9 +64,9 @@ pub(crate) fn validate_spec(spec: &Value, owner: Owner<'_>, path: &Path, errors:
         grace_period_s: number(spec, "terminationGracePeriodSeconds"),
         host_users: get(spec, "hostUsers") != Some(&json!(false)),
     };
-    resource_claims(spec, &path.child("resourceClaims"), errors);
+    resource_claims(spec, owner, &path.child("resourceClaims"), errors);
     container::validate(&around, path, errors);
-    pod_resources(spec, &around.claims, &path.child("resources"), errors);
+    pod_resources::validate(spec, &around.claims, &path.child("resources"), errors);
     host_ports(spec, owner, &path.child("containers"), errors);
     check::one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
     check::one_of(
@@ -68,28 +82,36 @@ pub(crate) fn validate_spec(spec: &Value, owner: Owner<'_>, path: &Path, errors:
     dns::config(spec, &path.child("dnsConfig"), errors);
     scheduling::gates(spec, path, errors);
     scheduling::topology_spread(spec, &path.child("topologySpreadConstraints"), errors);
+    windows::host_processes(spec, path, errors);
     host_users(spec, path, errors);
+    hostname_override(spec, path, errors);
     names_and_bounds(spec, path, errors);
     scheduling::tolerations(list(spec, "tolerations"), &path.child("tolerations"), errors);
     dns::host_aliases(spec, &path.child("hostAliases"), errors);
+    classes(spec, path, errors);
     if let Some(overhead) = get(spec, "overhead") {
         let requirements = json!({"limits": overhead});
         check_requirements(&requirements, Scope::Container, &[], &path.child("overhead"), errors);
     }
     operating_system(spec, path, errors);
+    env::volumes_of_file_keys(spec, path, errors);
 }
 
 fn names_and_bounds(spec: &Value, path: &Path, errors: &mut Errors) {
-    for key in ["serviceAccountName", "nodeName", "priorityClassName"] {
+    for key in ["serviceAccountName", "nodeName"] {
         check::name_if_set(spec, key, names::dns1123_subdomain, path, errors);
-    }
-    if let Some(class) = get(spec, "runtimeClassName").and_then(Value::as_str) {
-        messages(name::subdomain(class, false), class, &path.child("runtimeClassName"), errors);
     }
     check::within(spec, "activeDeadlineSeconds", (1, i64::from(i32::MAX)), path, errors);
     check::name_if_set(spec, "hostname", names::dns1123_label, path, errors);
     check::name_if_set(spec, "subdomain", names::dns1123_label, path, errors);
-    hostname_override(spec, path, errors);
+}
+
+/// Of which importance the pod is, and what runs it.
+fn classes(spec: &Value, path: &Path, errors: &mut Errors) {
+    check::name_if_set(spec, "priorityClassName", names::dns1123_subdomain, path, errors);
+    if let Some(class) = get(spec, "runtimeClassName").and_then(Value::as_str) {
+        messages(name::subdomain(class, false), class, &path.child("runtimeClassName"), errors);
+    }
     if get(spec, "preemptionPolicy").is_some() {
         check::one_of(spec, "preemptionPolicy", &["PreemptLowerPriority", "Never"], path, errors);
     }
@@ -98,34 +120,35 @@ fn names_and_bounds(spec: &Value, path: &Path, errors: &mut Errors) {
 /// A hostname that the kernel takes, of a pod that has one of its own.
 fn hostname_override(spec: &Value, path: &Path, errors: &mut Errors) {
     const MAX_BYTES: usize = 64;
-    let hostname = text(spec, "hostnameOverride");
-    if hostname.is_empty() {
-        return;
-    }
+    let Some(hostname) = get(spec, "hostnameOverride").and_then(Value::as_str) else { return };
     let path = path.child("hostnameOverride");
-    messages(names::dns1123_subdomain(hostname), hostname, &path, errors);
+    for field in ["setHostnameAsFQDN", "hostNetwork"].into_iter().filter(|field| flag(spec, field)) {
+        let detail = format!("may not be specified when {field} is true");
+        errors.push(FieldError::forbidden(&path, detail));
+    }
     if hostname.len() > MAX_BYTES {
         errors.push(FieldError::too_long(&path, MAX_BYTES));
     }
-    for field in ["hostNetwork", "setHostnameAsFQDN"].into_iter().filter(|field| flag(spec, field)) {
-        let detail = format!("may not be set when `{field}` is true");
-        errors.push(FieldError::forbidden(&path, detail));
-    }
+    messages(names::dns1123_subdomain(hostname), hostname, &path, errors);
 }
 
-fn resource_claims(spec: &Value, path: &Path, errors: &mut Errors) {
-    let claims = list(spec, "resourceClaims");
-    check::duplicates(
-        claims
-            .iter()
-            .enumerate()
-            .map(|(index, claim)| (path.index(index).child("name"), text(claim, "name"))),
-        errors,
-    );
-    for (index, claim) in claims.iter().enumerate() {
+fn resource_claims(spec: &Value, owner: Owner<'_>, path: &Path, errors: &mut Errors) {
+    let mut claim_names = Vec::new();
+    for (index, claim) in list(spec, "resourceClaims").iter().enumerate() {
+        if owner.is_mirror() {
+            let detail = "static pods do not support resource claims";
+            errors.push(FieldError::forbidden(&whole(), detail));
+            continue;
+        }
         let path = path.index(index);
-        if check::required_text(claim, "name", &path, errors) {
-            check::name_if_set(claim, "name", names::dns1123_label, &path, errors);
+        let name = text(claim, "name");
+        if name.is_empty() {
+            errors.push(FieldError::required(&path.child("name"), ""));
+        } else if claim_names.contains(&name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        } else {
+            messages(names::dns1123_label(name), name, &path.child("name"), errors);
+            claim_names.push(name);
         }
         let detail = match (get(claim, "resourceClaimName"), get(claim, "resourceClaimTemplateName")) {
             (Some(_), Some(_)) => {
@@ -138,41 +161,14 @@ fn resource_claims(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::invalid(&path, claim.clone(), detail));
         }
         for key in ["resourceClaimName", "resourceClaimTemplateName"] {
-            check::name_if_set(claim, key, names::dns1123_subdomain, &path, errors);
+            check::name_if_present(claim, key, names::dns1123_subdomain, &path, errors);
         }
     }
 }
 
-/// The resources of the pod as a whole hold what its containers ask for.
-fn pod_resources(spec: &Value, claims: &[&str], path: &Path, errors: &mut Errors) {
-    let Some(resources) = get(spec, "resources") else { return };
-    if get(resources, "claims").is_some() {
-        let detail = "claims cannot be set for Resources at pod-level";
-        errors.push(FieldError::forbidden(&path.child("claims"), detail));
-    }
-    check_requirements(resources, Scope::Pod, claims, path, errors);
-    for (name, total) in crate::pod_requests::containers(spec) {
-        let request = crate::resource::quantity(at(resources, &["requests", &name]));
-        if total > request {
-            let path = path.child("requests").key(&name);
-            let detail = format!(
-                "must be greater than or equal to aggregate container requests of {}",
-                total.canonical()
-            );
-            errors.push(FieldError::invalid(&path, request.canonical(), detail));
-        }
-    }
-    for (index, container) in list(spec, "containers").iter().enumerate() {
-        for (name, limit) in entries(&container["resources"], "limits") {
-            let Some(most) = get(&resources["limits"], name).map(crate::resource::quantity) else { continue };
-            let limit = crate::resource::quantity(limit);
-            if limit > most {
-                let path = path.child("containers").index(index).key(name).child("limits");
-                let detail = format!("must be less than or equal to pod limits of {}", most.canonical());
-                errors.push(FieldError::invalid(&path, limit.canonical(), detail));
-            }
-        }
-    }
+/// How upstream names the whole object: by an empty name, which it shows as brackets.
+pub(crate) fn whole() -> Path {
+    Path::root().key("")
 }
 
 /// In the host's network a port is the host's port. A template may leave it out, for its pods get it by default.
@@ -192,14 +188,20 @@ fn host_ports(spec: &Value, owner: Owner<'_>, path: &Path, errors: &mut Errors) 
     }
 }
 
-/// A pod with users of its own shares no other namespace with the host.
+/// A pod with users of its own shares no other namespace with the host, and its devices are not those users'.
 fn host_users(spec: &Value, path: &Path, errors: &mut Errors) {
+    const DETAIL: &str = "when `hostUsers` is false";
     if get(spec, "hostUsers") != Some(&json!(false)) {
         return;
     }
     for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if flag(spec, field) {
-            errors.push(FieldError::forbidden(&path.child(shown), "when `pod.Spec.HostUsers` is false"));
+            errors.push(FieldError::forbidden(&path.child(shown), DETAIL));
+        }
+    }
+    for (path, container) in each_container(spec, path) {
+        if !list(container, "volumeDevices").is_empty() {
+            errors.push(FieldError::forbidden(&path.child("volumeDevices"), DETAIL));
         }
     }
 }
@@ -207,7 +209,7 @@ fn host_users(spec: &Value, path: &Path, errors: &mut Errors) {
 fn operating_system(spec: &Value, path: &Path, errors: &mut Errors) {
     let Some(os) = get(spec, "os") else { return };
     match text(os, "name") {
-        "" => errors.push(FieldError::required(&path.child("os").child("name"), "cannot be empty")),
+        "" => errors.push(FieldError::required(&path.child("os").child("name"), "")),
         "linux" => security::no_windows_options(spec, path, errors),
         "windows" => security::only_windows_options(spec, path, errors),
         other => errors.push(FieldError::not_supported(&path.child("os"), other, &["linux", "windows"])),

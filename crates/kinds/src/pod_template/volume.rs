@@ -10,6 +10,22 @@ use nauplius_meta::names;
 use serde_json::Value;
 
 const ONE_TYPE: &str = "may not specify more than 1 volume type";
+/// Metadata that the claim of a pod's volume may not have, in the order of its fields.
+const CLAIM_METADATA: &[&str] = &[
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
 const HOST_PATH_TYPES: &[&str] =
     &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
@@ -29,7 +45,7 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("rbd", &["monitors", "image"]),
     ("cinder", &["volumeID"]),
     ("cephfs", &["monitors"]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &[]),
     ("downwardAPI", &[]),
     ("fc", &[]),
     ("flexVolume", &["driver"]),
@@ -39,7 +55,7 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("photonPersistentDisk", &["pdID"]),
     ("portworxVolume", &["volumeID"]),
     ("azureDisk", &["diskName", "diskURI"]),
-    ("storageos", &[]),
+    ("storageos", &["volumeName"]),
     ("projected", &[]),
     ("scaleIO", &["gateway", "system", "volumeName"]),
     ("csi", &["driver"]),
@@ -76,7 +92,7 @@ pub(super) fn validate<'a>(
 
 /// A claim that the pod itself makes is not also one that it waits for.
 fn claim_of_ephemeral(volume: &Value, spec: &Value, owner: Owner<'_>, path: &Path, errors: &mut Errors) {
-    let Owner::Pod(pod) = owner else { return };
+    let pod = owner.pod_name();
     let claim = text(&volume["persistentVolumeClaim"], "claimName");
     let makes = |other: &&Value| {
         get(other, "ephemeral").is_some() && format!("{pod}-{}", text(other, "name")) == claim
@@ -92,7 +108,10 @@ fn source(volume: &Value, owner: Owner<'_>, path: &Path, errors: &mut Errors) {
     let given: Vec<_> = SOURCES.iter().filter(|(key, _)| get(volume, key).is_some()).collect();
     for (index, (key, required)) in given.iter().enumerate() {
         if index > 0 {
-            errors.push(FieldError::forbidden(&path.child(key), ONE_TYPE));
+            errors.push(FieldError::forbidden(&path.child(shown(key)), ONE_TYPE));
+            if *key == "iscsi" {
+                iscsi_name(volume, path, errors);
+            }
             continue;
         }
         let inner = match *key {
@@ -128,13 +147,42 @@ fn details(key: &str, volume: &Value, owner: Owner<'_>, path: &Path, inner: &Pat
         "image" => image(source, owner, inner, errors),
         _ => check_source(key, source, inner, errors),
     }
-    if ["cinder", "csi", "scaleIO"].contains(&key) {
-        let field = if key == "csi" { "nodePublishSecretRef" } else { "secretRef" };
-        if let Some(reference) = get(source, field) {
-            check::required_text(reference, "name", &inner.child(field), errors);
-        }
+    if ["cinder", "storageos"].contains(&key)
+        && let Some(reference) = get(source, "secretRef")
+    {
+        check::required_text(reference, "name", &inner.child("secretRef"), errors);
+    }
+    if key == "iscsi" {
+        iscsi_name(volume, path, errors);
     }
 }
+
+/// How upstream names a source that is one too many.
+pub(crate) fn shown(key: &str) -> &str {
+    match key {
+        "cephfs" => "cephFS",
+        "downwardAPI" => "downwarAPI",
+        key => key,
+    }
+}
+
+/// With a name of its own an initiator calls its device by the volume and the portal, which must not be too long.
+fn iscsi_name(volume: &Value, path: &Path, errors: &mut Errors) {
+    let name = text(volume, "name");
+    if is_long_iscsi(&volume["iscsi"], name) {
+        errors.push(FieldError::invalid(&path.child("name"), name, LONG_ISCSI));
+    }
+}
+
+/// Whether a volume of that name has a portal that goes with no initiator's name.
+pub(crate) fn is_long_iscsi(source: &Value, name: &str) -> bool {
+    const MAX_BYTES: usize = 64;
+    get(source, "initiatorName").is_some() && name.len() + 1 + text(source, "targetPortal").len() > MAX_BYTES
+}
+
+/// What is said then.
+pub(crate) const LONG_ISCSI: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if \
+                                     iscsi.initiatorName is specified.";
 
 /// What is checked of a source alike in a pod and in a persistent volume.
 pub(crate) fn check_source(key: &str, source: &Value, inner: &Path, errors: &mut Errors) {
@@ -145,7 +193,13 @@ pub(crate) fn check_source(key: &str, source: &Value, inner: &Path, errors: &mut
             let path = inner.child("path");
             errors.push(FieldError::invalid(&path, text(source, "path"), "must be an absolute path"));
         }
-        "iscsi" => iscsi(source, inner, errors),
+        "iscsi" => super::iscsi::validate(source, inner, errors),
+        "quobyte" => quobyte(source, inner, errors),
+        "storageos" => {
+            for key in ["volumeName", "volumeNamespace"] {
+                check::name_if_set(source, key, names::dns1123_label, inner, errors);
+            }
+        }
         "flocker" => flocker(source, inner, errors),
         "fc" => fibre_channel(source, inner, errors),
         "flexVolume" => flex(source, inner, errors),
@@ -155,8 +209,10 @@ pub(crate) fn check_source(key: &str, source: &Value, inner: &Path, errors: &mut
 }
 
 fn host_path(source: &Value, path: &Path, errors: &mut Errors) {
-    check::no_backsteps(text(source, "path"), &path.child("path"), errors);
-    check::one_of_if_set(source, "type", HOST_PATH_TYPES, path, errors);
+    if !is_unset(source, "path") {
+        check::no_backsteps(text(source, "path"), &path.child("path"), errors);
+        check::one_of_if_set(source, "type", HOST_PATH_TYPES, path, errors);
+    }
 }
 
 fn partition(source: &Value, path: &Path, errors: &mut Errors) {
@@ -199,21 +255,6 @@ pub(super) fn downward_files(source: &Value, path: &Path, errors: &mut Errors) {
             }
         }
         check::file_mode(file, "mode", path, errors);
-    }
-}
-
-fn iscsi(source: &Value, path: &Path, errors: &mut Errors) {
-    for (key, shown) in [("iqn", "iqn"), ("initiatorName", "initiatorname")] {
-        let name = text(source, key);
-        if !name.is_empty() && !["iqn", "eui", "naa"].iter().any(|prefix| name.starts_with(prefix)) {
-            let detail = "must be valid format starting with iqn, eui, or naa";
-            errors.push(FieldError::invalid(&path.child(shown), name, detail));
-        }
-    }
-    check::within(source, "lun", (0, 255), path, errors);
-    let has_chap = ["chapAuthDiscovery", "chapAuthSession"].iter().any(|key| crate::tree::flag(source, key));
-    if has_chap && get(source, "secretRef").is_none() {
-        errors.push(FieldError::required(&path.child("secretRef"), ""));
     }
 }
 
@@ -294,24 +335,63 @@ fn csi(source: &Value, path: &Path, errors: &mut Errors) {
     if !driver.is_empty() {
         csi_driver(driver, &path.child("driver"), errors);
     }
+    if let Some(reference) = get(source, "nodePublishSecretRef")
+        && check::required_text(reference, "name", &path.child("nodePublishSecretRef"), errors)
+    {
+        // The path is upstream's.
+        check::name_if_set(reference, "name", names::dns1123_subdomain, path, errors);
+    }
 }
 
 fn ephemeral(volume: &Value, owner: Owner<'_>, path: &Path, inner: &Path, errors: &mut Errors) {
     if let Some(template) = get(&volume["ephemeral"], "volumeClaimTemplate") {
         let path = inner.child("volumeClaimTemplate");
-        check::labels(&template["metadata"], "labels", &path.child("metadata"), errors);
-        check::annotations(&template["metadata"], &path.child("metadata"), errors);
+        claim_metadata(&template["metadata"], &path.child("metadata"), errors);
         crate::core::persistent_volume_claim::validate_spec(&template["spec"], &path.child("spec"), errors);
     }
     let name = text(volume, "name");
-    if let Owner::Pod(pod) = owner
-        && !pod.is_empty()
-        && !name.is_empty()
-    {
+    let pod = owner.pod_name();
+    if !pod.is_empty() && !name.is_empty() {
         let claim = format!("{pod}-{name}");
         let problems = names::dns1123_subdomain(&claim).into_iter();
         let details = problems.map(|problem| format!("PVC name \"{claim}\": {problem}"));
         messages(details.collect(), name, &path.child("name"), errors);
+    }
+}
+
+/// The metadata of a claim that is made for a pod: nothing but what claims are found by.
+fn claim_metadata(metadata: &Value, path: &Path, errors: &mut Errors) {
+    check::annotations(metadata, path, errors);
+    check::labels(metadata, "labels", path, errors);
+    for key in CLAIM_METADATA.iter().filter(|key| !is_unset(metadata, key)) {
+        errors.push(FieldError::forbidden(&path.child(key), "cannot be set"));
+    }
+}
+
+fn quobyte(source: &Value, path: &Path, errors: &mut Errors) {
+    const MAX_TENANT_BYTES: usize = 64;
+    let pairs = "must be a host:port pair or multiple pairs separated by commas";
+    let registry = text(source, "registry");
+    if registry.is_empty() {
+        errors.push(FieldError::required(&path.child("registry"), pairs));
+    } else if text(source, "tenant").len() > MAX_TENANT_BYTES {
+        let detail = "must be a UUID and may not exceed a length of 64 characters";
+        errors.push(FieldError::required(&path.child("tenant"), detail));
+    } else {
+        for _ in registry.split(',').filter(|pair| !is_host_and_port(pair)) {
+            errors.push(FieldError::invalid(&path.child("registry"), registry, pairs));
+        }
+    }
+    check::required_text(source, "volume", path, errors);
+}
+
+/// `host:port`, or `[host]:port` where the host has colons.
+fn is_host_and_port(pair: &str) -> bool {
+    match pair.strip_prefix('[') {
+        Some(rest) => rest
+            .split_once("]:")
+            .is_some_and(|(host, port)| !host.contains(['[', ']']) && !port.contains([':', '[', ']'])),
+        None => pair.matches(':').count() == 1 && !pair.contains(['[', ']']),
     }
 }
 

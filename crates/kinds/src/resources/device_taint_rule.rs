@@ -5,9 +5,10 @@ use crate::check::{Errors, messages};
 use crate::conditions;
 use crate::describe::describe;
 use crate::kind::{Column, Context, Descriptor, Kind, carry};
+use crate::name;
 use crate::runtime_config::RuntimeConfig;
+use crate::table::{self, string};
 use crate::tree::{child, get, list, set, text};
-use crate::{name, table};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -72,11 +73,21 @@ impl Kind for DeviceTaintRule {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![table::name(), table::age()]
+        vec![
+            table::name(),
+            string("Key", "The key of the taint."),
+            string("Value", "The value of the taint."),
+            string("Effect", "What the taint does."),
+            string("TimeAdded", "How long ago the taint was added."),
+            table::age(),
+        ]
     }
 
     fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        vec![table::name_cell(object), table::age_cell(object, now_s)]
+        let taint = &object["spec"]["taint"];
+        let [key, value, effect] = ["key", "value", "effect"].map(|key| text(taint, key).into());
+        let added = get(taint, "timeAdded").map_or_else(|| "".into(), |time| table::since_cell(time, now_s));
+        vec![table::name_cell(object), key, value, effect, added, table::age_cell(object, now_s)]
     }
 }
 

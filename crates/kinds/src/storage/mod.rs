@@ -8,7 +8,7 @@ pub(crate) mod volume_attachment;
 pub(crate) mod volume_attributes_class;
 
 use crate::check::{self, Errors};
-use crate::tree::{entries, size, text};
+use crate::tree::{entries, same, size, text};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -42,5 +42,13 @@ fn parameters(object: &Value, may_be_empty: bool, path: &Path, errors: &mut Erro
     }
     if !may_be_empty && size(object, "parameters") == 0 {
         errors.push(FieldError::required(&path, "must contain at least one key/value pair"));
+    }
+}
+
+/// Fields that no update may change, in the words of classes.
+fn fixed(new: &Value, old: &Value, keys: &[&str], errors: &mut Errors) {
+    for key in keys.iter().filter(|key| !same(new, old, key)) {
+        let detail = format!("updates to {key} are forbidden.");
+        errors.push(FieldError::forbidden(&Path::new(*key), detail));
     }
 }

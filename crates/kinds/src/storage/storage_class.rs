@@ -1,6 +1,6 @@
 //! StorageClass: a sort of storage, and who makes volumes of it.
 
-use super::{GROUP, parameters, provisioner};
+use super::{GROUP, fixed, parameters, provisioner};
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
@@ -47,9 +47,8 @@ impl Kind for StorageClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            check::immutable(new, old, key, &Path::root(), &mut errors);
-        }
+        fixed(new, old, &["parameters", "provisioner", "reclaimPolicy"], &mut errors);
+        check::immutable(new, old, "volumeBindingMode", &Path::root(), &mut errors);
         errors
     }
 

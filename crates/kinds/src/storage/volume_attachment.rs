@@ -116,7 +116,8 @@ fn check_status(status: &Value, errors: &mut Errors) {
     for key in ["attachError", "detachError"] {
         let (error, path) = (&status[key], path.child(key));
         if text(error, "message").len() > MAX_MESSAGE_BYTES {
-            errors.push(FieldError::too_long(&path.child("message"), MAX_MESSAGE_BYTES));
+            // Upstream names another bound than the one that it checks.
+            errors.push(FieldError::too_long(&path.child("message"), MAX_METADATA_BYTES));
         }
         if let Some(code) = number(error, "errorCode").filter(|code| *code < 0) {
             let detail = check::between(0, i64::from(i32::MAX));

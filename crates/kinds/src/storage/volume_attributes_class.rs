@@ -1,12 +1,12 @@
 //! VolumeAttributesClass: attributes of volumes that may change while the volumes are used.
 
-use super::{GROUP, parameters, provisioner};
+use super::{GROUP, fixed, parameters, provisioner};
 use crate::check::Errors;
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::name;
 use crate::table::{self, string};
-use crate::tree::{same, text};
+use crate::tree::text;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -24,21 +24,15 @@ impl Kind for VolumeAttributesClass {
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        // Upstream's paths have a spec that the kind has not.
-        let path = Path::new("spec");
-        provisioner(object, "driverName", &path, &mut errors);
-        parameters(object, false, &path, &mut errors);
+        provisioner(object, "driverName", &Path::root(), &mut errors);
+        parameters(object, false, &Path::root(), &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(new);
-        for key in ["driverName", "parameters"] {
-            if !same(new, old, key) {
-                let detail = format!("updates to {key} are forbidden.");
-                errors.push(FieldError::forbidden(&Path::new(key), detail));
-            }
-        }
+        let mut errors = Errors::new();
+        fixed(new, old, &["driverName", "parameters"], &mut errors);
+        errors.extend(self.validate(new));
         errors
     }
 
