@@ -431,7 +431,22 @@ fn written_path(path: &Path) -> Result<PathBuf, KubeconfigError> {
     Err(io_error(&path)(std::io::Error::from(ErrorKind::TooManyLinks)))
 }
 
-/// Written beside and renamed over, readable by its owner only.
+/// Whoever could read and write the file before can do so with what takes its place.
+fn keep_access(path: &Path, new: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let before = match std::fs::metadata(path) {
+        Ok(before) => before,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let own = new.metadata()?;
+    if (before.uid(), before.gid()) != (own.uid(), own.gid()) {
+        fchown(new, Some(before.uid()), Some(before.gid()))?;
+    }
+    new.set_permissions(before.permissions())
+}
+
+/// Written beside and renamed over. A new one is readable by its owner only.
 fn write(path: &Path, config: &Map<String, Value>) -> Result<(), KubeconfigError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -449,7 +464,8 @@ fn write(path: &Path, config: &Map<String, Value>) -> Result<(), KubeconfigError
         .mode(0o600)
         .open(&temporary)
         .map_err(io_error(&temporary))?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = keep_access(path, &file).and_then(|()| file.write_all(text.as_bytes()));
+    let written = written.and_then(|()| file.sync_all());
     let written = written.and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         // It has a key in it. That it cannot be removed is no worse than why it could not be used, which is told.
@@ -615,6 +631,11 @@ mod tests {
         merge(&path, &entry("a")).unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+        let wider = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(&path, wider).unwrap();
+        merge(&path, &entry("a")).unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o640, "it is somebody's choice");
         assert_eq!(remove(&path, &entry("a")).unwrap(), Current::Untouched);
         assert!(!path.parent().unwrap().exists(), "the directory was made for it");
     }

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::eviction::Pressure;
 use crate::node::network::Readiness;
+use crate::pull_records::PullRecords;
 use crate::server::probes::ProbeCounts;
 use crate::sources::Sources;
 use crate::spec::field::NodeFacts;
@@ -46,6 +47,8 @@ pub struct Context {
     pub probe_counts: ProbeCounts,
     /// One pull at a time, as upstream by default.
     pub pulls: tokio::sync::Semaphore,
+    /// Who pulled what.
+    pub pull_records: PullRecords,
 }
 
 impl Context {

@@ -15,6 +15,9 @@ pub enum KubeletError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What was pulled before cannot be read.
+    #[error("cannot read the records of pulled images: {0}")]
+    PullRecords(#[source] std::io::Error),
     /// The machine does not tell what it is.
     #[error("cannot read {}: {source}", path.display())]
     Machine {

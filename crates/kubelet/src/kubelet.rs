@@ -6,9 +6,10 @@ use crate::error::KubeletError;
 use crate::eviction::{self, Pressure};
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
-use crate::node::{machine, network, pod_range, register};
+use crate::node::{machine, network, pod_range, register, status};
 use crate::pod::halt;
 use crate::pods::Pods;
+use crate::pull_records::PullRecords;
 use crate::server::{self, Server};
 use crate::spec::field::NodeFacts;
 use crate::{cgroup, logs, sources};
@@ -100,13 +101,15 @@ pub async fn run(
         ip: config.node_ip,
         cpus: machine.cpus,
         memory: machine.memory,
-        ephemeral_storage: machine.storage,
+        allocatable_memory: status::allocatable_memory(&machine),
+        allocatable_storage: status::allocatable_storage(&machine),
     };
     let own_pods = ListOptions {
         field_selector: format!("spec.nodeName={}", config.node_name),
         ..ListOptions::default()
     };
     let (pressing, pressure) = watch::channel(Pressure::default());
+    let pull_records = PullRecords::open(&config.root_dir).map_err(KubeletError::PullRecords)?;
     let pods = Informer::<Pod>::new(client.all(), own_pods);
     let context = Arc::new(Context {
         config,
@@ -123,6 +126,7 @@ pub async fn run(
         hook_fallbacks: AtomicU64::new(0),
         probe_counts: server::probes::ProbeCounts::default(),
         pulls: tokio::sync::Semaphore::new(1),
+        pull_records,
     });
     let listener = server::listen(&context.config).await?;
     let port = listener.port;

@@ -22,6 +22,8 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Changes within this time become one.
 const BATCH_MIN: Duration = Duration::from_millis(5);
 const BATCH_MAX: Duration = Duration::from_secs(1);
+/// How often rules are looked for that somebody else removed; upstream's `--iptables-sync-period`.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What the service proxy of a node follows.
 #[derive(Debug, Clone)]
@@ -108,10 +110,19 @@ impl Proxy {
             backoff.reset();
             self.applied.send_modify(|applied| *applied += 1);
             pause(started.elapsed()).await;
-            tokio::select! {
-                _ = services.changed() => {}
-                _ = slices.changed() => {}
-                _ = node.changed() => {}
+            loop {
+                tokio::select! {
+                    _ = services.changed() => break,
+                    _ = slices.changed() => break,
+                    _ = node.changed() => break,
+                    () = time::sleep(LOOK) => {}
+                }
+                let whole;
+                (dataplane, whole) = look(dataplane).await?;
+                if !whole {
+                    tracing::info!("somebody removed the service rules, they are put back");
+                    break;
+                }
             }
             time::sleep(BATCH_MIN).await;
         }
@@ -131,6 +142,20 @@ impl Proxy {
         }
         rules
     }
+}
+
+/// Whether what was applied is there. One that cannot be read is taken for whole: the next change says more.
+async fn look(mut dataplane: Box<dyn Dataplane>) -> io::Result<(Box<dyn Dataplane>, bool)> {
+    let looking = tokio::task::spawn_blocking(move || {
+        let whole = dataplane.is_whole();
+        (dataplane, whole)
+    });
+    let (dataplane, whole) = looking.await.map_err(io::Error::other)?;
+    let whole = whole.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the service rules cannot be read");
+        true
+    });
+    Ok((dataplane, whole))
 }
 
 /// Leaves most of the time to others, however large the cluster is.

@@ -341,6 +341,7 @@ impl Scheduler {
             "reason": "Unschedulable",
             "message": message,
             "lastTransitionTime": time::rfc3339_seconds(since),
+            "observedGeneration": pod.meta().generation,
         });
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         let api: Api<Pod> = self.client.namespaced(pod.namespace());

@@ -20,7 +20,7 @@ pub fn summary<'a>(nodes: usize, filtered: impl IntoIterator<Item = &'a Reasons>
     format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
 }
 
-/// What is said of preemption when it finds nothing: on `hopeless` of the nodes it could not help at all.
+/// What upstream's plugins say when neither giving back claims of devices nor preemption helps: on `hopeless` of the nodes it could not help at all.
 pub fn preemption(nodes: usize, hopeless: usize) -> String {
     let counts = [
         (nodes - hopeless, "No preemption victims found for incoming pod"),
@@ -29,7 +29,7 @@ pub fn preemption(nodes: usize, hopeless: usize) -> String {
     let told = counts.into_iter().filter(|(count, _)| *count > 0);
     let mut told: Vec<String> = told.map(|(count, words)| format!("{count} {words}")).collect();
     told.sort();
-    format!("preemption: 0/{nodes} nodes are available: {}.", told.join(", "))
+    format!("no new claims to deallocate, preemption: 0/{nodes} nodes are available: {}.", told.join(", "))
 }
 
 #[cfg(test)]
@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn preemption_is_told_as_upstream_does() {
-        let helpless = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        let helpless = "no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
         assert_eq!(preemption(1, 1), helpless);
         assert_eq!(
             preemption(3, 2),
-            "preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
+            "no new claims to deallocate, preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
         );
     }
 }

@@ -333,10 +333,14 @@ pub fn bind(pod: &mut Value, binding: &Value, now: &str) -> Result<(), BindError
 }
 
 fn set_scheduled(pod: &mut Value, now: &str) {
+    let generation = get(&pod["metadata"], "generation").cloned();
     let status = child(pod, "status");
     let mut conditions = list(status, "conditions").to_vec();
     let old = conditions.iter().position(|condition| text(condition, "type") == "PodScheduled");
     let mut condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+    if let Some(generation) = generation {
+        set(&mut condition, "observedGeneration", generation);
+    }
     match old {
         Some(index) => {
             if text(&conditions[index], "status") == "True" {

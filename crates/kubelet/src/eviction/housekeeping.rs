@@ -269,6 +269,7 @@ impl Keeper {
         };
         let now = self.now();
         self.images.detect(&images, now);
+        self.context.pull_records.prune(&images.iter().map(|image| image.id.as_str()).collect());
         let mut won = 0_i64;
         for image in self.images.plan(&images, bytes, now) {
             let spec = v1::ImageSpec { image: image.id.clone(), ..v1::ImageSpec::default() };

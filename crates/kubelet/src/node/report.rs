@@ -72,9 +72,10 @@ impl Reporter {
     /// # Errors
     /// When the machine does not tell.
     pub async fn look(&self) -> Result<NodeStatus, KubeletError> {
-        let runtime = self.context.runtime.status(v1::StatusRequest { verbose: false }).await;
+        let answer = self.context.runtime.status(v1::StatusRequest { verbose: false }).await;
+        let abilities = answer.as_ref().map(status::Abilities::of).unwrap_or_default();
         let runtime_status =
-            runtime.map_err(|error| error.to_string()).map(|answer| answer.status.unwrap_or_default());
+            answer.map_err(|error| error.to_string()).map(|answer| answer.status.unwrap_or_default());
         if let Ok(status) = &runtime_status {
             self.context.network.learn(status);
         }
@@ -92,6 +93,7 @@ impl Reporter {
             pressure: *self.context.pressure.borrow(),
             runtime: &self.runtime,
             runtime_status: &runtime_status,
+            abilities: &abilities,
             images: &images,
             before: &self.known,
             now: time::now(),

@@ -9,17 +9,42 @@ use nauplius_base::time::Timestamp;
 use nauplius_cri::v1;
 use nauplius_kinds::api::Quantity;
 use nauplius_kinds::api::core::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use std::collections::BTreeMap;
 
 /// Upstream's default hard limits for eviction.
-pub const MEMORY_MIN: i64 = 100 << 20;
+const MEMORY_MIN: i64 = 100 << 20;
 const STORAGE_MIN_PERCENT: i64 = 10;
 /// As many images are told, largest first.
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
+
+/// What the runtime can do, as nodes tell it.
+#[derive(Debug, Clone, Default)]
+pub struct Abilities {
+    features: Option<NodeFeatures>,
+    handlers: Option<Vec<NodeRuntimeHandler>>,
+}
+
+impl Abilities {
+    /// Those that the runtime tells beside its status.
+    pub fn of(answer: &v1::StatusResponse) -> Self {
+        let features = answer.features.as_ref().map(|features| NodeFeatures {
+            supplemental_groups_policy: Some(features.supplemental_groups_policy),
+        });
+        let handler = |handler: &v1::RuntimeHandler| NodeRuntimeHandler {
+            name: Some(handler.name.clone()),
+            features: handler.features.as_ref().map(|features| NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+        };
+        let handlers: Vec<NodeRuntimeHandler> = answer.runtime_handlers.iter().map(handler).collect();
+        Self { features, handlers: Some(handlers).filter(|handlers| !handlers.is_empty()) }
+    }
+}
 
 /// What the status is made from.
 pub struct Sources<'a> {
@@ -35,6 +60,8 @@ pub struct Sources<'a> {
     pub runtime: &'a v1::VersionResponse,
     /// The runtime's conditions, or why it gave none.
     pub runtime_status: &'a Result<v1::RuntimeStatus, String>,
+    /// What the runtime can do; nothing, if it does not answer.
+    pub abilities: &'a Abilities,
     /// The images on this node.
     pub images: &'a [v1::Image],
     /// The status before.
@@ -65,13 +92,21 @@ pub fn resources(config: &Config, machine: &Machine) -> [BTreeMap<String, Quanti
         let pages = machine.hugepages.iter().map(|(name, bytes)| (name.clone(), mebibytes(*bytes)));
         amounts(fixed.into_iter().chain(pages))
     };
-    let pages: i64 = machine.hugepages.values().sum();
-    let allocatable_memory = (machine.memory - MEMORY_MIN - pages).max(0);
-    let allocatable_storage = machine.storage - machine.storage / 100 * STORAGE_MIN_PERCENT;
     [
         common(kibibytes(machine.memory), kibibytes(machine.storage)),
-        common(kibibytes(allocatable_memory), allocatable_storage.to_string()),
+        common(kibibytes(allocatable_memory(machine)), allocatable_storage(machine).to_string()),
     ]
+}
+
+/// Bytes of memory that pods may use.
+pub fn allocatable_memory(machine: &Machine) -> i64 {
+    let pages: i64 = machine.hugepages.values().sum();
+    (machine.memory - MEMORY_MIN - pages).max(0)
+}
+
+/// Bytes of the disk that pods may use.
+pub fn allocatable_storage(machine: &Machine) -> i64 {
+    machine.storage - machine.storage / 100 * STORAGE_MIN_PERCENT
 }
 
 /// The status as it should be.
@@ -91,6 +126,8 @@ pub fn status(sources: &Sources<'_>) -> NodeStatus {
         }),
         node_info: Some(info(sources)),
         images: Some(images(sources.images)),
+        features: sources.abilities.features.clone(),
+        runtime_handlers: sources.abilities.handlers.clone(),
         ..sources.before.clone()
     }
 }

@@ -14,7 +14,6 @@ use super::{facts, patch};
 use crate::context::Context;
 use crate::eviction::Sentence;
 use crate::names::ID_SCHEME;
-use crate::node::status::MEMORY_MIN;
 use crate::probe;
 use crate::sources::Followed;
 use crate::volumes::setup::{self, Tokens};
@@ -296,7 +295,7 @@ impl Actor {
         }
         let pods = self.context.pods.snapshot();
         let facts = &self.context.facts;
-        let capacity = Amounts { cpu_m: facts.cpus * 1000, memory: facts.memory - MEMORY_MIN };
+        let capacity = Amounts { cpu_m: facts.cpus * 1000, memory: facts.allocatable_memory };
         let room = Room { capacity, used: resize::used(pods.iter(), self.asked.uid()) };
         match resize::judge(&self.asked, &self.allotted, &room) {
             Judgement::Nothing => self.state.resize.pending = None,

@@ -41,11 +41,8 @@ pub fn conditions(sources: &Sources<'_>, status: &PodStatus) -> Vec<PodCondition
     let findings = resizing(sources).into_iter().chain(findings);
     let mut conditions: Vec<PodCondition> =
         findings.map(|(type_, finding)| condition(sources, &before, type_, finding)).collect();
-    if let Some(scheduled) = before.iter().find(|condition| condition.type_ == OWNED[4]) {
-        conditions.push(scheduled.clone());
-    } else {
-        conditions.push(condition(sources, &before, OWNED[4], TRUE()));
-    }
+    // Whoever put it here was the scheduler of this pod.
+    conditions.push(condition(sources, &before, OWNED[4], TRUE()));
     let disrupted = sources.state.verdict.as_ref().filter(|verdict| verdict.disrupted);
     if let Some(verdict) = disrupted {
         let finding = (true, "TerminationByKubelet", verdict.message.clone());

@@ -3,17 +3,17 @@
 use super::crash::go_millis;
 use super::jobs::PodJob;
 use super::launch::Failure;
+use crate::image_name::{same_registry, with_tag};
 use crate::pod::facts;
+use crate::pull_records::{PullRecords, PullSecret, PulledWith, credential_hash};
 use crate::spec::security::ImageUser;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nauplius_base::time;
-use nauplius_cri::v1;
-use nauplius_kinds::api::core::Container;
+use nauplius_cri::{ImageService, v1};
+use nauplius_kinds::Object;
+use nauplius_kinds::api::core::{Container, Secret};
 use nauplius_reconcile::EventKind;
-
-/// The registry of a name that tells none.
-const DEFAULT_HOST: &str = "docker.io";
 
 /// What is known of an image on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,51 +22,6 @@ pub struct Ready {
     pub id: String,
     /// Its user.
     pub user: ImageUser,
-}
-
-/// The name with a tag, if it has neither tag nor digest.
-///
-/// # Errors
-/// When it is no image name.
-pub fn with_tag(image: &str) -> Result<String, String> {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let (path, tag) = match last.split_once(':') {
-        Some((_, tag)) => (&name[..name.len() - tag.len() - 1], Some(tag)),
-        None => (name, None),
-    };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
-    let tag_ok = tag.is_none_or(|tag| {
-        !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(|b| plain(b) && b != b'/' && b != b':')
-    });
-    let digest_ok = digest.is_none_or(|digest| digest.contains(':'));
-    let ends_ok = |part: &str| {
-        let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        edge(part.bytes().next()) && edge(part.bytes().last())
-    };
-    if !path.bytes().all(plain) || !path.split('/').all(ends_ok) || !tag_ok || !digest_ok {
-        return Err("invalid reference format".to_owned());
-    }
-    let repository = repository(path);
-    if has_upper_case(&repository) {
-        return Err(format!("invalid reference format: repository name ({repository}) must be lowercase"));
-    }
-    let tagged = tag.is_some() || digest.is_some();
-    Ok(if tagged { image.to_owned() } else { format!("{image}:latest") })
-}
-
-fn has_upper_case(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
-/// The name without its registry's host, as the default registry has it when there is none. A host may have upper case, a repository
-/// may not: so a first part with upper case is taken for a host.
-fn repository(path: &str) -> String {
-    let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost" || has_upper_case(first);
-    let (host, rest) =
-        path.split_once('/').filter(|(first, _)| is_host(first)).unwrap_or((DEFAULT_HOST, path));
-    let is_official = [DEFAULT_HOST, "index.docker.io"].contains(&host) && !rest.contains('/');
-    if is_official { format!("library/{rest}") } else { rest.to_owned() }
 }
 
 /// Makes sure that the image is there.
@@ -88,21 +43,33 @@ pub async fn ensure(job: &mut PodJob, container: &Container) -> Result<Ready, Fa
         Failure::new("ImageInspectError", message)
     })?;
     let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-    match (policy, present) {
-        ("Never" | "IfNotPresent", Some(image)) => {
-            let message = format!(
-                "Container image {asked:?} already present on machine and can be accessed by the pod"
-            );
-            job.event(Some(&container.name), EventKind::Normal, "Pulled", message);
-            Ok(image)
-        }
-        ("Never", None) => {
-            let message = format!("Container image {asked:?} is not present with pull policy of Never");
-            job.event(Some(&container.name), EventKind::Warning, "ErrImageNeverPull", message.clone());
-            Err(Failure::new("ErrImageNeverPull", message))
-        }
-        _ => pull(job, container, &asked, &name).await,
+    // A pod may have what is there if somebody with its secrets, or without any, pulled it.
+    let own = match present {
+        Some(image) if policy != "Always" && !must_pull(job, &name, &image.id).await => Some(image),
+        _ => None,
+    };
+    if let Some(image) = own {
+        let message =
+            format!("Container image {asked:?} already present on machine and can be accessed by the pod");
+        job.event(Some(&container.name), EventKind::Normal, "Pulled", message);
+        return Ok(image);
     }
+    if policy == "Never" {
+        let message = format!("Container image {asked:?} is not present with pull policy of Never");
+        job.event(Some(&container.name), EventKind::Warning, "ErrImageNeverPull", message.clone());
+        return Err(Failure::new("ErrImageNeverPull", message));
+    }
+    pull(job, container, &asked, &name).await
+}
+
+/// Secrets are only looked up when it depends on them.
+async fn must_pull(job: &mut PodJob, name: &str, id: &str) -> bool {
+    if let Some(known) = job.context.pull_records.must_pull(name, id, None) {
+        return known;
+    }
+    let secrets: Vec<PullSecret> =
+        credentials(job, name).await.into_iter().map(|credentials| credentials.source).collect();
+    job.context.pull_records.must_pull(name, id, Some(&secrets)).unwrap_or(true)
 }
 
 async fn inspect(job: &PodJob, name: &str) -> Result<Option<Ready>, nauplius_cri::CriError> {
@@ -142,47 +109,79 @@ async fn pull(job: &mut PodJob, container: &Container, asked: &str, name: &str) 
 
 /// One pull at a time on this node.
 async fn pull_in_turn(job: &mut PodJob, name: &str) -> Result<(std::time::Duration, v1::Image), String> {
-    let auths = credentials(job, name).await;
+    let credentials = credentials(job, name).await;
     let context = std::sync::Arc::clone(&job.context);
     let _turn = context.pulls.acquire().await.map_err(|error| error.to_string())?;
     let since = time::monotonic();
+    let begun = Begun::new(&context.pull_records, name)?;
+    let (source, image) = try_each(&*context.images, name, credentials).await?;
+    begun.succeeded(&image.id, source.as_ref().map_or(PulledWith::Nothing, PulledWith::Secret));
+    Ok((since.elapsed(), image))
+}
+
+/// A pull that was noted; unless it succeeds it has failed, also when nobody waits for it any more.
+struct Begun<'a> {
+    records: &'a PullRecords,
+    name: &'a str,
+    succeeded: bool,
+}
+
+impl<'a> Begun<'a> {
+    fn new(records: &'a PullRecords, name: &'a str) -> Result<Self, String> {
+        records.begin(name).map_err(|error| format!("failed to record image pull intent: {error}"))?;
+        Ok(Self { records, name, succeeded: false })
+    }
+
+    fn succeeded(mut self, id: &str, with: PulledWith<'_>) {
+        self.succeeded = true;
+        self.records.succeeded(self.name, id, with);
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.succeeded {
+            self.records.failed(self.name);
+        }
+    }
+}
+
+/// Without matching secrets the pull is anonymous; with several each gets a try, as upstream does.
+async fn try_each(
+    images: &dyn ImageService,
+    name: &str,
+    credentials: Vec<Credentials>,
+) -> Result<(Option<PullSecret>, v1::Image), String> {
     let spec = v1::ImageSpec { image: name.to_owned(), ..v1::ImageSpec::default() };
-    let mut outcome = Err(String::new());
-    // Without matching secrets the pull is anonymous; with several each gets a try, as upstream does.
-    let tries: Vec<Option<v1::AuthConfig>> =
-        if auths.is_empty() { vec![None] } else { auths.into_iter().map(Some).collect() };
-    for auth in tries {
+    let mut tries: Vec<Option<Credentials>> = credentials.into_iter().map(Some).collect();
+    if tries.is_empty() {
+        tries.push(None);
+    }
+    let mut outcome = Err(None);
+    for credentials in tries {
+        let (auth, source) = credentials.map(|one| (one.auth, one.source)).unzip();
         let request = v1::PullImageRequest { image: Some(spec.clone()), auth, sandbox_config: None };
-        outcome = context.images.pull_image(request).await.map_err(|error| error.to_string());
+        outcome = images.pull_image(request).await.map(|pulled| (source, pulled.image_ref)).map_err(Some);
         if outcome.is_ok() {
             break;
         }
     }
-    let reference = outcome?.image_ref;
+    let (source, reference) =
+        outcome.map_err(|error| error.map_or_else(String::new, |error| error.to_string()))?;
     let image = v1::ImageSpec { image: reference, ..v1::ImageSpec::default() };
     let request = v1::ImageStatusRequest { image: Some(image), verbose: false };
-    let status = context.images.image_status(request).await.map_err(|error| error.to_string())?;
+    let status = images.image_status(request).await.map_err(|error| error.to_string())?;
     let image = status.image.ok_or_else(|| "the image was removed while it was pulled".to_owned())?;
-    Ok((since.elapsed(), image))
+    Ok((source, image))
 }
 
-/// The registry of a name, as credentials are filed.
-fn registry(name: &str) -> &str {
-    match name.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => DEFAULT_HOST,
-    }
+/// What a registry is told, and the secret that it is from.
+struct Credentials {
+    auth: v1::AuthConfig,
+    source: PullSecret,
 }
 
-fn same_registry(entry: &str, registry: &str) -> bool {
-    let bare = entry.trim_start_matches("https://").trim_start_matches("http://");
-    let host = bare.split('/').next().unwrap_or(bare);
-    let canonical =
-        |host: &str| if host == "index.docker.io" { DEFAULT_HOST.to_owned() } else { host.to_owned() };
-    canonical(host) == canonical(registry)
-}
-
-async fn credentials(job: &mut PodJob, name: &str) -> Vec<v1::AuthConfig> {
+async fn credentials(job: &mut PodJob, name: &str) -> Vec<Credentials> {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     let pod = std::sync::Arc::clone(&job.pod);
     for reference in facts::spec(&pod).image_pull_secrets.iter().flatten() {
@@ -191,7 +190,8 @@ async fn credentials(job: &mut PodJob, name: &str) -> Vec<v1::AuthConfig> {
                 let data = secret.data.clone().unwrap_or_default();
                 let modern = data.get(".dockerconfigjson").map(|json| auths(&json.0, true, name));
                 let legacy = data.get(".dockercfg").map(|json| auths(&json.0, false, name));
-                found.extend(modern.or(legacy).unwrap_or_default());
+                let all = modern.or(legacy).unwrap_or_default().into_iter();
+                found.extend(all.map(|auth| Credentials { source: source(&secret, &auth), auth }));
             }
             _ => missing.push(reference.name.clone()),
         }
@@ -206,15 +206,21 @@ async fn credentials(job: &mut PodJob, name: &str) -> Vec<v1::AuthConfig> {
     found
 }
 
+fn source(secret: &Secret, auth: &v1::AuthConfig) -> PullSecret {
+    PullSecret {
+        uid: secret.uid().to_owned(),
+        namespace: secret.namespace().to_owned(),
+        name: secret.name().to_owned(),
+        credential_hash: credential_hash(&[&auth.username, &auth.password, &auth.server_address]),
+    }
+}
+
 fn auths(json: &[u8], modern: bool, name: &str) -> Vec<v1::AuthConfig> {
     // A secret that does not hold what its type says grants nothing; the pull then says so.
     let Ok(root) = serde_json::from_slice::<serde_json::Value>(json) else { return Vec::new() };
     let entries = if modern { root.get("auths") } else { Some(&root) };
     let entries = entries.and_then(serde_json::Value::as_object).into_iter().flatten();
-    entries
-        .filter(|(host, _)| same_registry(host, registry(name)))
-        .map(|(host, entry)| auth(host, entry))
-        .collect()
+    entries.filter(|(host, _)| same_registry(host, name)).map(|(host, entry)| auth(host, entry)).collect()
 }
 
 fn auth(host: &str, entry: &serde_json::Value) -> v1::AuthConfig {
@@ -232,27 +238,6 @@ fn auth(host: &str, entry: &serde_json::Value) -> v1::AuthConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_get_a_tag_or_a_refusal() {
-        for (image, expected) in [
-            ("nginx", Ok("nginx:latest")),
-            ("nginx:1", Ok("nginx:1")),
-            ("r.io:5000/a/b", Ok("r.io:5000/a/b:latest")),
-            ("a@sha256:00", Ok("a@sha256:00")),
-            ("nauplius.local/demo:1", Ok("nauplius.local/demo:1")),
-            ("Nginx", Err("invalid reference format: repository name (library/Nginx) must be lowercase")),
-            ("a/B", Err("invalid reference format: repository name (a/B) must be lowercase")),
-            ("r.io/B:1", Err("invalid reference format: repository name (B) must be lowercase")),
-            ("Host/b:1", Ok("Host/b:1")),
-            ("", Err("invalid reference format")),
-            ("a:", Err("invalid reference format")),
-            ("a b", Err("invalid reference format")),
-            ("a//b", Err("invalid reference format")),
-        ] {
-            assert_eq!(with_tag(image).as_deref().map_err(String::as_str), expected, "{image}");
-        }
-    }
 
     #[test]
     fn credentials_match_their_registry() {

@@ -44,6 +44,8 @@ pub async fn launch(job: &mut PodJob, observed: &Observed, name: &str, attempt: 
     let outcome = try_launch(job, observed, name, attempt).await;
     if let Err(failure) = &outcome
         && failure.reason != "PostStartHookError"
+        // A pod that is being deleted has not failed.
+        && !job.interrupt.is_cancelled()
     {
         let said = if failure.pull { failure.reason } else { failure.message.as_str() };
         job.event(Some(name), EventKind::Warning, "Failed", format!("Error: {said}"));

@@ -298,7 +298,13 @@ mod tests {
         let json =
             format!(r#"{{"metadata":{{"name":"p","namespace":"n"}},"spec":{{"containers":[{container}]}}}}"#);
         let pod = Pod::decode(json.as_bytes()).unwrap();
-        let node = NodeFacts { ip: "10.0.0.1".parse().unwrap(), cpus: 2, memory: 1, ephemeral_storage: 1 };
+        let node = NodeFacts {
+            ip: "10.0.0.1".parse().unwrap(),
+            cpus: 2,
+            memory: 1,
+            allocatable_memory: 1,
+            allocatable_storage: 1,
+        };
         let place = Place { pod_ips: &[], node: &node };
         environment(&pod, &facts::spec(&pod).containers[0], &objects(), &place)
             .map(|all| all.into_iter().collect())

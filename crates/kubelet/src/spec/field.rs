@@ -15,10 +15,12 @@ pub struct NodeFacts {
     pub ip: IpAddr,
     /// Whole cores.
     pub cpus: i64,
-    /// Bytes.
+    /// Bytes of the machine's memory.
     pub memory: i64,
-    /// Bytes.
-    pub ephemeral_storage: i64,
+    /// Bytes of it that pods may use.
+    pub allocatable_memory: i64,
+    /// Bytes of the disk that pods may use.
+    pub allocatable_storage: i64,
 }
 
 fn map_entry(map: Option<&BTreeMap<String, String>>, key: &str) -> String {
@@ -58,7 +60,7 @@ pub fn field(pod: &Pod, path: &str, pod_ips: &[String], node_ip: IpAddr) -> Opti
     })
 }
 
-/// An amount of a container divided by the divisor, rounded up; a limit that is not set is the node's.
+/// An amount of a container divided by the divisor, rounded up; a limit that is not set is what pods may use of the node.
 pub fn resource(container: &Container, selector: &ResourceFieldSelector, node: &NodeFacts) -> Option<String> {
     let resources = container.resources.clone().unwrap_or_default();
     let (list, name) = match selector.resource.split_once('.')? {
@@ -72,8 +74,8 @@ pub fn resource(container: &Container, selector: &ResourceFieldSelector, node: &
         (None, true) => {
             let whole = match name {
                 "cpu" => node.cpus,
-                "memory" => node.memory,
-                "ephemeral-storage" => node.ephemeral_storage,
+                "memory" => node.allocatable_memory,
+                "ephemeral-storage" => node.allocatable_storage,
                 _ => 0,
             };
             i128::from(whole) * 1_000_000_000
@@ -112,7 +114,8 @@ mod tests {
         ] {
             assert_eq!(get(path).as_deref(), expected, "{path}");
         }
-        let node = NodeFacts { ip, cpus: 4, memory: 1 << 30, ephemeral_storage: 0 };
+        let node =
+            NodeFacts { ip, cpus: 4, memory: 2 << 30, allocatable_memory: 1 << 30, allocatable_storage: 0 };
         let container = &facts::spec(&pod).containers[0];
         for (resource_name, divisor, expected) in [
             ("limits.memory", "1Mi", "64"),

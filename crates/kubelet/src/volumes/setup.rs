@@ -3,7 +3,6 @@
 use super::payload::{self, Payload};
 use super::{MountFailure, atomic, place};
 use crate::context::Context;
-use crate::node::status::MEMORY_MIN;
 use crate::pod::facts;
 use crate::sources::Followed;
 use crate::spec::resources;
@@ -84,7 +83,7 @@ impl Work<'_> {
             return Err(refusal(volume));
         };
         if let Some(source) = &volume.empty_dir {
-            let most = memory_volume_max(self.pod, self.context.facts.memory);
+            let most = memory_volume_max(self.pod, self.context.facts.allocatable_memory);
             return empty_dir(&directory, source, self.group(), most);
         }
         let payload = self.payload(volume).await?;
@@ -267,8 +266,7 @@ fn make_directory(directory: &Path, memory: Option<&str>) -> io::Result<()> {
 }
 
 /// A volume in memory counts as the pod's memory, and all pods' memory is what the node has for them.
-fn memory_volume_max(pod: &Pod, machine_memory: i64) -> i64 {
-    let allocatable = machine_memory.saturating_sub(MEMORY_MIN).max(0);
+fn memory_volume_max(pod: &Pod, allocatable: i64) -> i64 {
     resources::pod(pod)
         .memory_limit
         .filter(|limit| *limit > 0)
@@ -348,9 +346,9 @@ mod tests {
             ..EmptyDirVolumeSource::default()
         };
         for (pod, limit, expected) in [
-            (free, None, (1 << 30) - MEMORY_MIN),
+            (free, None, 1 << 30),
             (free, Some("1Mi"), 1 << 20),
-            (free, Some("0"), (1 << 30) - MEMORY_MIN),
+            (free, Some("0"), 1 << 30),
             (bounded, None, 64 << 20),
             (bounded, Some("1Gi"), 64 << 20),
         ] {

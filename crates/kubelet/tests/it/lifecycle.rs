@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::runtime::Fake;
 use crate::world::World;
+use base64::Engine;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -260,6 +261,47 @@ async fn failures_have_the_names_that_people_know() {
     // Nothing is made up of containers that never were.
     assert!(status.get("containerStatuses").is_none(), "{status}");
     world.event("OutOfpods: Node didn't have enough resource: pods").await;
+}
+
+#[tokio::test]
+async fn an_image_of_somebody_is_not_there_for_others() {
+    let mut world = World::new(&[]).await;
+    world.runtime.publish_for("r.io/private:1", "p");
+    let config = |password: &str| {
+        let auths = json!({"auths": {"r.io": {"username": "u", "password": password}}}).to_string();
+        base64::engine::general_purpose::STANDARD.encode(auths)
+    };
+    for (name, password) in [("good", "p"), ("bad", "q"), ("alike", "p")] {
+        let secret = json!({
+            "kind": "Secret", "apiVersion": "v1", "metadata": {"name": name, "namespace": "n", "uid": name},
+            "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": config(password)},
+        });
+        world.api.put(&format!("/api/v1/namespaces/n/secrets/{name}"), secret);
+    }
+    let spec = |policy: &str, secret: Option<&str>| {
+        let mut spec = one(json!({"imagePullPolicy": policy}));
+        spec["containers"][0]["image"] = json!("r.io/private:1");
+        spec["imagePullSecrets"] = secret.map(|name| json!([{"name": name}])).unwrap_or_default();
+        spec
+    };
+    let pulls = |world: &World| world.runtime.calls().iter().filter(|call| call.starts_with("pull")).count();
+    world.create("owner", spec("IfNotPresent", Some("good")));
+    world.phase("owner", "Running").await;
+    world.delete("owner", 0);
+    // Who has the same credentials needs no registry, also after a restart.
+    world.restart().await;
+    let before = pulls(&world);
+    world.create("alike", spec("Never", Some("alike")));
+    world.phase("alike", "Running").await;
+    assert_eq!(pulls(&world), before);
+    let reason = |status: &Value| {
+        status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("").to_owned()
+    };
+    world.create("nobody", spec("Never", None));
+    world.status("nobody", "ErrImageNeverPull", |status| reason(status) == "ErrImageNeverPull").await;
+    world.create("stranger", spec("IfNotPresent", Some("bad")));
+    world.status("stranger", "ErrImagePull", |status| reason(status) == "ErrImagePull").await;
+    assert!(pulls(&world) > before);
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ struct State {
     sandboxes: BTreeMap<String, PodSandboxStatus>,
     containers: BTreeMap<String, (String, ContainerConfig, ContainerStatus)>,
     images: Vec<Image>,
-    pullable: Vec<String>,
+    /// With the password that each asks for, if it does.
+    pullable: BTreeMap<String, Option<String>>,
     calls: Vec<String>,
     exec_code: i32,
     endpoint: String,
@@ -44,7 +45,12 @@ impl Fake {
 
     /// Lets an image be pulled.
     pub fn publish(&self, name: &str) {
-        self.state.lock().unwrap().pullable.push(name.to_owned());
+        self.state.lock().unwrap().pullable.insert(name.to_owned(), None);
+    }
+
+    /// Lets an image be pulled by whoever knows `password`.
+    pub fn publish_for(&self, name: &str, password: &str) {
+        self.state.lock().unwrap().pullable.insert(name.to_owned(), Some(password.to_owned()));
     }
 
     /// What commands in containers end with from now on.
@@ -434,7 +440,9 @@ impl ImageService for Fake {
         let name = request.image.unwrap().image;
         let mut state = self.state.lock().unwrap();
         state.calls.push(format!("pull {name}"));
-        if !state.pullable.contains(&name) {
+        let password = request.auth.map(|auth| auth.password);
+        let allowed = |wanted: &Option<String>| wanted.is_none() || *wanted == password;
+        if !state.pullable.get(&name).is_some_and(allowed) {
             return ready(Err(CriError::not_found(format!(
                 "failed to pull and unpack image {name:?}: not found"
             ))));

@@ -188,7 +188,12 @@ impl SandboxNetwork for SandboxBridge {
 
     fn ready(&self) -> Result<(), String> {
         match self.network.get() {
-            Some(_) => Ok(()),
+            Some(network) if Path::new("/sys/class/net").join(network.bridge()).exists() => Ok(()),
+            Some(network) => Err(format!(
+                "network plugin is not initialized: somebody removed the bridge {0}; `nauplius down --name {1}` and `nauplius up --name {1}` make it anew",
+                network.bridge(),
+                self.cluster.name
+            )),
             None => {
                 Err("network plugin is not initialized: the node has no range of pod addresses yet"
                     .to_owned())

@@ -132,6 +132,10 @@ impl Dataplane for Evaluator {
         Ok(())
     }
 
+    fn is_whole(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     fn observe(&mut self) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         for (name, service) in &self.rules.services {

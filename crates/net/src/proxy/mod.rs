@@ -27,6 +27,12 @@ pub trait Dataplane: Send {
     /// The backend refuses; the rules of the last success still hold.
     fn apply(&mut self, rules: &RuleSet) -> Result<(), Error>;
 
+    /// Whether what was applied last is still there; what is gone is applied whole the next time.
+    ///
+    /// # Errors
+    /// The backend cannot be read.
+    fn is_whole(&mut self) -> Result<bool, Error>;
+
     /// What the dataplane does now.
     ///
     /// # Errors

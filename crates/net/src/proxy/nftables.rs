@@ -159,6 +159,14 @@ impl Dataplane for NftDataplane {
         Ok(())
     }
 
+    fn is_whole(&mut self) -> Result<bool, Error> {
+        if self.applied.is_none() || self.nft.tables()?.contains(&self.table) {
+            return Ok(true);
+        }
+        self.applied = None;
+        Ok(false)
+    }
+
     fn observe(&mut self) -> Result<Observed, Error> {
         if !self.nft.tables()?.contains(&self.table) {
             return Ok(Observed::default());

@@ -116,6 +116,10 @@ impl Dataplane for Recorder {
         Ok(())
     }
 
+    fn is_whole(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     fn observe(&mut self) -> Result<Observed, Error> {
         Ok(Observed::default())
     }

@@ -248,6 +248,12 @@ fn changes_touch_only_what_differs_and_survive_a_stranger() {
     stranger.delete_table(&table).unwrap();
     bench.apply(&[service(1, &both[..1])]);
     bench.check("b", ([10, 96, 0, 1], 80), "a");
+    // Without a change, too: it is missed, and the same rules are applied whole.
+    assert!(bench.real.is_whole().unwrap());
+    stranger.delete_table(&table).unwrap();
+    assert!(!bench.real.is_whole().unwrap());
+    bench.apply(&[service(1, &both[..1])]);
+    bench.check("b", ([10, 96, 0, 1], 80), "a");
     bench.apply(&[]);
     assert_eq!(bench.real.observe().unwrap().served.len(), 0);
 }

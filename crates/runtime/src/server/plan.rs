@@ -237,7 +237,7 @@ fn oom_score(wanted: i64, floor: i32) -> i32 {
     let wanted = i32::try_from(wanted.clamp(-1000, 1000)).unwrap_or(0);
     if wanted < floor {
         SAID.call_once(|| {
-            tracing::warn!(
+            tracing::info!(
                 wanted,
                 floor,
                 "oom_score_adj below this process's own needs CAP_SYS_RESOURCE; it is clamped"
