@@ -16,6 +16,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"(?m)^tar: Removing leading .*\n", ""),
     // kubectl may leave before it has all of that line.
     (r"(?m)^tar: ?(?:Removing.*)?$", ""),
+    // What came before kubectl was ready for it; a server says nothing yet.
+    (r"(?m)^E\d{4} .* websocket\.go:\d+\] Unknown stream id \d+, discarding message\r?\n", ""),
     // Of a node: what the machine has.
     (r"(?m)^  hugepages-.*\n", ""),
     (r"(?m)^(  System UUID:).*$", "$1  UUID"),
@@ -39,7 +41,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"\b10\.(9[6-9]|1\d\d|2[0-3]\d)\.\d+\.\d+\b", "SERVICE_IP"),
     (r"https://(NODE_IP:PORT|[\d.]+:\d+)", "https://SERVER"),
     (r"\b(\d+d)?(\d+h)?(\d+m)?\d+s\b", "AGE"),
-    (r"\b\d+m\b ", "AGE "),
+    (r"(?m)\b\d+m( |$)", "AGE$1"),
     (r"<invalid>", "AGE"),
     (r"\(x\d+ over AGE\)", "(xN over AGE)"),
     (r"resourceVersion(\x22?): \x22\d+\x22", "resourceVersion$1: N"),
@@ -89,4 +91,6 @@ fn ages_and_names_are_taken_out() {
         machine: vec![("6.1.0".to_owned(), "KERNEL")],
     };
     assert_eq!(normal(text, &own), "hello-HASH-RAND  1/1  Running  0  AGE  POD_IP  NODE  <none>\n");
+    let text = "E1129 21:27:38.082020  21490 websocket.go:297] Unknown stream id 1, discarding message\nconfigmap/a   1   3m\n";
+    assert_eq!(normal(text, &own), "configmap/a  1  AGE\n");
 }
