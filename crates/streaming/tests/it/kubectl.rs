@@ -17,6 +17,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
+/// How often kubectl may be told too early.
+const TRIES: usize = 10;
+
 const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","namespace":"default","uid":"u"},
 "spec":{"containers":[{"name":"c","image":"i"}]},"status":{"phase":"Running"}}"#;
 const RESOURCES: &str = r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[
@@ -92,7 +95,19 @@ impl Cluster {
     }
 
     /// Runs to the end with this input; returns exit code, output and error output.
+    /// A kubectl that is told of an end before it has made its streams drops that ("Unknown stream id") and succeeds: a fault of its
+    /// own, for which it is run again.
     async fn run(&self, binary: &PathBuf, arguments: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
+        for _ in 0..TRIES {
+            let outcome = self.once(binary, arguments, input).await;
+            if !outcome.2.contains("Unknown stream id") {
+                return outcome;
+            }
+        }
+        panic!("kubectl was told too early {TRIES} times");
+    }
+
+    async fn once(&self, binary: &PathBuf, arguments: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
         let mut child = self.kubectl(binary, arguments);
         let mut stdin = child.stdin.take().unwrap();
         let feed = async move {
