@@ -3,7 +3,7 @@
 //! its policy `NeverVerifyPreloadedImages`, and in its files. Knows nothing of runtimes and registries.
 
 use crate::image_name;
-use nauplius_base::time;
+use nauplius_base::time::{self, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +96,8 @@ struct Intent {
 struct Known {
     /// By the image's id.
     records: BTreeMap<String, Record>,
+    /// When each record was written, by this kubelet.
+    written: BTreeMap<String, Instant>,
     /// Pulls under way, by the image's name; those of an earlier kubelet count as one.
     intents: BTreeMap<String, usize>,
 }
@@ -121,6 +123,7 @@ impl PullRecords {
         let intents: Vec<Intent> = read_all(&pulling)?;
         let known = Known {
             records: records.into_iter().map(|record| (record.image_ref.clone(), record)).collect(),
+            written: BTreeMap::new(),
             intents: intents.into_iter().map(|intent| (intent.image, 1)).collect(),
         };
         Ok(Self { pulled, pulling, known: Mutex::new(known) })
@@ -193,6 +196,7 @@ impl PullRecords {
         record.last_updated_time = time::now().to_string();
         write(&self.pulled, id, &record)?;
         known.records.insert(id.to_owned(), record);
+        known.written.insert(id.to_owned(), time::monotonic());
         Ok(())
     }
 
@@ -228,14 +232,23 @@ impl PullRecords {
         Some(false)
     }
 
-    /// Forgets images that are on the node no more; `images` are the ids of those that are.
-    pub fn prune(&self, images: &BTreeSet<&str>) {
+    /// Forgets images that are on the node no more; `images` are the ids of those that were at `listed_at` or later. What was pulled since
+    /// then need not be among them, and keeps its record.
+    pub fn prune(&self, images: &BTreeSet<&str>, listed_at: Instant) {
         let mut known = self.known();
-        let gone: Vec<String> =
-            known.records.keys().filter(|id| !images.contains(id.as_str())).cloned().collect();
+        let is_older = |id: &str| known.written.get(id).is_none_or(|written| *written < listed_at);
+        let gone: Vec<String> = known
+            .records
+            .keys()
+            .filter(|id| !images.contains(id.as_str()) && is_older(id))
+            .cloned()
+            .collect();
         for id in gone {
             match remove(&self.pulled, &id) {
-                Ok(()) => drop(known.records.remove(&id)),
+                Ok(()) => {
+                    known.records.remove(&id);
+                    known.written.remove(&id);
+                }
                 Err(error) => {
                     tracing::warn!(image = id, %error, "the record of an image could not be removed")
                 }
@@ -355,7 +368,14 @@ mod tests {
         check(&records, "r.io/private:1", "sha256:p", &[&foreign], true);
         pull(&records, "r.io/private:1", "sha256:p", PulledWith::Nothing);
         check(&records, "r.io/private:1", "sha256:p", &[&foreign], false);
-        records.prune(&BTreeSet::from(["sha256:o"]));
+        let before = time::monotonic();
+        let late = secret("e", "5", "l");
+        pull(&records, "r.io/late:1", "sha256:l", PulledWith::Secret(&late));
+        // Whoever listed images before that pull does not know its image.
+        records.prune(&BTreeSet::from(["sha256:o"]), before);
+        check(&records, "r.io/late:1", "sha256:l", &[], true);
+        records.prune(&BTreeSet::from(["sha256:o"]), time::monotonic());
+        check(&records, "r.io/late:1", "sha256:l", &[], false);
         let left = fs::read_dir(directory.path().join("image_manager/pulled")).unwrap().count();
         assert_eq!(left, 1);
     }

@@ -260,6 +260,7 @@ impl Keeper {
 
     /// Removes unused images until so many bytes are won. The bytes that were.
     async fn free(&mut self, bytes: i64) -> i64 {
+        let listed_at = time::monotonic();
         let images = match self.list_images().await {
             Ok(images) => images,
             Err(error) => {
@@ -269,7 +270,8 @@ impl Keeper {
         };
         let now = self.now();
         self.images.detect(&images, now);
-        self.context.pull_records.prune(&images.iter().map(|image| image.id.as_str()).collect());
+        let ids = images.iter().map(|image| image.id.as_str()).collect();
+        self.context.pull_records.prune(&ids, listed_at);
         let mut won = 0_i64;
         for image in self.images.plan(&images, bytes, now) {
             let spec = v1::ImageSpec { image: image.id.clone(), ..v1::ImageSpec::default() };
