@@ -238,6 +238,7 @@ objects! {
     api::rbac::Role: true;
     api::rbac::RoleBinding: true;
     api::scheduling::PriorityClass: false;
+    api::storage::StorageClass: false;
 }
 
 #[cfg(test)]

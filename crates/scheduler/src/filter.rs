@@ -5,6 +5,7 @@ use crate::cluster::{NodeInfo, PodInfo};
 use crate::select::node_matches;
 use crate::spread::Spread;
 use crate::verdict::Reasons;
+use crate::volumes::Volumes;
 use nauplius_kinds::api::core::{Taint, Toleration};
 
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
@@ -15,6 +16,8 @@ pub struct Prepared {
     pub affinity: PodAffinity,
     /// Hard spreading constraints.
     pub spread: Spread,
+    /// What its claims ask of nodes.
+    pub volumes: Volumes,
 }
 
 /// Every filter in upstream's order; the first that refuses decides.
@@ -28,16 +31,19 @@ pub fn filter(pod: &PodInfo, node: &NodeInfo, prepared: &Prepared) -> Result<(),
     node_affinity(pod, node)?;
     ports(pod, node)?;
     resources(pod, node)?;
+    prepared.volumes.check_others(pod, node)?;
+    prepared.volumes.check(node)?;
     prepared.spread.check(node)?;
     prepared.affinity.check(pod, node)
 }
 
-/// Whether the pod could run there if others made room: no pod that goes changes a taint, a label or what a node has in all.
-pub fn may_make_room(pod: &PodInfo, node: &NodeInfo) -> bool {
+/// Whether the pod could run there if others made room: no pod that goes changes a taint, a label, what a node has in all or where a volume is.
+pub fn may_make_room(pod: &PodInfo, node: &NodeInfo, volumes: &Volumes) -> bool {
     let fits = unschedulable(pod, node)
         .and_then(|()| node_name(pod, node))
         .and_then(|()| taints(pod, node))
-        .and_then(|()| node_affinity(pod, node));
+        .and_then(|()| node_affinity(pod, node))
+        .and_then(|()| volumes.check(node));
     fits.is_ok() && pod.requests.fit(&node.allocatable)
 }
 
@@ -126,7 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     fn prepared() -> Prepared {
-        Prepared { affinity: PodAffinity::default(), spread: Spread::default() }
+        Prepared { affinity: PodAffinity::default(), spread: Spread::default(), volumes: Volumes::default() }
     }
 
     fn check(pod_json: &serde_json::Value, node_json: &serde_json::Value, expected: &[&str]) {
@@ -168,9 +174,10 @@ mod tests {
         let [node, cordoned] =
             [node, cordoned].map(|json| NodeInfo::new(crate::cluster::testing::node(&json)));
         let asking = |cpu: &str| PodInfo::new(simple_pod("p", cpu, None));
-        assert!(may_make_room(&asking("1"), &node));
-        assert!(!may_make_room(&asking("2"), &node));
-        assert!(!may_make_room(&asking("1"), &cordoned));
+        let none = Volumes::default();
+        assert!(may_make_room(&asking("1"), &node, &none));
+        assert!(!may_make_room(&asking("2"), &node, &none));
+        assert!(!may_make_room(&asking("1"), &cordoned, &none));
     }
 
     #[test]

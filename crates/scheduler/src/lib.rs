@@ -10,6 +10,8 @@ mod run;
 pub mod score;
 pub mod select;
 pub mod spread;
+mod storage;
 pub mod verdict;
+pub mod volumes;
 
 pub use run::{SchedulerHealth, run};

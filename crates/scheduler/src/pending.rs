@@ -29,6 +29,8 @@ struct Waiting {
     attempts: u32,
     state: State,
     until: Option<Instant>,
+    /// When it was decided last.
+    tried_at: Option<Instant>,
     /// The cluster changed while the pod was looked at.
     moved: bool,
 }
@@ -57,6 +59,7 @@ impl Pending {
             attempts: 0,
             state: State::Ready,
             until: None,
+            tried_at: None,
             moved: false,
         };
         self.ready.insert((Reverse(priority), waiting.sequence, key.clone()));
@@ -102,8 +105,9 @@ impl Pending {
 
     /// It fits nowhere: wait for a change, but not for ever.
     pub fn unschedulable(&mut self, key: &Key, now: Instant) {
-        let moved = self.pods.get(key).is_some_and(|waiting| waiting.moved);
-        if moved {
+        let Some(waiting) = self.pods.get_mut(key) else { return };
+        waiting.tried_at = Some(now);
+        if waiting.moved {
             self.back_off(key, now);
         } else {
             self.wait(key, State::Unschedulable, now + UNSCHEDULABLE_MAX);
@@ -126,18 +130,19 @@ impl Pending {
         self.later.insert((until, waiting.sequence), key.clone());
     }
 
-    /// The cluster changed in a way that may make room: whoever fitted nowhere backs off and tries again.
-    pub fn room_made(&mut self, now: Instant) {
-        let waiting: Vec<Key> = self
-            .pods
-            .iter_mut()
+    /// The cluster changed in a way that may help these pods: those that fitted nowhere try again, once what they have to wait since
+    /// the last try is over.
+    pub fn changed(&mut self, now: Instant, helps: impl Fn(&Key) -> bool) {
+        let helped = self.pods.iter_mut().filter(|(key, _)| helps(key));
+        let waiting: Vec<(Key, Instant)> = helped
             .filter_map(|(key, waiting)| {
                 waiting.moved = true;
-                (waiting.state == State::Unschedulable).then(|| key.clone())
+                let tried_at = waiting.tried_at.unwrap_or(now);
+                (waiting.state == State::Unschedulable).then(|| (key.clone(), tried_at))
             })
             .collect();
-        for key in waiting {
-            self.back_off(&key, now);
+        for (key, tried_at) in waiting {
+            self.back_off(&key, tried_at);
         }
     }
 }
@@ -169,13 +174,28 @@ mod tests {
         assert_eq!(pending.next(now), Some(key("a")));
         pending.unschedulable(&key("a"), now);
         assert_eq!(pending.next(now + Duration::from_secs(60)), None);
-        pending.room_made(now);
+        pending.changed(now, |_| true);
         assert_eq!(pending.next(now), None);
         assert_eq!(pending.next(now + Duration::from_secs(1)), Some(key("a")));
-        pending.room_made(now);
+        pending.changed(now, |_| true);
         pending.unschedulable(&key("a"), now);
         assert_eq!(pending.next_due(), Some(now + Duration::from_secs(2)));
         pending.remove(&key("a"));
         assert_eq!(pending.next_due(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_wakes_whom_it_helps_and_at_once_when_the_wait_is_over() {
+        let mut pending = Pending::default();
+        let now = nauplius_base::time::monotonic();
+        for name in ["a", "b"] {
+            pending.add(&key(name), name, 0);
+            assert_eq!(pending.next(now), Some(key(name)));
+            pending.unschedulable(&key(name), now);
+        }
+        let later = now + Duration::from_secs(5);
+        pending.changed(later, |pod| *pod == key("b"));
+        assert_eq!(pending.next(later), Some(key("b")));
+        assert_eq!(pending.next(later), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The driver: follows pods, nodes and namespaces, decides for one pod after the other, and binds beside that.
+//! The driver: follows pods, nodes, namespaces and claims, decides for one pod after the other, and binds beside that.
 
 use crate::affinity::{Namespaces, PodAffinity};
 use crate::cluster::{Cluster, NodeInfo, PodInfo};
@@ -6,7 +6,9 @@ use crate::filter::{Prepared, filter, may_make_room};
 use crate::pending::Pending;
 use crate::score::score;
 use crate::spread::Spread;
-use crate::verdict::{Reasons, preemption, summary};
+use crate::storage::Storage;
+use crate::verdict::{Reasons, hopeless, preemption, summary};
+use crate::volumes::{self, Volumes};
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_base::{id, time};
 use nauplius_client::{Api, Client, ClientError, ListOptions, Patch};
@@ -57,6 +59,9 @@ struct Dirty {
 struct DirtyState {
     pods: BTreeSet<Key>,
     nodes: BTreeSet<String>,
+    claims: BTreeSet<Key>,
+    /// A volume or a class changed, which may help any pod that has claims.
+    volumes: bool,
 }
 
 impl Dirty {
@@ -90,10 +95,20 @@ pub fn run(client: &Client, group: &Group) -> SchedulerHealth {
             state.nodes.insert(name);
         });
     });
+    let storage = Storage::new(client);
+    let marker = Arc::clone(&dirty);
+    storage.on_claim(move |claim| {
+        marker.mark(|state| {
+            state.claims.insert(claim);
+        });
+    });
+    let marker = Arc::clone(&dirty);
+    storage.on_volume(move || marker.mark(|state| state.volumes = true));
     let (recorder, writer) = recorder(client.clone(), Source { component: NAME, host: String::new() });
     group.spawn("scheduler: pods", pods.clone().run(group.token()));
     group.spawn("scheduler: nodes", nodes.clone().run(group.token()));
     group.spawn("scheduler: namespaces", namespaces.clone().run(group.token()));
+    storage.start(group);
     group.spawn("scheduler: events", writer.run(group.token()));
     let (ready, health) = watch::channel(false);
     let scheduler = Scheduler {
@@ -101,6 +116,7 @@ pub fn run(client: &Client, group: &Group) -> SchedulerHealth {
         pods,
         nodes,
         namespaces,
+        storage,
         dirty,
         recorder,
         cluster: Cluster::default(),
@@ -116,6 +132,7 @@ struct Scheduler {
     pods: Informer<Pod>,
     nodes: Informer<Node>,
     namespaces: Informer<Namespace>,
+    storage: Storage,
     dirty: Arc<Dirty>,
     recorder: Recorder,
     cluster: Cluster,
@@ -146,7 +163,12 @@ impl Scheduler {
         shutdown: CancellationToken,
     ) -> Result<(), Infallible> {
         let synced = async {
-            tokio::join!(self.pods.synced(), self.nodes.synced(), self.namespaces.synced());
+            tokio::join!(
+                self.pods.synced(),
+                self.nodes.synced(),
+                self.namespaces.synced(),
+                self.storage.synced()
+            );
         };
         if shutdown.clone().run_until_cancelled(synced).await.is_none() {
             return Ok(());
@@ -177,15 +199,32 @@ impl Scheduler {
     /// Takes over what has changed since the last look.
     fn observe(&mut self) {
         let changes = self.dirty.take();
-        if changes.pods.is_empty() && changes.nodes.is_empty() {
-            return;
+        let now = time::monotonic();
+        let is_room = self.observe_nodes(&changes.nodes) | self.observe_pods(&changes.pods);
+        if is_room {
+            self.pending.changed(now, |_| true);
         }
-        let (pods, nodes) = (self.pods.snapshot(), self.nodes.snapshot());
-        let mut room = !changes.nodes.is_empty();
-        for name in &changes.nodes {
+        if changes.volumes || !changes.claims.is_empty() {
+            let pods = self.pods.snapshot();
+            let helps = |key: &Key| pods.get(key).is_some_and(|pod| is_helped(pod, &changes));
+            self.pending.changed(now, helps);
+        }
+    }
+
+    /// Whether there may be room where there was none.
+    fn observe_nodes(&mut self, changed: &BTreeSet<String>) -> bool {
+        let nodes = self.nodes.snapshot();
+        for name in changed {
             self.cluster.observe_node(name, nodes.find("", name));
         }
-        for key in &changes.pods {
+        !changed.is_empty()
+    }
+
+    /// Whether there may be room where there was none.
+    fn observe_pods(&mut self, changed: &BTreeSet<Key>) -> bool {
+        let pods = self.pods.snapshot();
+        let mut is_room = false;
+        for key in changed {
             let pod = pods.get(key);
             self.cluster.observe_pod(key, pod);
             match pod.filter(|pod| is_waiting(pod)) {
@@ -195,15 +234,13 @@ impl Scheduler {
                 }
                 None => {
                     self.pending.remove(key);
-                    room |= pod.is_none_or(|pod| nauplius_kinds::pod::is_terminal(pod));
+                    is_room |= pod.is_none_or(|pod| nauplius_kinds::pod::is_terminal(pod));
                     // A new neighbour may be what a waiting pod's affinity wants.
-                    room |= pod.is_some_and(|pod| pod.meta().labels.is_some());
+                    is_room |= pod.is_some_and(|pod| pod.meta().labels.is_some());
                 }
             }
         }
-        if room {
-            self.pending.room_made(time::monotonic());
-        }
+        is_room
     }
 
     async fn decide(&mut self, key: &Key) {
@@ -227,10 +264,13 @@ impl Scheduler {
     /// The best node, or why there is none.
     fn choose(&self, pod: &PodInfo) -> Result<String, String> {
         let nodes: Vec<&NodeInfo> = self.cluster.nodes().collect();
+        let volumes = volumes::prepare(&pod.pod, &self.storage.wanted(&pod.pod))
+            .map_err(|reason| nowhere(nodes.len(), &reason))?;
         let namespaces = self.namespace_labels();
         let prepared = Prepared {
             affinity: PodAffinity::new(pod, nodes.iter().copied(), &namespaces),
             spread: Spread::new(pod, &nodes),
+            volumes,
         };
         let mut refused: Vec<Reasons> = Vec::new();
         let mut fitting: Vec<&NodeInfo> = Vec::new();
@@ -246,7 +286,7 @@ impl Scheduler {
             }
         }
         if fitting.is_empty() {
-            return Err(self.refusal(pod, nodes.len(), &refused));
+            return Err(self.refusal(pod, nodes.len(), &refused, &prepared.volumes));
         }
         let scores = score(pod, &fitting, &prepared.affinity, &prepared.spread);
         let best = scores.iter().copied().max().unwrap_or(0);
@@ -256,11 +296,11 @@ impl Scheduler {
         Ok(best[pick].name().to_owned())
     }
 
-    fn refusal(&self, pod: &PodInfo, nodes: usize, refused: &[Reasons]) -> String {
+    fn refusal(&self, pod: &PodInfo, nodes: usize, refused: &[Reasons], volumes: &Volumes) -> String {
         let mut message = summary(nodes, refused);
         let is_below = |node: &NodeInfo| node.pods.iter().any(|other| other.priority() < pod.priority());
         let (hopeful, hopeless): (Vec<&NodeInfo>, Vec<&NodeInfo>) =
-            self.cluster.nodes().partition(|node| may_make_room(pod, node));
+            self.cluster.nodes().partition(|node| may_make_room(pod, node, volumes));
         let has_victims = hopeful.into_iter().any(is_below);
         // Preemption is not built: with possible victims the message says nothing of it rather than something wrong.
         if nodes > 0 && !has_victims {
@@ -351,6 +391,18 @@ impl Scheduler {
             tracing::warn!(pod = pod.name(), %error, "cannot say why a pod waits");
         }
     }
+}
+
+/// Whether a change of claims, volumes or classes may be what the pod waits for.
+fn is_helped(pod: &Pod, changes: &DirtyState) -> bool {
+    let mut claims = volumes::claim_names(pod);
+    claims.any(|(name, _)| changes.volumes || changes.claims.contains(&Key::new(pod.namespace(), &*name)))
+}
+
+/// The message for a pod that no node can help.
+fn nowhere(nodes: usize, reason: &str) -> String {
+    let message = hopeless(nodes, reason);
+    if nodes == 0 { message } else { format!("{message} {}", preemption(nodes, nodes)) }
 }
 
 async fn sleep_until(at: Option<time::Instant>) {

@@ -20,6 +20,14 @@ pub fn summary<'a>(nodes: usize, filtered: impl IntoIterator<Item = &'a Reasons>
     format!("0/{nodes} nodes are available: {}.", reasons.join(", "))
 }
 
+/// The same for a reason that no node can help: `0/2 nodes are available: persistentvolumeclaim "x" not found.`
+pub fn hopeless(nodes: usize, reason: &str) -> String {
+    if nodes == 0 {
+        return summary(0, []);
+    }
+    format!("0/{nodes} nodes are available: {reason}.")
+}
+
 /// What upstream's plugins say when neither giving back claims of devices nor preemption helps: on `hopeless` of the nodes it could not help at all.
 pub fn preemption(nodes: usize, hopeless: usize) -> String {
     let counts = [
@@ -45,6 +53,8 @@ mod tests {
             "0/2 nodes are available: 1 Insufficient memory, 2 Insufficient cpu."
         );
         assert_eq!(summary(0, []), "no nodes available to schedule pods");
+        assert_eq!(hopeless(2, "no claim"), "0/2 nodes are available: no claim.");
+        assert_eq!(hopeless(0, "no claim"), "no nodes available to schedule pods");
     }
 
     #[test]
