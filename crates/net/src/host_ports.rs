@@ -141,6 +141,14 @@ impl HostPorts {
         Ok(())
     }
 
+    /// Gives a bridge that was made anew the setting that its forerunner had.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mend(&mut self) -> nauplius_link::Result<()> {
+        if self.is_there()? { self.route_loopback(true) } else { Ok(()) }
+    }
+
     /// Gives back the ports of the pod at `pod`. With the last port everything goes.
     ///
     /// # Errors

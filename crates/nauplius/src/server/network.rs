@@ -75,6 +75,8 @@ fn table_of(cluster: &Cluster) -> String {
 /// Connects sandboxes once the node has its range of pod addresses.
 pub struct SandboxBridge {
     cluster: Cluster,
+    /// The range that the cluster gave the node.
+    range: Mutex<Option<String>>,
     network: OnceLock<PodNetwork>,
     gateway: watch::Sender<Option<IpAddr>>,
     ports: Mutex<()>,
@@ -85,6 +87,7 @@ impl SandboxBridge {
     pub fn new(cluster: &Cluster) -> Self {
         Self {
             cluster: cluster.clone(),
+            range: Mutex::new(None),
             network: OnceLock::new(),
             gateway: watch::Sender::new(None),
             ports: Mutex::new(()),
@@ -108,6 +111,29 @@ impl SandboxBridge {
             self.gateway.send_replace(Some(gateway));
         }
         Ok(())
+    }
+}
+
+impl SandboxBridge {
+    fn mend(&self, network: &PodNetwork) -> nauplius_link::Result<()> {
+        if network.mend()? {
+            tracing::warn!(
+                bridge = network.bridge(),
+                "somebody removed the bridge of the pods: it is there again"
+            );
+            host_ports(&self.cluster, network.bridge())?.mend()?;
+        }
+        Ok(())
+    }
+
+    fn open_known(&self) -> Result<(), String> {
+        // Held: of two who open it at once one would find its addresses in use.
+        let known = self.range.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(range) = known.as_deref() else {
+            return Err("the node has no range of pod addresses yet".to_owned());
+        };
+        self.open(range)
+            .map_err(|failure| format!("cannot use the node's range of pod addresses {range}: {failure}"))
     }
 }
 
@@ -154,10 +180,10 @@ fn failed(sandbox: &SandboxInfo, reason: impl std::fmt::Display) -> NetworkError
 
 impl SandboxNetwork for SandboxBridge {
     fn attach(&self, sandbox: &SandboxInfo) -> Result<Addresses, NetworkError> {
-        let network = self
-            .network
-            .get()
-            .ok_or_else(|| failed(sandbox, "the node has no range of pod addresses yet"))?;
+        if self.network.get().is_none() {
+            self.open_known().map_err(|reason| failed(sandbox, reason))?;
+        }
+        let network = self.network.get().ok_or_else(|| failed(sandbox, "the pod network is gone"))?;
         let attached = network.attach(&sandbox.netns, &sandbox.id, POD_INTERFACE);
         let address = attached.map_err(|error| failed(sandbox, error))?.address;
         if let Err(error) = self.lead_ports(network, address, sandbox) {
@@ -186,22 +212,20 @@ impl SandboxNetwork for SandboxBridge {
         }
     }
 
+    /// Looking mends: a range that could not be used is tried again, and a bridge that somebody has removed is made anew.
     fn ready(&self) -> Result<(), String> {
+        let not_ready = |reason: String| format!("network plugin is not initialized: {reason}");
         match self.network.get() {
-            Some(network) if Path::new("/sys/class/net").join(network.bridge()).exists() => Ok(()),
-            Some(network) => Err(format!(
-                "network plugin is not initialized: somebody removed the bridge {0}; `nauplius down --name {1}` and `nauplius up --name {1}` make it anew",
-                network.bridge(),
-                self.cluster.name
-            )),
-            None => {
-                Err("network plugin is not initialized: the node has no range of pod addresses yet"
-                    .to_owned())
-            }
+            Some(network) => self.mend(network).map_err(|failure| {
+                not_ready(format!("cannot make the bridge {} anew: {failure}", network.bridge()))
+            }),
+            None => self.open_known().map_err(not_ready),
         }
     }
 
     fn pod_cidr(&self, cidr: &str) {
+        let mut known = self.range.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(cidr.to_owned());
         if let Err(failure) = self.open(cidr) {
             tracing::error!(%failure, cidr, "cannot use the node's range of pod addresses");
         }
@@ -304,4 +328,23 @@ pub fn remove(cluster: &Cluster) -> Result<(), Failure> {
     // Other clusters may still have their settings there.
     let _ = std::fs::remove_dir(Path::new(SETTINGS));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_range_that_cannot_be_used_is_told() {
+        let facts = json!({"name": "one", "dataDir": "/nowhere", "port": 1, "kubeletPort": 2, "nodeName": "n",
+            "serviceCidr": "10.96.0.0/12", "podCidr": "10.244.0.0/16"});
+        let bridge = SandboxBridge::new(&serde_json::from_value(facts).unwrap());
+        let none = "network plugin is not initialized: the node has no range of pod addresses yet";
+        assert_eq!(bridge.ready().unwrap_err(), none);
+        bridge.pod_cidr("10.244.0.0/40");
+        let told = bridge.ready().unwrap_err();
+        let expected = "network plugin is not initialized: cannot use the node's range of pod addresses 10.244.0.0/40: cannot use the pod range";
+        assert!(told.starts_with(expected), "{told}");
+    }
 }

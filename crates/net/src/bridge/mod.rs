@@ -25,6 +25,8 @@ use std::sync::{Mutex, PoisonError};
 /// The mark on every bridge of ours, whichever cluster's.
 const ALIAS: &str = "nauplius pod network";
 const MTU_DEFAULT: u32 = 1500;
+/// See the head of this file.
+const HAIRPIN: BridgePort = BridgePort { hairpin: Some(true), isolated: None };
 
 /// How the pod network of a node is to be.
 #[derive(Debug, Clone)]
@@ -72,12 +74,13 @@ pub struct Attached {
 struct State {
     rtnl: Rtnl,
     ipam: Ipam,
+    bridge: Link,
 }
 
 /// The pod network of this node, in the network namespace that it was opened in.
 pub struct PodNetwork {
-    bridge: Link,
-    prefix: String,
+    spec: PodNetworkSpec,
+    name: String,
     gateway: IpAddr,
     // Netlink and the allocations are one step; it is short and never held across an await.
     state: Mutex<State>,
@@ -92,24 +95,42 @@ impl PodNetwork {
         let mut rtnl = Rtnl::open()?;
         let ipam = Ipam::open(&spec.state_dir, spec.pod_range)?;
         let gateway = ipam.gateway();
-        let bridge = ensure_bridge(&mut rtnl, spec, gateway)?;
-        let address = IpNet::new(gateway, spec.pod_range.prefix_len()).map_err(|_| Error::Name {
-            name: spec.pod_range.to_string(),
-            reason: "the range's prefix does not fit its family",
-        })?;
-        drop_other_addresses(&mut rtnl, &bridge, address)?;
-        rtnl.replace_address(&Address::new(bridge.index, address))?;
-        for range in &spec.service_ranges {
-            let source = rtnl.primary_address(range.addr().is_ipv6())?;
-            rtnl.replace_route(&Route { source, ..Route::direct(*range, bridge.index) })?;
-        }
-        settings(spec, &bridge, gateway.is_ipv6())?;
-        Ok(Self { bridge, prefix: spec.prefix.clone(), gateway, state: Mutex::new(State { rtnl, ipam }) })
+        let bridge = prepare(&mut rtnl, spec, gateway)?;
+        let name = bridge.name.clone();
+        Ok(Self { spec: spec.clone(), name, gateway, state: Mutex::new(State { rtnl, ipam, bridge }) })
     }
 
     /// The bridge's name.
     pub fn bridge(&self) -> &str {
-        &self.bridge.name
+        &self.name
+    }
+
+    /// Makes the bridge anew when somebody has removed it, and puts the pods' interfaces back into it. They have kept their addresses and
+    /// routes, and the bridge gets the hardware address that they know. True: it was gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mend(&self) -> Result<bool> {
+        self.mend_locked(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn mend_locked(&self, state: &mut State) -> Result<bool> {
+        let found = state.rtnl.link(&self.name)?;
+        if found.is_some_and(|link| link.index == state.bridge.index) {
+            return Ok(false);
+        }
+        state.bridge = prepare(&mut state.rtnl, &self.spec, self.gateway)?;
+        let pods: Vec<IpAddr> = state.ipam.list().map(|(address, _)| address).collect();
+        for address in pods {
+            // One whose interface is gone as well has nothing to put back.
+            if let Some(link) = state.rtnl.link(&names::veth(&self.spec.prefix, address))? {
+                let join =
+                    LinkChange { master: Some(state.bridge.index), up: Some(true), ..LinkChange::default() };
+                state.rtnl.change_link(link.index, &join)?;
+                state.rtnl.set_bridge_port(link.index, HAIRPIN)?;
+            }
+        }
+        Ok(true)
     }
 
     /// The bridge's address: the pods' gateway, and an address of this node that is there whatever its other links do.
@@ -125,8 +146,9 @@ impl PodNetwork {
     pub fn attach(&self, netns: &Path, container_id: &str, interface: &str) -> Result<Attachment> {
         let netns = Netns::open(netns)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mend_locked(&mut state)?;
         let address = state.ipam.allocate(container_id)?;
-        let attached = self.connect(&mut state.rtnl, &netns, container_id, interface, address);
+        let attached = self.connect(&mut state, &netns, container_id, interface, address);
         if attached.is_err() {
             // The first error is the one that tells; what cannot be undone now goes with the next detach.
             let _ = self.disconnect(&mut state, container_id);
@@ -136,24 +158,25 @@ impl PodNetwork {
 
     fn connect(
         &self,
-        rtnl: &mut Rtnl,
+        state: &mut State,
         netns: &Netns,
         container_id: &str,
         interface: &str,
         address: IpAddr,
     ) -> Result<Attachment> {
-        let node_interface = names::veth(&self.prefix, address);
-        let (mac, mtu) = (names::mac(address), self.bridge.mtu);
+        let node_interface = names::veth(&self.spec.prefix, address);
+        let State { rtnl, bridge, .. } = state;
+        let (mac, mtu) = (names::mac(address), bridge.mtu);
         rtnl.delete_link(&node_interface)?;
         let near = rtnl.create_veth(&VethSpec {
             near: VethEnd { name: &node_interface, mac: None, mtu: Some(mtu) },
             up: true,
             far: VethEnd { name: interface, mac: Some(mac), mtu: Some(mtu) },
             far_netns: Some(netns.as_fd()),
-            master: Some(self.bridge.index),
+            master: Some(bridge.index),
         })?;
         rtnl.change_link(near.index, &LinkChange { alias: Some(container_id), ..LinkChange::default() })?;
-        rtnl.set_bridge_port(near.index, BridgePort { hairpin: Some(true), isolated: None })?;
+        rtnl.set_bridge_port(near.index, HAIRPIN)?;
         netns.run(|| configure(interface, address, self.gateway))??;
         Ok(Attachment { address, gateway: self.gateway, mac, mtu, node_interface })
     }
@@ -169,7 +192,7 @@ impl PodNetwork {
 
     fn disconnect(&self, state: &mut State, container_id: &str) -> Result<bool> {
         let Some(address) = state.ipam.address_of(container_id) else { return Ok(false) };
-        state.rtnl.delete_link(&names::veth(&self.prefix, address))?;
+        state.rtnl.delete_link(&names::veth(&self.spec.prefix, address))?;
         state.ipam.release(container_id)?;
         Ok(true)
     }
@@ -186,9 +209,9 @@ impl PodNetwork {
     pub fn check(&self, container_id: &str) -> Result<bool> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(address) = state.ipam.address_of(container_id) else { return Ok(false) };
-        let link = state.rtnl.link(&names::veth(&self.prefix, address))?;
+        let link = state.rtnl.link(&names::veth(&self.spec.prefix, address))?;
         Ok(link.is_some_and(|link| {
-            link.up && link.master == Some(self.bridge.index) && link.alias == container_id
+            link.up && link.master == Some(state.bridge.index) && link.alias == container_id
         }))
     }
 
@@ -198,7 +221,7 @@ impl PodNetwork {
         let attached = state.ipam.list().map(|(address, container_id)| Attached {
             container_id: container_id.to_owned(),
             address,
-            node_interface: names::veth(&self.prefix, address),
+            node_interface: names::veth(&self.spec.prefix, address),
         });
         attached.collect()
     }
@@ -216,8 +239,9 @@ impl PodNetwork {
         }
         let known: Vec<_> = self.list().into_iter().map(|attached| attached.node_interface).collect();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for port in ports(&mut state.rtnl, &self.bridge)?.iter().filter(|port| !known.contains(&port.name)) {
-            state.rtnl.delete_link(&port.name)?;
+        let State { rtnl, bridge, .. } = &mut *state;
+        for port in ports(rtnl, bridge)?.iter().filter(|port| !known.contains(&port.name)) {
+            rtnl.delete_link(&port.name)?;
         }
         Ok(gone)
     }
@@ -245,6 +269,23 @@ pub fn delete(spec: &PodNetworkSpec) -> Result<()> {
 
 fn ports(rtnl: &mut Rtnl, bridge: &Link) -> Result<Vec<Link>> {
     Ok(rtnl.links()?.into_iter().filter(|link| link.master == Some(bridge.index)).collect())
+}
+
+/// The bridge with its address, routes and settings.
+fn prepare(rtnl: &mut Rtnl, spec: &PodNetworkSpec, gateway: IpAddr) -> Result<Link> {
+    let bridge = ensure_bridge(rtnl, spec, gateway)?;
+    let address = IpNet::new(gateway, spec.pod_range.prefix_len()).map_err(|_| Error::Name {
+        name: spec.pod_range.to_string(),
+        reason: "the range's prefix does not fit its family",
+    })?;
+    drop_other_addresses(rtnl, &bridge, address)?;
+    rtnl.replace_address(&Address::new(bridge.index, address))?;
+    for range in &spec.service_ranges {
+        let source = rtnl.primary_address(range.addr().is_ipv6())?;
+        rtnl.replace_route(&Route { source, ..Route::direct(*range, bridge.index) })?;
+    }
+    settings(spec, &bridge, gateway.is_ipv6())?;
+    Ok(bridge)
 }
 
 fn ensure_bridge(rtnl: &mut Rtnl, spec: &PodNetworkSpec, gateway: IpAddr) -> Result<Link> {

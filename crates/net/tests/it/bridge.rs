@@ -68,6 +68,29 @@ fn attaching_is_repeatable_and_detaching_leaves_nothing() {
 }
 
 #[test]
+fn a_removed_bridge_comes_back_with_its_pods() {
+    let Some(mut world) = world() else { return };
+    let (a, b) = (world.pod("a"), world.pod("b"));
+    let at_b = (world.pods[b].address, 8080).into();
+    world.serve(&world.pods[b].netns, "b", at_b);
+    let mend = |world: &crate::world::World| world.node.run(|| world.network().mend().unwrap()).unwrap();
+    assert!(!mend(&world), "it is there");
+    let bridge = world.network().bridge().to_owned();
+    Rtnl::open_in(&world.node).unwrap().delete_link(&bridge).unwrap();
+    assert!(!world.network().check("a").unwrap());
+    assert!(mend(&world));
+    assert!(!mend(&world));
+    for pod in ["a", "b"] {
+        assert!(world.network().check(pod).unwrap(), "{pod} is in the bridge again");
+    }
+    assert_eq!(call(&world.pods[a].netns, at_b), format!("b {}", world.pods[a].address));
+    // A pod that comes before anybody has looked mends it, too.
+    Rtnl::open_in(&world.node).unwrap().delete_link(&bridge).unwrap();
+    let c = world.pod("c");
+    assert_eq!(call(&world.pods[c].netns, at_b), format!("b {}", world.pods[c].address));
+}
+
+#[test]
 fn deleting_leaves_nothing_behind() {
     let Some(mut world) = world() else { return };
     let forwards = |world: &crate::world::World| {

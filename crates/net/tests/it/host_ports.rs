@@ -91,6 +91,10 @@ fn pods_do_not_reach_the_nodes_loopback() {
     });
     spoofed.unwrap().unwrap();
     assert_eq!(call(&world.pods[at_a].netns, ([127, 9, 0, 1], 9000).into()), "dropped");
+    nauplius_link::Rtnl::open_in(&world.node).unwrap().delete_link(&bridge).unwrap();
+    world.node.run(|| world.network().mend().unwrap()).unwrap();
+    on_node(&world, |ports| ports.mend()).unwrap();
+    assert_eq!(routed(&world), "1");
     on_node(&world, |ports| ports.remove(a)).unwrap();
     assert_eq!(routed(&world), "0");
 }

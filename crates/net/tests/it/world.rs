@@ -117,7 +117,7 @@ impl World {
     pub fn pod(&mut self, id: &str) -> usize {
         let path = self.dir.path().join("netns").join(id);
         let netns = Netns::create(&path).unwrap();
-        let attachment = self.network().attach(&path, id, "eth0").unwrap();
+        let attachment = self.node.run(|| self.network().attach(&path, id, "eth0").unwrap()).unwrap();
         self.pods.push(Pod { id: id.into(), netns, path, address: attachment.address });
         self.pods.len() - 1
     }

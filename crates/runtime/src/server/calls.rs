@@ -1,7 +1,7 @@
 //! The CRI traits, call by call: each unpacks its request, hands it on, and packs the answer. It must not decide anything.
 
 use super::registry::find;
-use super::{Inner, Runtime, status};
+use super::{Inner, Runtime, blocking, status};
 use nauplius_cri::v1::*;
 use nauplius_cri::{BoxFuture, ContainerEvents, CriError, ImageService, RuntimeService};
 use std::collections::BTreeMap;
@@ -227,14 +227,18 @@ impl RuntimeService for Runtime {
         request: UpdateRuntimeConfigRequest,
     ) -> BoxFuture<'_, UpdateRuntimeConfigResponse> {
         let network = request.runtime_config.and_then(|config| config.network_config);
-        if let Some(network) = network.filter(|network| !network.pod_cidr.is_empty()) {
-            self.0.network.pod_cidr(&network.pod_cidr);
-        }
-        now(Ok(UpdateRuntimeConfigResponse {}))
+        let range = network.map(|network| network.pod_cidr).filter(|range| !range.is_empty());
+        call(self, |inner| {
+            blocking(move || {
+                range.iter().for_each(|range| inner.network.pod_cidr(range));
+                Ok(UpdateRuntimeConfigResponse {})
+            })
+        })
     }
 
     fn status(&self, request: StatusRequest) -> BoxFuture<'_, StatusResponse> {
-        now(Ok(self.0.runtime_status(request.verbose)))
+        // Whoever connects sandboxes may mend what it looks at.
+        call(self, |inner| blocking(move || Ok(inner.runtime_status(request.verbose))))
     }
 
     fn runtime_config(&self, _: RuntimeConfigRequest) -> BoxFuture<'_, RuntimeConfigResponse> {

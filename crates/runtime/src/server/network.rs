@@ -73,7 +73,8 @@ pub trait SandboxNetwork: Send + Sync {
     /// When something is left; it is tried again.
     fn detach(&self, sandbox: &SandboxInfo) -> Result<(), NetworkError>;
 
-    /// Whether pods can be connected now; the error is why not, for the `NetworkReady` condition.
+    /// Whether pods can be connected now; the error is why not, for the `NetworkReady` condition. Asked every few seconds: whoever can mend
+    /// what is broken does so here.
     ///
     /// # Errors
     /// The reason, for people.
