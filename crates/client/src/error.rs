@@ -102,6 +102,11 @@ impl ClientError {
         self.has_reason("Forbidden")
     }
 
+    /// 400, 403 or 422: the server does not want what it was sent, and will not want it later.
+    pub fn is_refusal(&self) -> bool {
+        ["BadRequest", "Forbidden", "Invalid"].into_iter().any(|reason| self.has_reason(reason))
+    }
+
     /// The namespace is being deleted, so nothing may be created in it.
     pub fn is_namespace_terminating(&self) -> bool {
         let ClientError::Api(status) = self else { return false };

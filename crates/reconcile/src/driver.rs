@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 
 /// How long a worker waits for a cache to show a write; a cache that lags longer is looked at as it is.
 const CACHE_LAG_MAX: Duration = Duration::from_secs(10);
+/// As many failures in a row are more than a moment's trouble.
+const NEWSWORTHY: u32 = 4;
 /// At most so many requests of one plan are under way at once.
 const BATCH_MAX: usize = 64;
 
@@ -171,14 +173,18 @@ impl<C: Controller> Driver<C> {
         }
     }
 
-    /// A lost race is everyday; anything else that lasts is worth a warning.
+    /// A lost race is everyday. What the server refuses because of what somebody wrote is theirs to mend: events tell them. Anything else
+    /// that lasts is worth a warning.
     fn log_failure(&self, key: &Key, error: &ClientError) {
         let everyday = error.is_conflict()
             || error.is_already_exists()
             || error.is_not_found()
             || error.is_namespace_terminating();
-        if everyday || self.queue.failures(key) < 4 {
+        let failures = self.queue.failures(key);
+        if everyday || failures < NEWSWORTHY || (error.is_refusal() && failures > NEWSWORTHY) {
             tracing::debug!(controller = C::NAME, %key, %error, "will look again");
+        } else if error.is_refusal() {
+            tracing::info!(controller = C::NAME, %key, %error, "is refused, will look again");
         } else {
             tracing::warn!(controller = C::NAME, %key, %error, "keeps failing, will look again");
         }
