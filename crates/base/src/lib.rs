@@ -1,9 +1,10 @@
-//! What every component stands on: time, chance, named tasks, mailboxes, backoff and metrics.
+//! What every component stands on: time, chance, named tasks, mailboxes, backoff, metrics and the words for the system's errors.
 //!
 //! Nothing here knows Kubernetes. Time and randomness enter the program only through this crate, so that a
 //! whole cluster can later run from one seed.
 
 pub mod backoff;
+pub mod errno;
 pub mod id;
 pub mod mailbox;
 pub mod metrics;

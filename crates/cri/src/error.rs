@@ -1,5 +1,6 @@
 //! The one error of the interface: a gRPC code and a message. It must not know about transports beyond the code's meaning.
 
+use nauplius_base::errno;
 pub use tonic::Code;
 
 /// Why a call was refused or failed. The code tells a program what to do, the message tells a person why.
@@ -13,9 +14,9 @@ pub struct CriError {
 }
 
 impl CriError {
-    /// An error with any code.
+    /// An error with any code. What the system said is put into the words that people know from other runtimes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: errno::plain(&message.into()) }
     }
 
     /// The sandbox, container or image is not there.

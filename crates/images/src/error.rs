@@ -4,8 +4,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nauplius_base::errno;
+
 use crate::digest::Digest;
-use crate::reference::ReferenceError;
+use crate::reference::{Reference, ReferenceError};
 
 /// A failed operation on images.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +35,18 @@ pub enum ImageError {
         count: usize,
     },
     /// The registry did not give what the pull needs.
-    #[error("failed to pull and unpack image {reference:?}: {cause}")]
+    #[error("{}: {}{cause}", pulling(reference), stage.words(reference, cause))]
     Pull {
         /// The canonical reference.
         reference: String,
+        /// How far the pull had come.
+        stage: Stage,
         /// What the registry, or the way to it, said.
         #[source]
         cause: RegistryError,
     },
     /// Content does not have the digest that names it.
-    #[error("unexpected digest {actual} for content {expected}")]
+    #[error("unexpected commit digest {actual}, expected {expected}: failed precondition")]
     DigestMismatch {
         /// The digest that names the content.
         expected: Digest,
@@ -50,7 +54,7 @@ pub enum ImageError {
         actual: Digest,
     },
     /// Content is longer or shorter than announced.
-    #[error("unexpected size {actual} of content {digest}, expected {expected}")]
+    #[error("unexpected commit size {actual}, expected {expected}: failed precondition: {digest}")]
     SizeMismatch {
         /// What was read.
         digest: Digest,
@@ -60,7 +64,7 @@ pub enum ImageError {
         actual: u64,
     },
     /// No image for this machine's platform.
-    #[error("no match for platform in manifest: not found: {reference} has no image for {platform}")]
+    #[error("no match for platform in manifest: not found")]
     NoPlatform {
         /// The image.
         reference: String,
@@ -126,7 +130,7 @@ pub enum ImageError {
         known: &'static str,
     },
     /// The system refused a file operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), errno::words(source))]
     Io {
         /// The file concerned.
         path: PathBuf,
@@ -138,7 +142,41 @@ pub enum ImageError {
     Cancelled,
 }
 
+fn pulling(reference: &str) -> String {
+    format!("failed to pull and unpack image {reference:?}")
+}
+
+/// How far a pull has come when the registry fails it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The reference is not known to lead anywhere yet.
+    Resolve,
+    /// Content is being transferred.
+    Copy,
+}
+
+impl Stage {
+    /// What containerd says in front of a registry's failure.
+    fn words(self, reference: &str, cause: &RegistryError) -> String {
+        match (self, cause) {
+            (Self::Resolve, _) => format!("failed to resolve reference {reference:?}: "),
+            (Self::Copy, RegistryError::Interrupted { .. } | RegistryError::TooLarge { .. }) => {
+                "failed to copy: ".to_owned()
+            }
+            (Self::Copy, _) => "failed to copy: httpReadSeeker: failed open: ".to_owned(),
+        }
+    }
+}
+
 impl ImageError {
+    /// The error as a pull of `reference` tells it.
+    pub fn of_pull(&self, reference: &Reference) -> String {
+        match self {
+            Self::Pull { .. } | Self::Cancelled => self.to_string(),
+            _ => format!("{}: {self}", pulling(&reference.to_string())),
+        }
+    }
+
     /// Whether nothing has the asked-for name: in the store, or in the registry.
     pub fn is_not_found(&self) -> bool {
         matches!(
@@ -172,22 +210,19 @@ impl ImageError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
     /// The registry has no such manifest (`MANIFEST_UNKNOWN`, `NAME_UNKNOWN`, 404).
-    #[error("failed to resolve reference {reference:?}: {reference}: not found: manifest unknown")]
+    #[error("{reference}: not found")]
     ManifestUnknown {
         /// The canonical reference.
         reference: String,
     },
     /// The registry lacks a blob that its manifest names.
-    #[error("failed to copy: content {digest}: not found")]
+    #[error("content {digest} not found: not found")]
     BlobUnknown {
         /// The blob.
         digest: Digest,
     },
     /// Credentials are missing or refused.
-    #[error(
-        "failed to resolve reference {reference:?}: pull access denied, repository does not exist or may require \
-         authorization: {message}"
-    )]
+    #[error("pull access denied, repository does not exist or may require authorization: {message}")]
     Unauthorized {
         /// The canonical reference.
         reference: String,
@@ -195,7 +230,7 @@ pub enum RegistryError {
         message: String,
     },
     /// No connection.
-    #[error("failed to do request: {method} {url:?}: {reason}")]
+    #[error("failed to do request: {} {url:?}: {reason}", go_method(method))]
     Unreachable {
         /// The HTTP method.
         method: &'static str,
@@ -205,7 +240,7 @@ pub enum RegistryError {
         reason: String,
     },
     /// The connection broke or stalled in the middle of an answer.
-    #[error("failed to copy: {url}: {reason}")]
+    #[error("{reason}")]
     Interrupted {
         /// What was being read.
         url: String,
@@ -240,6 +275,12 @@ pub enum RegistryError {
         /// The limit.
         limit: u64,
     },
+}
+
+/// `Get`, as Go's errors name a method.
+fn go_method(method: &str) -> String {
+    let (first, rest) = method.split_at(method.len().min(1));
+    first.to_owned() + &rest.to_lowercase()
 }
 
 impl RegistryError {

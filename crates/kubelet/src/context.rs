@@ -48,7 +48,7 @@ pub struct Context {
     /// One pull at a time, as upstream by default.
     pub pulls: tokio::sync::Semaphore,
     /// Who pulled what.
-    pub pull_records: PullRecords,
+    pub pull_records: Arc<PullRecords>,
 }
 
 impl Context {

@@ -3,17 +3,32 @@
 /// The registry of a name that tells none.
 const DEFAULT_HOST: &str = "docker.io";
 
+/// A name in its parts. Nothing is checked.
+struct Parts<'a> {
+    /// Registry and repository.
+    path: &'a str,
+    tag: Option<&'a str>,
+    digest: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(image: &'a str) -> Self {
+        let (name, digest) =
+            image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+        let last = name.rsplit('/').next().unwrap_or(name);
+        match last.split_once(':') {
+            Some((_, tag)) => Self { path: &name[..name.len() - tag.len() - 1], tag: Some(tag), digest },
+            None => Self { path: name, tag: None, digest },
+        }
+    }
+}
+
 /// The name with a tag, if it has neither tag nor digest.
 ///
 /// # Errors
 /// When it is no image name.
 pub fn with_tag(image: &str) -> Result<String, String> {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let (path, tag) = match last.split_once(':') {
-        Some((_, tag)) => (&name[..name.len() - tag.len() - 1], Some(tag)),
-        None => (name, None),
-    };
+    let Parts { path, tag, digest } = Parts::of(image);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':');
     let tag_ok = tag.is_none_or(|tag| {
         !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(|b| plain(b) && b != b'/' && b != b':')
@@ -51,10 +66,7 @@ fn host_and_repository(path: &str) -> (&str, String) {
 
 /// The host of the registry that an image comes from, and its repository there, without tag and digest.
 pub fn split(image: &str) -> (&str, String) {
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let path = last.split_once(':').map_or(name, |(_, tag)| &name[..name.len() - tag.len() - 1]);
-    host_and_repository(path)
+    host_and_repository(Parts::of(image).path)
 }
 
 /// Whether `entry`, under which credentials are filed, is the registry of the image `name`.

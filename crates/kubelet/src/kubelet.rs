@@ -126,7 +126,7 @@ pub async fn run(
         hook_fallbacks: AtomicU64::new(0),
         probe_counts: server::probes::ProbeCounts::default(),
         pulls: tokio::sync::Semaphore::new(1),
-        pull_records,
+        pull_records: Arc::new(pull_records),
     });
     let listener = server::listen(&context.config).await?;
     let port = listener.port;

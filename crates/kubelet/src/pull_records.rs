@@ -102,7 +102,8 @@ struct Known {
     intents: BTreeMap<String, usize>,
 }
 
-/// What the kubelet pulled onto this node, in `image_manager` below its directory. Files are written before they are believed.
+/// What the kubelet pulled onto this node, in `image_manager` below its directory. Files are written before they are believed: calls wait for
+/// the disk, so they belong on threads that may.
 pub struct PullRecords {
     pulled: PathBuf,
     pulling: PathBuf,
@@ -193,7 +194,7 @@ impl PullRecords {
         if old == Some(&record) {
             return Ok(());
         }
-        record.last_updated_time = time::now().to_string();
+        record.last_updated_time = time::rfc3339_seconds(time::now());
         write(&self.pulled, id, &record)?;
         known.records.insert(id.to_owned(), record);
         known.written.insert(id.to_owned(), time::monotonic());
@@ -376,8 +377,10 @@ mod tests {
         check(&records, "r.io/late:1", "sha256:l", &[], true);
         records.prune(&BTreeSet::from(["sha256:o"]), time::monotonic());
         check(&records, "r.io/late:1", "sha256:l", &[], false);
-        let left = fs::read_dir(directory.path().join("image_manager/pulled")).unwrap().count();
-        assert_eq!(left, 1);
+        let left: Vec<Record> = read_all(&directory.path().join("image_manager/pulled")).unwrap();
+        assert_eq!(left.len(), 1);
+        let updated = &left[0].last_updated_time;
+        assert!(updated.len() == "2026-01-01T00:00:00Z".len() && updated.ends_with('Z'), "{updated}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a command fails in front of a person: one line that says what is wrong and what to do.
 
+use nauplius_base::errno;
 use std::path::Path;
 
 /// One line for a person, and the signal that was the cause, if one was.
@@ -10,9 +11,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure in a person's words.
+    /// A failure in a person's words; the system's are put into those that Kubernetes' own tools use.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), signal: None }
+        Self { message: errno::plain(&message.into()), signal: None }
     }
 
     /// A signal came.

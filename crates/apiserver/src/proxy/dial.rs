@@ -2,6 +2,7 @@
 //! services verifies nothing, as upstream's does, for nobody says which authority signs their certificates.
 
 use futures_util::future::BoxFuture;
+use nauplius_base::errno;
 use nauplius_base::time::timeout;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -66,16 +67,14 @@ pub(super) async fn connect(
     let Some(tls) = tls else { return Ok(Box::pin(stream)) };
     let handshake = TlsConnector::from(tls).connect(ServerName::IpAddress(address.ip().into()), stream);
     let secured = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(late)?;
-    Ok(Box::pin(secured.map_err(|error| failed(format!("tls: {error}")))?))
+    Ok(Box::pin(secured.map_err(|error| failed(format!("tls: {}", errno::words(&error))))?))
 }
 
-fn in_words(error: &io::Error) -> String {
+pub(super) fn in_words(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        _ => error.to_string(),
+        _ if error.raw_os_error().is_some() => format!("connect: {}", errno::words(error)),
+        _ => errno::words(error),
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use nauplius_base::errno;
 use nauplius_base::task::spawn;
 use nauplius_base::time::timeout;
 use nauplius_client::transport::Body;
@@ -102,14 +103,14 @@ impl KubeletDialer {
             TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await
         };
         match timeout(DIAL_TIMEOUT, connect).await {
-            Ok(connected) => connected.map_err(|error| failed(error.to_string())),
+            Ok(connected) => connected.map_err(|error| failed(super::dial::in_words(&error))),
             Err(_) => Err(failed("i/o timeout".to_owned())),
         }
     }
 
     /// Asks for `target`; the body streams for as long as its reader wants.
     pub(super) async fn get(&self, address: &Address, target: &str) -> Result<Response<Incoming>, DialError> {
-        let http = |error: &dyn std::fmt::Display| DialError::Http(error.to_string());
+        let http = |error: &dyn std::fmt::Display| DialError::Http(errno::plain(&error.to_string()));
         let stream = TokioIo::new(self.dial(address).await?);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| http(&error))?;

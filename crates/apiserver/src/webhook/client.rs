@@ -10,6 +10,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use nauplius_base::errno;
 use nauplius_base::task::spawn;
 use nauplius_base::time::timeout;
 use nauplius_meta::error::{ApiError, generic_server_response};
@@ -122,10 +123,9 @@ impl Webhook {
 
 fn dialed(address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        _ => error.to_string(),
+        _ if error.raw_os_error().is_some() => format!("connect: {}", errno::words(error)),
+        _ => errno::words(error),
     };
     format!("dial tcp {address}: {reason}")
 }
@@ -139,7 +139,7 @@ fn secured(error: &io::Error) -> String {
         Some(rustls::Error::InvalidCertificate(reason)) => {
             format!("tls: failed to verify certificate: x509: {reason}")
         }
-        _ => format!("tls: {error}"),
+        _ => format!("tls: {}", errno::words(error)),
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
-    fn parameter(&self, key: &str) -> Option<&str> {
+    /// One of the parameters.
+    pub(super) fn parameter(&self, key: &str) -> Option<&str> {
         self.parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }

@@ -10,7 +10,7 @@ use http::Uri;
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use nauplius_base::{task, time};
+use nauplius_base::{errno, task, time};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -53,7 +53,7 @@ pub(super) async fn connect(
 
 /// A certificate that does not convince is the answer of someone who speaks TLS; anything else is not.
 fn tls_error(error: &std::io::Error) -> ConnectError {
-    let reason = format!("tls: {error}");
+    let reason = format!("tls: {}", errno::words(error));
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         None | Some(rustls::Error::InvalidMessage(_)) => ConnectError::NotTls(reason),
@@ -69,18 +69,11 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
         let address = SocketAddr::new(address, port);
         match time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = format!(" {address}: connect: {}", plain_words(&error)),
+            Ok(Err(error)) => last = format!(" {address}: connect: {}", errno::words(&error)),
             Err(_) => last = format!(" {address}: i/o timeout"),
         }
     }
     Err(failed(last))
-}
-
-/// `connection refused`, as people know it, without Rust's error number.
-fn plain_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    words.to_lowercase()
 }
 
 async fn speak(

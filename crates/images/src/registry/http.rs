@@ -137,19 +137,23 @@ impl HttpRegistry {
         ask: &Ask<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, RegistryError> {
-        let domain = ask.image.domain();
-        let endpoint = self.hosts.get(domain).and_then(|host| host.endpoint.as_deref());
-        let authority = endpoint.unwrap_or(if domain == "docker.io" { DOCKER_HUB } else { domain });
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(ask.accept));
         if ask.from > 0 {
             let range = format!("bytes={}-", ask.from);
             headers.insert(RANGE, HeaderValue::from_str(&range).expect("digits are a valid header"));
         }
-        let plain = self.hosts.get(domain).is_some_and(|host| host.plain_http);
-        let scheme = self.exchange.scheme(authority, plain).await?;
-        let url = format!("{scheme}://{authority}{}", ask.path);
+        let url = self.url(ask).await?;
         self.exchange.follow(Call { method: "GET", url, headers, authorization, body: Bytes::new() }).await
+    }
+
+    async fn url(&self, ask: &Ask<'_>) -> Result<String, RegistryError> {
+        let domain = ask.image.domain();
+        let host = self.hosts.get(domain);
+        let endpoint = host.and_then(|host| host.endpoint.as_deref());
+        let authority = endpoint.unwrap_or(if domain == "docker.io" { DOCKER_HUB } else { domain });
+        let scheme = self.exchange.scheme(authority, host.is_some_and(|host| host.plain_http)).await?;
+        Ok(format!("{scheme}://{authority}{}", ask.path))
     }
 
     async fn accepted(
@@ -161,19 +165,19 @@ impl HttpRegistry {
         if status.is_success() {
             return Ok(response);
         }
+        let denied = challenge::parse(response.headers().get_all(WWW_AUTHENTICATE));
+        let denied = denied.iter().find_map(|challenge| challenge.parameter("error").map(ToOwned::to_owned));
         let message = self.error_message(response).await;
         Err(match status {
             StatusCode::NOT_FOUND => ask.missing.clone(),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let default = || "authorization failed".to_owned();
-                unauthorized(
-                    ask,
-                    message.map_or_else(default, |message| format!("server message: {message}")),
-                )
+                let told =
+                    denied.or(message).map(|told| format!("server message: {told}: ")).unwrap_or_default();
+                unauthorized(ask, format!("{told}authorization failed"))
             }
             status => RegistryError::Status {
                 method: "GET",
-                url: ask.path.clone(),
+                url: self.url(ask).await?,
                 status: status.to_string(),
                 message: message.map(|message| format!(": {message}")).unwrap_or_default(),
             },

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{ClaimedLayer, ImageRecord, ImageStore, LayerLink, Temporary, blocking};
 use crate::digest::{Digest, Hasher};
-use crate::error::{ImageError, RegistryError, io_error};
+use crate::error::{ImageError, RegistryError, Stage, io_error};
 use crate::image::{Image, ParsedConfig, parse_config};
 use crate::layer::{self, Cancel};
 use crate::manifest::{self, Descriptor, Manifest, Platform};
@@ -140,13 +140,13 @@ impl Session<'_> {
         (*report)(progress);
     }
 
-    fn failed(&self, cause: RegistryError) -> ImageError {
-        ImageError::Pull { reference: self.image.to_string(), cause }
+    fn failed(&self, stage: Stage, cause: RegistryError) -> ImageError {
+        ImageError::Pull { reference: self.image.to_string(), stage, cause }
     }
 
     async fn resolve(&self) -> Result<Resolved, ImageError> {
         let by = self.image.digest().map_or_else(|| self.image.tag().unwrap_or_default(), Digest::as_str);
-        let (target, mut found) = self.manifest(by, self.image.digest()).await?;
+        let (target, mut found) = self.manifest(Stage::Resolve, by, self.image.digest()).await?;
         for _ in 0..MAX_INDEX_DEPTH {
             let entries = match found {
                 Manifest::Image { config, layers } => return Ok(Resolved { target, config, layers }),
@@ -157,16 +157,21 @@ impl Session<'_> {
                 reference: self.image.to_string(),
                 platform: here.to_string(),
             })?;
-            found = self.manifest(chosen.digest.as_str(), Some(&chosen.digest)).await?.1;
+            found = self.manifest(Stage::Copy, chosen.digest.as_str(), Some(&chosen.digest)).await?.1;
         }
         Err(ImageError::BadManifest { what: "index", reason: "indexes are nested too deeply".to_owned() })
     }
 
-    async fn manifest(&self, by: &str, expected: Option<&Digest>) -> Result<(Digest, Manifest), ImageError> {
+    async fn manifest(
+        &self,
+        stage: Stage,
+        by: &str,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Manifest), ImageError> {
         let fetched = self.registries.source().manifest(self.image, by, self.auth).await;
-        let FetchedManifest { media_type, body } = fetched.map_err(|cause| self.failed(cause))?;
+        let FetchedManifest { media_type, body } = fetched.map_err(|cause| self.failed(stage, cause))?;
         if body.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(self.failed(too_large("manifest")));
+            return Err(self.failed(Stage::Copy, too_large("manifest")));
         }
         let digest = match expected {
             Some(expected) => {
@@ -181,7 +186,7 @@ impl Session<'_> {
     /// A config: small enough for memory.
     async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
         if blob.size > MAX_MANIFEST_BYTES {
-            return Err(self.failed(too_large("config")));
+            return Err(self.failed(Stage::Copy, too_large("config")));
         }
         let kept = self.store.inner.disk.blob(&blob.digest);
         // Not being there is the usual case.
@@ -264,7 +269,7 @@ impl Session<'_> {
                         backoff.reset();
                     }
                     if failures >= retries.attempts || !cause.is_transient() {
-                        return Err(self.failed(cause));
+                        return Err(self.failed(Stage::Copy, cause));
                     }
                     tracing::debug!(blob = %blob.digest, done, %cause, "a download goes on after an interruption");
                     time::sleep(backoff.next_delay()).await;

@@ -164,6 +164,8 @@ impl State {
         if let Some(existing) = self.images.get(&image.id).filter(|existing| !existing.removed) {
             image.tags.extend(existing.tags.iter().cloned());
             image.repo_digests.extend(existing.repo_digests.iter().cloned());
+            // Pulled packed and loaded unpacked, it is one image: it keeps the size that people have seen.
+            image.size_bytes = existing.size_bytes;
         }
         changed.push(image.id.clone());
         self.images.insert(image.id.clone(), image);
@@ -213,6 +215,14 @@ mod tests {
             layers: Vec::new(),
             removed: false,
         }
+    }
+
+    #[test]
+    fn an_image_keeps_its_size_however_it_comes_again() {
+        let mut state = State::default();
+        state.add(record("a", &["a:1"]));
+        state.add(ImageRecord { size_bytes: 2, ..record("a", &["a:2"]) });
+        assert_eq!(state.find("a:2").unwrap().size_bytes, 1);
     }
 
     #[test]

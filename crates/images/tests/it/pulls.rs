@@ -188,7 +188,7 @@ async fn indexes_lead_to_this_machines_image() {
     assert_eq!(
         missing.to_string(),
         "failed to pull and unpack image \"docker.io/library/x:none\": failed to resolve reference \
-         \"docker.io/library/x:none\": docker.io/library/x:none: not found: manifest unknown"
+         \"docker.io/library/x:none\": docker.io/library/x:none: not found"
     );
     let wrong = Digest::of(b"wrong");
     fake.add_manifest(wrong.as_str(), kind, index(architecture));

@@ -270,8 +270,14 @@ impl Keeper {
         };
         let now = self.now();
         self.images.detect(&images, now);
-        let ids = images.iter().map(|image| image.id.as_str()).collect();
-        self.context.pull_records.prune(&ids, listed_at);
+        let ids: Vec<String> = images.iter().map(|image| image.id.clone()).collect();
+        let records = Arc::clone(&self.context.pull_records);
+        let pruning = tokio::task::spawn_blocking(move || {
+            records.prune(&ids.iter().map(String::as_str).collect(), listed_at);
+        });
+        if let Err(error) = pruning.await {
+            tracing::warn!(%error, "records of images that are gone could not be removed");
+        }
         let mut won = 0_i64;
         for image in self.images.plan(&images, bytes, now) {
             let spec = v1::ImageSpec { image: image.id.clone(), ..v1::ImageSpec::default() };

@@ -9,11 +9,14 @@ use crate::pull_records::{PullRecords, PullSecret, PulledWith, credential_hash};
 use crate::spec::security::ImageUser;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nauplius_base::time;
+use nauplius_base::{errno, time};
 use nauplius_cri::{ImageService, v1};
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Container, Secret};
 use nauplius_reconcile::EventKind;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 /// What is known of an image on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +67,19 @@ pub async fn ensure(job: &mut PodJob, container: &Container) -> Result<Ready, Fa
 
 /// Secrets are only looked up when it depends on them.
 async fn must_pull(job: &mut PodJob, name: &str, id: &str) -> bool {
-    if let Some(known) = job.context.pull_records.must_pull(name, id, None) {
+    if let Some(known) = ask_records(job, name, id, None).await {
         return known;
     }
-    let secrets: Vec<PullSecret> =
-        credentials(job, name).await.into_iter().map(|credentials| credentials.source).collect();
-    job.context.pull_records.must_pull(name, id, Some(&secrets)).unwrap_or(true)
+    let secrets = credentials(job, name).await.into_iter().map(|credentials| credentials.source).collect();
+    ask_records(job, name, id, Some(secrets)).await.unwrap_or(true)
+}
+
+/// A record may be written: that waits for the disk on a thread of its own.
+async fn ask_records(job: &PodJob, name: &str, id: &str, secrets: Option<Vec<PullSecret>>) -> Option<bool> {
+    let (records, name, id) = (Arc::clone(&job.context.pull_records), name.to_owned(), id.to_owned());
+    let asked = spawn_blocking(move || records.must_pull(&name, &id, secrets.as_deref()));
+    // A thread that failed knows nothing.
+    asked.await.unwrap_or(Some(true))
 }
 
 async fn inspect(job: &PodJob, name: &str) -> Result<Option<Ready>, nauplius_cri::CriError> {
@@ -110,38 +120,51 @@ async fn pull(job: &mut PodJob, container: &Container, asked: &str, name: &str) 
 /// One pull at a time on this node.
 async fn pull_in_turn(job: &mut PodJob, name: &str) -> Result<(std::time::Duration, v1::Image), String> {
     let credentials = credentials(job, name).await;
-    let context = std::sync::Arc::clone(&job.context);
+    let context = Arc::clone(&job.context);
     let _turn = context.pulls.acquire().await.map_err(|error| error.to_string())?;
     let since = time::monotonic();
-    let begun = Begun::new(&context.pull_records, name)?;
+    let begun = Begun::new(&context.pull_records, name).await?;
     let (source, image) = try_each(&*context.images, name, credentials).await?;
-    begun.succeeded(&image.id, source.as_ref().map_or(PulledWith::Nothing, PulledWith::Secret));
+    begun.succeeded(image.id.clone(), source).await;
     Ok((since.elapsed(), image))
 }
 
 /// A pull that was noted; unless it succeeds it has failed, also when nobody waits for it any more.
-struct Begun<'a> {
-    records: &'a PullRecords,
-    name: &'a str,
+struct Begun {
+    records: Arc<PullRecords>,
+    name: String,
     succeeded: bool,
 }
 
-impl<'a> Begun<'a> {
-    fn new(records: &'a PullRecords, name: &'a str) -> Result<Self, String> {
-        records.begin(name).map_err(|error| format!("failed to record image pull intent: {error}"))?;
-        Ok(Self { records, name, succeeded: false })
+impl Begun {
+    async fn new(records: &Arc<PullRecords>, name: &str) -> Result<Self, String> {
+        let (begun, image) = (Arc::clone(records), name.to_owned());
+        let noted = spawn_blocking(move || begun.begin(&image)).await.map_err(std::io::Error::other);
+        noted
+            .flatten()
+            .map_err(|error| format!("failed to record image pull intent: {}", errno::words(&error)))?;
+        Ok(Self { records: Arc::clone(records), name: name.to_owned(), succeeded: false })
     }
 
-    fn succeeded(mut self, id: &str, with: PulledWith<'_>) {
+    async fn succeeded(mut self, id: String, source: Option<PullSecret>) {
         self.succeeded = true;
-        self.records.succeeded(self.name, id, with);
+        let (records, name) = (Arc::clone(&self.records), self.name.clone());
+        let noting = spawn_blocking(move || {
+            records.succeeded(&name, &id, source.as_ref().map_or(PulledWith::Nothing, PulledWith::Secret));
+        });
+        if let Err(error) = noting.await {
+            // Then the pull stays begun, and who wants the image next has to ask the registry.
+            tracing::warn!(image = self.name, %error, "who pulled an image could not be noted");
+        }
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Begun {
     fn drop(&mut self) {
-        if !self.succeeded {
-            self.records.failed(self.name);
+        // At the end of the process there is no runtime any more, and the pull stays begun.
+        if let Some(runtime) = Handle::try_current().ok().filter(|_| !self.succeeded) {
+            let (records, name) = (Arc::clone(&self.records), std::mem::take(&mut self.name));
+            runtime.spawn_blocking(move || records.failed(&name));
         }
     }
 }
@@ -183,7 +206,7 @@ struct Credentials {
 
 async fn credentials(job: &mut PodJob, name: &str) -> Vec<Credentials> {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
-    let pod = std::sync::Arc::clone(&job.pod);
+    let pod = Arc::clone(&job.pod);
     for reference in facts::spec(&pod).image_pull_secrets.iter().flatten() {
         match job.followed.secret(&reference.name).await {
             Ok(Some(secret)) => {

@@ -15,7 +15,7 @@ use crate::volumes::setup::{self, Tokens};
 use crate::volumes::{MountFailure, teardown};
 use futures_core::future::BoxFuture;
 use nauplius_base::task::CancellationToken;
-use nauplius_base::time;
+use nauplius_base::{errno, time};
 use nauplius_client::{ClientError, DeleteOptions, Patch};
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
@@ -144,10 +144,10 @@ impl PodJob {
         refuse_unsupported(&self.pod)?;
         let config = self.context.sandbox_config(&self.pod, attempt)?;
         std::fs::create_dir_all(&config.log_directory)
-            .map_err(|error| format!("cannot make the log directory: {error}"))?;
+            .map_err(|error| format!("cannot make the log directory: {}", errno::words(&error)))?;
         let parent = resources::cgroup_parent(&self.context.config.cgroup_root, &self.pod);
         cgroup::create(&parent, &resources::pod(&self.pod))
-            .map_err(|error| format!("cannot make the pod's cgroup: {error}"))?;
+            .map_err(|error| format!("cannot make the pod's cgroup: {}", errno::words(&error)))?;
         let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.context.runtime.run_pod_sandbox(request).await.map(drop).map_err(|error| error.to_string())
     }
@@ -156,7 +156,8 @@ impl PodJob {
     async fn resize(&self, containers: &[(String, String)]) -> Result<(), String> {
         let group = resources::cgroup_parent(&self.context.config.cgroup_root, &self.pod);
         let limits = resources::pod(&self.pod);
-        let failed = |error: std::io::Error| format!("cannot resize the pod's cgroup: {error}");
+        let failed =
+            |error: std::io::Error| format!("cannot resize the pod's cgroup: {}", errno::words(&error));
         cgroup::widen(&group, &limits).map_err(failed)?;
         for (id, name) in containers {
             let Some((container, _)) = facts::container(&self.pod, name) else { continue };
@@ -185,7 +186,7 @@ impl PodJob {
 
     async fn clean_up(&self) -> Result<(), String> {
         teardown::volumes(&self.context.config.root_dir, self.pod.uid())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| errno::words(&error))?;
         let parent = resources::cgroup_parent(&self.context.config.cgroup_root, &self.pod);
         // Containers that are kept for their logs have left empty cgroups below it, which go with it. The kernel calls a group
         // busy for a moment after its last process.
@@ -195,7 +196,8 @@ impl PodJob {
             }
             time::sleep(CGROUP_RETRY).await;
         }
-        cgroup::remove(&parent).map_err(|error| format!("cannot remove cgroup {parent}: {error}"))
+        cgroup::remove(&parent)
+            .map_err(|error| format!("cannot remove cgroup {parent}: {}", errno::words(&error)))
     }
 
     async fn forget(&mut self, observed: &Observed) -> Result<(), String> {
@@ -203,14 +205,14 @@ impl PodJob {
             let request = v1::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             self.context.runtime.remove_pod_sandbox(request).await.map_err(|error| error.to_string())?;
         }
-        teardown::pod(&self.context.config.root_dir, self.pod.uid()).map_err(|error| error.to_string())?;
+        teardown::pod(&self.context.config.root_dir, self.pod.uid()).map_err(|error| errno::words(&error))?;
         let logs = sandbox::log_directory(&self.context.config.log_dir, &self.pod);
         match std::fs::remove_dir_all(&logs) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(errno::words(&error)),
             _ => {}
         }
         for group in resources::cgroup_parents(&self.context.config.cgroup_root, self.pod.uid()) {
-            cgroup::remove(&group).map_err(|error| error.to_string())?;
+            cgroup::remove(&group).map_err(|error| errno::words(&error))?;
         }
         self.followed.release().await;
         Ok(())

@@ -6,7 +6,7 @@ use super::{facts, hooks, image, stop};
 use crate::names;
 use crate::spec::{container as config, dns, env, hosts, sandbox};
 use crate::volumes::{env_file, mounts};
-use nauplius_base::time;
+use nauplius_base::{errno, time};
 use nauplius_cri::v1;
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Container, FileKeySelector, Pod};
@@ -156,8 +156,10 @@ fn container_config(
     let logs = sandbox::log_directory(&job.context.config.log_dir, &job.pod).join(&container.name);
     fs::create_dir_all(&logs).map_err(|error| {
         config_error(format!(
-            "create container log directory for container {} failed: {error}",
-            container.name
+            "create container log directory for container {} failed: mkdir {}: {}",
+            container.name,
+            logs.display(),
+            errno::words(&error)
         ))
     })?;
     let profiles = job.context.seccomp_profiles();

@@ -238,7 +238,7 @@ fn container_status(sources: &Sources<'_>, container: &Container) -> ContainerSt
         state: Some(state),
         allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
         resources: newest.map(|view| actual_resources(sources, container, role, view)),
-        user: running.and_then(|view| view.user.clone()).map(|(uid, gid, groups)| ContainerUser {
+        user: newest.and_then(|view| view.user.clone()).map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
         }),
         volume_mounts: volume_mounts(container),
@@ -378,7 +378,8 @@ fn terminated(view: &ContainerView) -> ContainerStateTerminated {
         exit_code: view.exit_code,
         reason: Some(reason.to_owned()),
         message: Some(view.message.clone()).filter(|message| !message.is_empty()),
-        started_at: at(view.started_at),
+        // One that could not be started was, as upstream tells it, at the beginning of time.
+        started_at: Some(time(nanos(view.started_at))),
         finished_at: at(view.finished_at),
         signal: None,
     }

@@ -268,3 +268,19 @@ fn a_deleted_pod_has_no_loose_ends() {
         (Some("Failed"), Some("DeadlineExceeded"))
     );
 }
+
+#[test]
+fn an_end_keeps_its_user_and_says_when_it_began() {
+    let pod = pod_of(r#"{"restartPolicy":"Never","containers":[{"name":"a"}]}"#);
+    let end = ContainerView { user: Some((1, 2, vec![3])), ..exited("a", 0, 1, 2, 0) };
+    // It could not be started: upstream then tells the beginning of time.
+    let failed =
+        ContainerView { started_at: 0, reason: "StartError".to_owned(), ..exited("a", 0, 0, 2, 128) };
+    let state = State { phase: Phase::Terminated, ..State::default() };
+    let of = |view: ContainerView| made(&pod, &state, vec![view]).container_statuses.unwrap().remove(0);
+    let user = of(end).user.unwrap().linux.unwrap();
+    assert_eq!((user.uid, user.gid, user.supplemental_groups), (1, 2, Some(vec![3])));
+    let terminated = of(failed).state.unwrap().terminated.unwrap();
+    assert_eq!(terminated.started_at.unwrap().0, at(0));
+    assert_eq!(terminated.finished_at.unwrap().0, at(2));
+}

@@ -2,6 +2,7 @@
 //! upstream's probe and of Go's gRPC below it.
 
 use super::address;
+use crate::pod::crash::go_seconds;
 use crate::pod::probes::Answer;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -9,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nauplius_base::time::Instant;
-use nauplius_base::{task, time};
+use nauplius_base::{errno, task, time};
 use nauplius_kinds::api::core::GRPCAction;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,24 +60,24 @@ pub async fn probe(action: &GRPCAction, ip: &str, limit: Duration) -> Answer {
         Err(error) => return Answer::Unknown(error),
     };
     let deadline = time::monotonic() + limit;
-    let seconds = limit.as_secs();
+    let limit = go_seconds(limit);
     let sender = time::timeout(left(deadline), connect(to)).await;
     let Ok((sender, connection)) = sender else {
         return Answer::Failure(format!(
-            "timeout: failed to connect service {:?} within {seconds}s: context deadline exceeded",
+            "timeout: failed to connect service {:?} within {limit}: context deadline exceeded",
             to.to_string()
         ));
     };
     let answer = ask(sender, to, action, deadline).await;
     connection.abort();
-    judge(answer, seconds)
+    judge(answer, &limit)
 }
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(time::monotonic())
 }
 
-fn judge(answer: Result<u8, Refusal>, seconds: u64) -> Answer {
+fn judge(answer: Result<u8, Refusal>, limit: &str) -> Answer {
     match answer {
         Ok(SERVING) => Answer::Success,
         Ok(status) => {
@@ -88,7 +89,7 @@ fn judge(answer: Result<u8, Refusal>, seconds: u64) -> Answer {
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
         )),
         Err(Refusal { code: DEADLINE_EXCEEDED, .. }) => {
-            Answer::Failure(format!("timeout: health rpc did not complete within {seconds}s"))
+            Answer::Failure(format!("timeout: health rpc did not complete within {limit}"))
         }
         Err(Refusal { code, message }) => {
             let name = CODES
@@ -170,13 +171,13 @@ async fn ask(
         .body(Full::new(Bytes::from(frame(action.service.as_deref().unwrap_or_default()))))
         .map_err(|error| broken(error.to_string()))?;
     let answer = time::timeout(left(deadline), sender.send_request(request)).await.map_err(late)?;
-    let (head, body) = answer.map_err(|error| broken(error.to_string()))?.into_parts();
+    let (head, body) = answer.map_err(|error| broken(errno::plain(&error.to_string())))?.into_parts();
     if let Some(refusal) = refusal(head.status, &head.headers) {
         return Err(refusal);
     }
     let body = http_body_util::Limited::new(body, ANSWER_MAX).collect();
     let body = time::timeout(left(deadline), body).await.map_err(late)?;
-    let body = body.map_err(|error| broken(error.to_string()))?;
+    let body = body.map_err(|error| broken(errno::plain(&error.to_string())))?;
     if let Some(refusal) = body.trailers().and_then(|trailers| refusal(StatusCode::OK, trailers)) {
         return Err(refusal);
     }
@@ -237,7 +238,7 @@ mod tests {
             ),
         ] {
             let expected = expected.map_or(Answer::Success, |text| Answer::Failure(text.to_owned()));
-            assert_eq!(judge(answer, 3), expected);
+            assert_eq!(judge(answer, "3s"), expected);
         }
     }
 

@@ -1,12 +1,12 @@
 //! An HTTP GET as probes and hooks send it: one request on a connection of its own, any certificate accepted.
 
-use super::{OUTPUT_MAX, address, port, reason, tls};
+use super::{OUTPUT_MAX, address, port, tls};
 use crate::pod::probes::Answer;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use nauplius_base::{task, time};
+use nauplius_base::{errno, task, time};
 use nauplius_kinds::api::core::{Container, HTTPGetAction};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -63,14 +63,14 @@ pub enum Unanswered {
 pub async fn get(to: SocketAddr, action: &HTTPGetAction, agent: &str) -> Result<(u16, Vec<u8>), Unanswered> {
     let stream = TcpStream::connect(to)
         .await
-        .map_err(|error| Unanswered::Other(format!("dial tcp {to}: connect: {}", reason(&error))))?;
+        .map_err(|error| Unanswered::Other(format!("dial tcp {to}: connect: {}", errno::words(&error))))?;
     if scheme(action) != "https" {
         return exchange(stream, to, action, agent).await.map_err(Unanswered::Other);
     }
     match tls::connect(stream, to.ip()).await {
         Ok(stream) => exchange(stream, to, action, agent).await.map_err(Unanswered::Other),
         Err(tls::Refused::SpeaksHttp) => Err(Unanswered::WithoutTls),
-        Err(tls::Refused::Other(error)) => Err(Unanswered::Other(error.to_string())),
+        Err(tls::Refused::Other(error)) => Err(Unanswered::Other(errno::words(&error))),
     }
 }
 
@@ -83,7 +83,10 @@ async fn exchange<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let said = |error: hyper::Error| error.to_string();
+    let said = |error: hyper::Error| match error.is_incomplete_message() {
+        true => "EOF".to_owned(),
+        false => errno::plain(&error.to_string()),
+    };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(16 * 1024)
         .handshake(TokioIo::new(stream))

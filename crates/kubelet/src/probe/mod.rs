@@ -7,7 +7,7 @@ mod tls;
 
 use crate::pod::facts;
 use crate::pod::probes::{Answer, Due, definition};
-use nauplius_base::time;
+use nauplius_base::{errno, time};
 use nauplius_cri::{Code, RuntimeService, v1};
 use nauplius_kinds::api::IntOrString;
 use nauplius_kinds::api::core::{Container, Pod};
@@ -67,19 +67,8 @@ pub fn address(host: &str, port: Result<u16, String>) -> Result<SocketAddr, Stri
 async fn connect(address: SocketAddr, limit: Duration) -> Answer {
     match time::timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Answer::Success,
-        Ok(Err(error)) => Answer::Failure(format!("dial tcp {address}: connect: {}", reason(&error))),
+        Ok(Err(error)) => Answer::Failure(format!("dial tcp {address}: connect: {}", errno::words(&error))),
         Err(_) => Answer::Failure(format!("dial tcp {address}: i/o timeout")),
-    }
-}
-
-/// An error of a connection as Go words it.
-pub fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        std::io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
-        std::io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
-        std::io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
-        _ => error.to_string(),
     }
 }
 

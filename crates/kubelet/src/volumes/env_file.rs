@@ -3,6 +3,7 @@
 
 use super::place;
 use crate::pod::facts;
+use nauplius_base::errno;
 use nauplius_kinds::api::core::{FileKeySelector, Pod};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::fs::File;
@@ -25,7 +26,9 @@ pub fn read(root: &Path, pod: &Pod, reference: &FileKeySelector) -> Result<Optio
     match read_beneath(&directory, path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("failed to open environment variable file {path:?}: {error}")),
+        Err(error) => {
+            Err(format!("failed to open environment variable file {path:?}: {}", errno::words(&error)))
+        }
     }
 }
 

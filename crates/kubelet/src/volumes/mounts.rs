@@ -4,7 +4,7 @@
 use super::place;
 use crate::pod::facts;
 use crate::spec::env::expand;
-use nauplius_base::id;
+use nauplius_base::{errno, id};
 use nauplius_cri::v1::{Mount, MountPropagation};
 use nauplius_kinds::Object;
 use nauplius_kinds::api::core::{Container, Pod, Volume, VolumeMount};
@@ -35,13 +35,16 @@ pub fn prepare(
     if let Some(text) = hosts
         && !mounts.iter().any(|mount| mount.container_path == "/etc/hosts")
     {
-        mounts
-            .push(hosts_mount(root, pod, text).map_err(|error| format!("cannot write /etc/hosts: {error}"))?);
+        mounts.push(
+            hosts_mount(root, pod, text)
+                .map_err(|error| format!("cannot write /etc/hosts: {}", errno::words(&error)))?,
+        );
     }
     let path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
     if !path.is_empty() {
         mounts.push(
-            last_words(root, pod, container, path).map_err(|error| format!("cannot make {path}: {error}"))?,
+            last_words(root, pod, container, path)
+                .map_err(|error| format!("cannot make {path}: {}", errno::words(&error)))?,
         );
     }
     Ok(mounts)
@@ -71,10 +74,11 @@ fn volume_mount(
             .join(&container.name)
             .join(index.to_string());
         bind_sub_path(&host_path, &sub_path, &target).map_err(|error| {
-            format!(
-                "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
-                mount.name, container.name
-            )
+            let SubPathError { doing, source } = error;
+            // As upstream, the pod is not told why: that would say what the host's file system has.
+            tracing::info!(pod = pod.name(), volume = mount.name, sub_path, %source, "failed to {doing}");
+            let (volume, container) = (&mount.name, &container.name);
+            format!("failed to {doing} for volumeMount {volume:?} of container {container:?}")
         })?
     };
     let read_only = mount.read_only == Some(true) || volume.is_some_and(is_written_by_us);
@@ -162,9 +166,25 @@ fn absolute(path: &str) -> String {
 
 /// Opens the sub path without leaving the volume, makes it when it is missing, and pins what was opened by a bind mount: the
 /// container cannot swap it for a link to somewhere else.
-fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<PathBuf> {
+fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> Result<PathBuf, SubPathError> {
     let base = rustix::fs::open(volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let opened = open_beneath(&base, sub_path)?;
+    pin(open_beneath(&base, sub_path)?, target).map_err(SubPathError::from)
+}
+
+/// What failed on the way to a sub path, in upstream's words, and what the system said.
+#[derive(Debug)]
+struct SubPathError {
+    doing: &'static str,
+    source: io::Error,
+}
+
+impl<E: Into<io::Error>> From<E> for SubPathError {
+    fn from(error: E) -> Self {
+        Self { doing: "prepare subPath", source: error.into() }
+    }
+}
+
+fn pin(opened: OwnedFd, target: &Path) -> io::Result<PathBuf> {
     let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode).is_dir();
     // A target of an earlier start may still be mounted.
     match rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH) {
@@ -183,13 +203,14 @@ fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<Pat
     Ok(target.to_owned())
 }
 
-fn open_beneath(base: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+fn open_beneath(base: &OwnedFd, path: &str) -> Result<OwnedFd, SubPathError> {
     let open = |path: &str| {
         rustix::fs::openat2(base, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
     };
     match open(path) {
         Err(rustix::io::Errno::NOENT) => {
-            make_directories(base, path)?;
+            make_directories(base, path)
+                .map_err(|source| SubPathError { doing: "create subPath directory", source })?;
             Ok(open(path)?)
         }
         other => Ok(other?),

@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::pod::facts;
 use crate::sources::Followed;
 use crate::spec::resources;
+use nauplius_base::errno;
 use nauplius_base::time::{self, Timestamp};
 use nauplius_kinds::Object;
 use nauplius_kinds::api::authentication::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -66,7 +67,7 @@ struct Work<'a> {
 }
 
 fn text(error: io::Error) -> String {
-    error.to_string()
+    errno::words(&error)
 }
 
 impl Work<'_> {

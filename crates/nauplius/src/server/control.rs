@@ -7,6 +7,7 @@ use super::{Site, Stop};
 use crate::control::{Answer, Ask, ImageRow, LINE_MAX};
 use crate::failure::Failure;
 use crate::storage::Opened;
+use nauplius_base::errno;
 use nauplius_base::task::{CancellationToken, Group, spawn};
 use nauplius_images::{Auth, Reference};
 use std::convert::Infallible;
@@ -111,7 +112,7 @@ impl Door {
             Ask::ImageRemove { image } => self.remove(image).await,
             Ask::ImagePull { image, login } => self.pull(&image, login.map(Auth::from)).await,
         };
-        outcome.map_or_else(Answer::Failed, Answer::Done)
+        outcome.map_or_else(|reason| Answer::Failed(errno::plain(&reason)), Answer::Done)
     }
 
     fn images(&self) -> Vec<ImageRow> {
@@ -154,6 +155,6 @@ impl Door {
         let reference: Reference =
             image.parse().map_err(|error: nauplius_images::ReferenceError| error.to_string())?;
         let pulled = self.node.images().pull(&reference, auth.as_ref(), self.node.registries(), |_| {}).await;
-        pulled.map(|image| vec![image.id]).map_err(|error| error.to_string())
+        pulled.map(|image| vec![image.id]).map_err(|error| error.of_pull(&reference))
     }
 }

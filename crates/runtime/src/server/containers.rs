@@ -213,9 +213,10 @@ impl Inner {
             Ok(Answer::Started { .. }) => Ok(()),
             Ok(_) => Err(CriError::unknown(ShimError::Protocol.to_string())),
             Err(ShimError::Gone) => Err(not_ready(&container.record.sandbox)),
-            Err(error) => Err(CriError::unknown(format!(
-                "failed to start container {id:?}: unable to start container process: {error}"
-            ))),
+            Err(ShimError::Refused(reason)) => {
+                Err(CriError::unknown(format!("{}{reason}", crate::shim::NOT_STARTED)))
+            }
+            Err(error) => Err(CriError::unknown(format!("failed to create containerd task: {error}"))),
         }
     }
 

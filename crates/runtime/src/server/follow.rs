@@ -32,8 +32,12 @@ pub(crate) enum Death {
 impl Inner {
     /// Takes a state that is newer than what is known, and announces it.
     pub(crate) fn apply_state(&self, state: ContainerState) {
-        let rank =
-            |state: &ContainerState| u8::from(state.started_at != 0) + u8::from(state.finished_at != 0);
+        // One that could not be started has an end and no beginning.
+        let rank = |state: &ContainerState| match (state.started_at, state.finished_at) {
+            (0, 0) => 0,
+            (_, 0) => 1,
+            _ => 2,
+        };
         let news = self.write(|registry| {
             let container = registry.containers.get_mut(&state.id)?;
             let (old, new) = (rank(&container.state), rank(&state));

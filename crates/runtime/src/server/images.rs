@@ -67,7 +67,7 @@ impl Inner {
         })?;
         let auth = request.auth.map(credentials).transpose()?.flatten();
         let pulled = self.images.pull(&reference, auth.as_ref(), &self.registries, |_| {}).await;
-        pulled.map(|image| image.id).map_err(|error| image_error(&error))
+        pulled.map(|image| image.id).map_err(|error| pull_error(&error, &reference))
     }
 
     /// `RemoveImage`.
@@ -122,6 +122,11 @@ fn credentials(auth: v1::AuthConfig) -> Result<Option<Auth>, CriError> {
         username: username.to_owned(),
         password: password.trim_end_matches('\0').to_owned(),
     }))
+}
+
+/// As [`image_error`], with containerd's words for a pull.
+fn pull_error(error: &ImageError, reference: &Reference) -> CriError {
+    CriError::new(image_error(error).code, error.of_pull(reference))
 }
 
 /// Standard base64 with or without padding.

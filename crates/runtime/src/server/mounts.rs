@@ -25,7 +25,7 @@ pub(crate) struct SandboxFiles<'a> {
 pub(crate) enum MountError {
     #[error("mount {0:?}: the container path is not absolute or leaves the root")]
     Target(String),
-    #[error("failed to create host path {path:?}: {source}")]
+    #[error("failed to mkdir {path:?}: mkdir {path}: {}", nauplius_base::errno::words(source))]
     Source { path: String, source: std::io::Error },
     #[error("path {path:?} is mounted on {mount:?} but it is not a {needed} mount")]
     NotShared { path: String, mount: String, needed: &'static str },

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nauplius_base::{id, task, time};
+use nauplius_base::{errno, id, task, time};
 use nauplius_cri::{CriError, v1};
 use nauplius_streaming::{
     PortForwardOptions, PortForwardSession, PortForwardStream, Refusal, RemoteCommandOptions,
@@ -439,12 +439,12 @@ async fn forward_ports(inner: &Inner, mut session: PortForwardSession, sandbox: 
 }
 
 async fn forward_port(mut stream: PortForwardStream, netns: Option<PathBuf>, sandbox: String) {
-    match dial(netns, stream.port).await {
+    let place = netns.as_deref().map_or_else(|| "host".to_owned(), |path| path.display().to_string());
+    match dial(netns, stream.port, &sandbox).await {
         Ok(connection) => carry(&mut stream.data, connection).await,
         Err(error) => {
             let port = stream.port;
-            let network = format!("failed to connect to localhost:{port} inside namespace {sandbox:?}");
-            stream.error.failure(format!("error forwarding port {port} to pod {sandbox}, uid : failed to execute portforward in network namespace: {network}: {error}"));
+            stream.error.failure(format!("error forwarding port {port} to pod {sandbox}, uid : failed to execute portforward in network namespace {place:?}: {error}"));
         }
     }
 }
@@ -474,22 +474,31 @@ async fn carry(client: &mut (impl AsyncRead + AsyncWrite + Unpin), pod: TcpStrea
     }
 }
 
-/// Connects to the pod's loopback, IPv4 first. A socket belongs to the namespace that it was made in, wherever it is used.
-async fn dial(netns: Option<PathBuf>, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::ConnectionRefused);
-    for address in [
-        SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)),
-        SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),
+/// Connects to the pod's loopback, IPv4 first; the error is containerd's. A socket belongs to the namespace that it was made in, wherever it is
+/// used.
+async fn dial(netns: Option<PathBuf>, port: u16, sandbox: &str) -> Result<TcpStream, String> {
+    let mut refusals = Vec::new();
+    for (network, address) in [
+        ("tcp4", SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port))),
+        ("tcp6", SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))),
     ] {
-        let path = netns.clone();
-        let make = move || namespaces::inside_network(path.as_deref(), || new_socket(address));
-        let socket = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
-        match socket.connect(address).await {
+        match dial_at(netns.clone(), address).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => last = error,
+            Err(error) => {
+                refusals.push(format!("dial {network} {address}: connect: {}", errno::words(&error)));
+            }
         }
     }
-    Err(last)
+    Err(format!(
+        "failed to connect to localhost:{port} inside namespace {sandbox:?}, IPv4: {} ",
+        refusals.join(" IPv6 ")
+    ))
+}
+
+async fn dial_at(netns: Option<PathBuf>, address: SocketAddr) -> io::Result<TcpStream> {
+    let make = move || namespaces::inside_network(netns.as_deref(), || new_socket(address));
+    let socket = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
+    socket.connect(address).await
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<tokio::net::TcpSocket> {

@@ -21,6 +21,9 @@ pub(crate) const SPEC_FILE: &str = "spec.json";
 const BIRTH_TIMEOUT_MS: i32 = 60_000;
 /// What a start that failed is recorded with, as containerd's users know it.
 const START_ERROR_CODE: i32 = 128;
+/// What containerd says in front of runc's reason; people search for these words.
+pub(crate) const NOT_STARTED: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
+    runc create failed: unable to start container process: error during container init: ";
 
 /// A container that was started by this shim.
 pub(crate) struct Container {
@@ -55,14 +58,12 @@ impl Container {
         match Self::try_start(directory, spec, join_pids) {
             Ok(container) => Ok(container),
             Err(fault) => {
-                let now = time::unix_nanos();
                 let state = ContainerState {
                     id: spec.id.clone(),
-                    started_at: now,
-                    finished_at: now,
+                    finished_at: time::unix_nanos(),
                     exit_code: START_ERROR_CODE,
                     reason: "StartError".to_owned(),
-                    message: fault.0.clone(),
+                    message: format!("{NOT_STARTED}{fault}"),
                     ..ContainerState::default()
                 };
                 write_state(directory, &state)?;

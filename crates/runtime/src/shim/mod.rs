@@ -13,7 +13,7 @@ mod procfs;
 mod rootfs;
 mod streams;
 
-pub(crate) use container::{SPEC_FILE, STATE_FILE};
+pub(crate) use container::{NOT_STARTED, SPEC_FILE, STATE_FILE};
 
 use crate::spec::{ContainerState, Namespaces, PidNamespace, Process};
 use crate::sys::process as sys;

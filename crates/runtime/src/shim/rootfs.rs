@@ -4,6 +4,7 @@
 use super::fault::{Fault, While};
 use super::procfs;
 use crate::spec::{ContainerSpec, DeviceNode, Mount, MountKind, Propagation, ReadOnly, Rootfs};
+use crate::sys::errno_text;
 use crate::sys::mount::{self as sys, Leaf};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -82,7 +83,7 @@ fn take_binds(mounts: &[Mount]) -> Result<Vec<Option<OwnedFd>>, Fault> {
 
 fn take_bind(mount: &Mount) -> Result<Option<OwnedFd>, Fault> {
     let MountKind::Bind { source, read_only, propagation } = &mount.kind else { return Ok(None) };
-    let name = || format!("mount {} to {}", source.display(), mount.target);
+    let name = || mounting(mount);
     let tree = sys::clone_tree(source, true).while_doing(name())?;
     let kind = match propagation {
         Propagation::Private => libc::MS_PRIVATE,
@@ -148,7 +149,7 @@ fn overlay_by_options(rootfs: &Rootfs) -> std::io::Result<()> {
 }
 
 fn place(root: &OwnedFd, mount: &Mount, bind: Option<&OwnedFd>, pids: Option<&OwnedFd>) -> Result<(), Fault> {
-    let name = || format!("mount {}", mount.target);
+    let name = || mounting(mount);
     let made;
     let (mounted, leaf) = match (&mount.kind, bind) {
         (MountKind::Bind { .. }, Some(tree)) => (tree, leaf_of(tree).while_doing(name())?),
@@ -161,13 +162,37 @@ fn place(root: &OwnedFd, mount: &Mount, bind: Option<&OwnedFd>, pids: Option<&Ow
                 Some(pids) if filesystem == "proc" => procfs::open(pids)?,
                 _ => sys::open_filesystem(filesystem).while_doing(name())?,
             };
-            made = sys::finish_filesystem(&context, &options, attributes).while_doing(name())?;
+            made = sys::finish_filesystem(&context, filesystem, &options, attributes).while_doing(name())?;
             (&made, Leaf::Directory)
         }
         (MountKind::Bind { .. }, None) => return Err(Fault(format!("{}: its source was not taken", name()))),
     };
     let target = sys::create_in_root(root, &mount.target, leaf).while_doing(name())?;
-    sys::attach(mounted, &target).while_doing(name())
+    // The kernel only calls it an invalid argument.
+    if leaf_of(&target).while_doing(name())? != leaf {
+        return Err(not_mounted(mount, &std::io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
+    sys::attach(mounted, &target).map_err(|error| not_mounted(mount, &error))
+}
+
+/// What is done, as runc says it.
+fn mounting(mount: &Mount) -> String {
+    let source = match &mount.kind {
+        MountKind::Bind { source, .. } => source.display().to_string(),
+        MountKind::New { filesystem, .. } => filesystem.clone(),
+    };
+    format!("error mounting {source:?} to rootfs at {:?}", mount.target)
+}
+
+/// With runc's advice.
+fn not_mounted(mount: &Mount, error: &std::io::Error) -> Fault {
+    let advice = match (&mount.kind, error.raw_os_error()) {
+        (MountKind::Bind { .. }, Some(libc::ENOTDIR)) => {
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+        }
+        _ => "",
+    };
+    Fault(format!("{}: {}{advice}", mounting(mount), errno_text(error)))
 }
 
 fn leaf_of(tree: &OwnedFd) -> std::io::Result<Leaf> {

@@ -75,9 +75,23 @@ async fn starts_that_fail_say_why() {
             (status.state(), status.exit_code, status.reason.as_str()),
             (ContainerState::ContainerExited, 128, "StartError")
         );
-        assert!(status.message.ends_with(expected));
+        let prefix = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: \
+            unable to start container process: error during container init: exec";
+        assert!(status.message.starts_with(prefix), "{}", status.message);
+        assert_eq!(status.message, error.message);
+        assert!(status.started_at == 0 && status.finished_at > status.created_at, "{status:?}");
         assert!(world.start(&id).await.is_err());
     }
+    let mut config = shell("bad", "");
+    config.mounts = vec![Mount {
+        container_path: "/etc/passwd".to_owned(),
+        host_path: world.root.display().to_string(),
+        ..Default::default()
+    }];
+    let id = world.create(&sandbox, config).await.unwrap();
+    let error = world.start(&id).await.unwrap_err();
+    let words = "to rootfs at \"/etc/passwd\": not a directory: Are you trying to mount a directory onto a file (or vice-versa)?";
+    assert!(error.message.contains(words), "{error}");
     let mut config = shell("bad", "");
     config.image = Some(ImageSpec { image: "test.local/nosuch:1".to_owned(), ..Default::default() });
     assert_eq!(world.create(&sandbox, config).await.unwrap_err().code, Code::NotFound);

@@ -210,6 +210,33 @@ async fn volumes_are_mounted_as_asked() {
     world.finish().await;
 }
 
+/// Programs read the table of mounts, and know there what runc writes into it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mounts_are_named_by_what_they_are() {
+    let world = World::new().await;
+    let (_, text) = world.script("cat /proc/mounts", |_| {}).await;
+    let source = |target: &str| {
+        let mut lines = text.lines().map(|line| line.split(' ').collect::<Vec<&str>>());
+        let line = lines.find(|line| line.get(1) == Some(&target));
+        line.map(|line| line[0].to_owned())
+    };
+    for (target, expected) in [
+        ("/", "overlay"),
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/dev/mqueue", "mqueue"),
+        ("/dev/shm", "shm"),
+        ("/sys", "sysfs"),
+    ] {
+        assert_eq!(source(target).as_deref(), Some(expected), "{target} in\n{text}");
+    }
+    let groups = text.lines().filter(|line| line.contains(" /sys/fs/cgroup/"));
+    assert!(groups.into_iter().all(|line| line.starts_with("cgroup ")), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("none ")), "{text}");
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_cannot_write_our_program() {
     let world = World::new().await;
