@@ -5,9 +5,9 @@ use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::eviction::Eviction;
 use crate::failure::Failure;
 use crate::lock::Lock;
-use crate::machine;
 use crate::node_ports::NodePorts;
 use crate::storage::Etcd;
+use crate::{keepsake, machine};
 use ipnet::Ipv4Net;
 use nauplius_meta::names;
 use nauplius_pki::LeafRequest;
@@ -106,7 +106,7 @@ impl Cluster {
 
     /// Where sockets and locks are: gone with a reboot, as they should be.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new(RUN).join(&self.name)
+        run_dir(&self.name)
     }
 
     /// The socket that `status`, `down` and `image` speak to.
@@ -180,12 +180,32 @@ pub struct Found {
     pub is_new: bool,
 }
 
-/// Looks a cluster up. Nobody is waited for: the list is only ever replaced as a whole.
+/// Where the sockets and locks of the cluster of this name are.
+pub fn run_dir(name: &str) -> PathBuf {
+    Path::new(RUN).join(name)
+}
+
+/// Looks a cluster up, also one that is no longer in the list but has run since the machine started. Nobody is waited for: the list is only
+/// ever replaced as a whole.
 ///
 /// # Errors
 /// When the list is damaged.
 pub fn look_up(name: &str) -> Result<Option<Cluster>, Failure> {
-    Ok(Machine::read(Path::new(ROOT))?.clusters.remove(name))
+    let listed = Machine::read(Path::new(ROOT))?.clusters.remove(name);
+    Ok(listed.or_else(|| keepsake::find(name).map(|found| found.cluster)))
+}
+
+/// A cluster that runs without being in the list could be met by a new one of its name.
+///
+/// # Errors
+/// That it does, and what to do.
+pub fn check_listed(name: &str) -> Result<(), Failure> {
+    if Machine::read(Path::new(ROOT))?.clusters.contains_key(name) || keepsake::find(name).is_none() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "somebody has removed cluster {name} from the list of clusters while it ran: `nauplius delete --name {name}` cleans up after it"
+    )))
 }
 
 /// Takes a cluster that is removed off the machine's list. With the last one goes what clusters share.
@@ -330,12 +350,15 @@ impl MachineList {
 
     fn check_node_ip(&self, given: Ipv4Addr) -> Result<Ipv4Addr, Failure> {
         let addresses = &self.surroundings.addresses;
-        if addresses.contains(&given) {
+        if addresses.contains(&given) && unfit_node_ip(given).is_none() {
             return Ok(given);
+        }
+        if let Some(reason) = unfit_node_ip(given) {
+            return Err(Failure::new(format!("--node-ip {given} cannot be used: {reason}")));
         }
         let known: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         Err(Failure::new(format!(
-            "--node-ip {given} is no address by which pods can reach this machine; it has {}",
+            "--node-ip {given} cannot be used: node IP: \"{given}\" not found in the host's network interfaces, which have {}",
             if known.is_empty() { "none but loopback".to_owned() } else { known.join(", ") }
         )))
     }
@@ -357,6 +380,17 @@ impl MachineList {
         std::fs::write(&temporary, text)
             .and_then(|()| std::fs::rename(&temporary, &path))
             .map_err(|error| Failure::io("cannot write", &path, &error))
+    }
+}
+
+/// Why no node can have this address, in the kubelet's words.
+fn unfit_node_ip(given: Ipv4Addr) -> Option<&'static str> {
+    match given {
+        ip if ip.is_loopback() => Some("nodeIP can't be loopback address"),
+        ip if ip.is_multicast() => Some("nodeIP can't be a multicast address"),
+        ip if ip.is_link_local() => Some("nodeIP can't be a link-local unicast address"),
+        ip if ip.is_unspecified() => Some("nodeIP can't be an all zeros address"),
+        _ => None,
     }
 }
 
@@ -726,7 +760,11 @@ mod tests {
             ),
             (
                 NewClusterArgs { node_ip: Some(Ipv4Addr::new(192, 0, 2, 9)), ..new() },
-                "--node-ip 192.0.2.9 is no address by which pods can reach this machine; it has 192.0.2.2, 10.113.0.1",
+                "--node-ip 192.0.2.9 cannot be used: node IP: \"192.0.2.9\" not found in the host's network interfaces, which have 192.0.2.2, 10.113.0.1",
+            ),
+            (
+                NewClusterArgs { node_ip: Some(Ipv4Addr::LOCALHOST), ..new() },
+                "--node-ip 127.0.0.1 cannot be used: nodeIP can't be loopback address",
             ),
         ];
         for (flags, expected) in cases {

@@ -4,10 +4,12 @@ use crate::cli::{ClusterArgs, ImageAction};
 use crate::cluster::{self, Cluster};
 use crate::control::{self, Answer, Ask, ImageRow, Status};
 use crate::failure::{Doing, Failure};
-use crate::{machine, registry_login, server, state, up};
+use crate::{keepsake, machine, registry_login, server, state, up};
 use nauplius_base::{id, time};
 use nauplius_client::kubeconfig::{self, Current};
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -115,6 +117,16 @@ pub fn down(args: &ClusterArgs) -> Result<(), Failure> {
 
 /// Whether there was something to stop.
 fn stop(cluster: &Cluster) -> Result<bool, Failure> {
+    server::end_unreachable(cluster)?;
+    if server::is_wreck(cluster) {
+        eprintln!(
+            "nauplius: files of cluster {} are gone from {}: what still runs is ended at once",
+            cluster.name,
+            cluster.data_dir.display()
+        );
+        server::end_wreck(cluster)?;
+        return stopped(cluster).map(|()| true);
+    }
     let pods = server::pods(cluster);
     if !pods.is_empty() {
         let plural = if pods.len() == 1 { "" } else { "s" };
@@ -138,10 +150,16 @@ fn stop(cluster: &Cluster) -> Result<bool, Failure> {
     if !answered {
         server::stop_leftovers(cluster)?;
     }
+    stopped(cluster)?;
+    Ok(answered || !pods.is_empty())
+}
+
+/// Takes away what was there for what runs no more.
+fn stopped(cluster: &Cluster) -> Result<(), Failure> {
     server::clear(cluster)?;
     // A server that was killed has left it.
     cluster::remove_file(&cluster.control_socket())?;
-    Ok(answered || !pods.is_empty())
+    keepsake::forget(cluster)
 }
 
 fn misunderstood() -> Failure {
@@ -200,18 +218,32 @@ pub fn delete(args: &ClusterArgs, etcd_keys: bool) -> Result<(), Failure> {
 /// # Errors
 /// What could not be removed.
 pub fn remove(cluster: &Cluster) -> Result<Vec<(PathBuf, Current)>, Failure> {
-    stop(cluster)?;
     let mut kubeconfigs = up::noted_kubeconfigs(cluster)?;
+    kubeconfigs.extend(keepsake::find(&cluster.name).into_iter().flat_map(|kept| kept.kubeconfigs));
     kubeconfigs.push(up::kubeconfig_path());
+    let mut seen = BTreeSet::new();
+    kubeconfigs.retain(|path| seen.insert(path.clone()));
     let entry = own_entry(cluster)?;
+    stop(cluster)?;
     server::remove_everything(cluster)?;
     cluster::forget(&cluster.name)?;
-    let Some(entry) = entry else { return Ok(Vec::new()) };
+    let here = machine::addresses()?;
     let remove = |path: PathBuf| {
+        let entry = entry.clone().or_else(|| entry_in(&path, cluster, &here))?;
         let current = kubeconfig::remove(&path, &entry);
-        Ok((path, current.doing("take the cluster, which is gone, out of your kubeconfig")?))
+        let current = current.doing("take the cluster, which is gone, out of your kubeconfig");
+        Some(current.map(|current| (path, current)))
     };
-    kubeconfigs.into_iter().map(remove).collect()
+    kubeconfigs.into_iter().filter_map(remove).collect()
+}
+
+/// What a kubeconfig has of a cluster that can no longer say itself what is its own: the name must lead to its port on this machine. A file that
+/// cannot be read has nothing of it.
+fn entry_in(path: &Path, cluster: &Cluster, here: &[Ipv4Addr]) -> Option<kubeconfig::Entry> {
+    let entry = kubeconfig::load(path, Some(&cluster.name)).ok()?;
+    let address: SocketAddrV4 = entry.server.strip_prefix("https://")?.parse().ok()?;
+    let is_here = address.ip().is_loopback() || here.contains(address.ip());
+    (is_here && address.port() == cluster.port).then_some(entry)
 }
 
 /// What kubeconfigs have of the cluster; `None` when it never came so far.
@@ -306,13 +338,37 @@ impl Drop for Archive {
 fn print_images(rows: &[ImageRow]) {
     let width = rows.iter().flat_map(|row| &row.tags).map(String::len).max().unwrap_or(0).max(5);
     println!("{:<width$}  {:<12}  {:>10}", "IMAGE", "ID", "SIZE");
-    for row in rows {
+    for (name, row) in by_name(rows) {
         let id = row.id.trim_start_matches("sha256:");
         let id = &id[..id.len().min(12)];
         let size = format!("{}.{} MB", row.size_bytes / 1_000_000, row.size_bytes % 1_000_000 / 100_000);
-        let none = vec!["<none>".to_owned()];
-        for tag in if row.tags.is_empty() { &none } else { &row.tags } {
-            println!("{tag:<width$}  {id:<12}  {size:>10}");
-        }
+        println!("{name:<width$}  {id:<12}  {size:>10}");
+    }
+}
+
+/// Each name with its image, in order; images without a name first.
+fn by_name(rows: &[ImageRow]) -> Vec<(&str, &ImageRow)> {
+    let nameless = rows.iter().filter(|row| row.tags.is_empty()).map(|row| ("<none>", row));
+    let tagged = rows.iter().flat_map(|row| row.tags.iter().map(move |tag| (tag.as_str(), row)));
+    let mut named: Vec<(&str, &ImageRow)> = nameless.chain(tagged).collect();
+    named.sort_by(|(a, one), (b, other)| (a, &one.id).cmp(&(b, &other.id)));
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_listed_by_name() {
+        let row = |id: &str, tags: &[&str]| ImageRow {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            id: id.to_owned(),
+            size_bytes: 1,
+        };
+        let rows = [row("1", &["b:2", "a:1"]), row("3", &[]), row("2", &["b:1"])];
+        let listed: Vec<(&str, &str)> =
+            by_name(&rows).into_iter().map(|(name, row)| (name, row.id.as_str())).collect();
+        assert_eq!(listed, [("<none>", "3"), ("a:1", "1"), ("b:1", "2"), ("b:2", "1")]);
     }
 }

@@ -13,6 +13,7 @@ mod eviction;
 mod failure;
 mod identity;
 mod interrupts;
+mod keepsake;
 mod lock;
 mod machine;
 mod memory;

@@ -41,11 +41,15 @@ pub fn shims(runtime_dir: &Path) -> BTreeMap<u32, PathBuf> {
     parents().into_iter().filter_map(|(pid, _)| shim(pid)).collect()
 }
 
+/// Every process.
+pub fn pids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Every process with its parent.
 fn parents() -> Vec<(u32, u32)> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, parent_of(pid)?))).collect()
+    pids().into_iter().filter_map(|pid| Some((pid, parent_of(pid)?))).collect()
 }
 
 /// The field after the state, which follows the parenthesised name.

@@ -6,7 +6,7 @@ use crate::control::{self, Answer, Ask, ComponentStatus, Status};
 use crate::failure::{Doing, Failure};
 use crate::interrupts::{self, Interrupts};
 use crate::progress::{Display, Report};
-use crate::{cluster, machine, server};
+use crate::{cluster, keepsake, machine, server};
 use nauplius_base::time;
 use nauplius_client::kubeconfig;
 use std::fs::OpenOptions;
@@ -40,6 +40,7 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
     let _operation = cluster::operate_on(&args.name)?;
     kubeconfig::check(&kubeconfig_path()).doing("use your kubeconfig")?;
     let interrupts = Interrupts::catch()?;
+    cluster::check_listed(&args.name)?;
     let found = MachineList::open()?.get_or_make(args, new, check)?;
     let cluster = &found.cluster;
     if running(cluster, &interrupts)?.is_some() {
@@ -353,7 +354,8 @@ fn note_kubeconfig(cluster: &Cluster, path: &Path) -> Result<(), Failure> {
     known.push(path.to_owned());
     let note = cluster.kubeconfigs_file();
     let text = serde_json::to_vec(&known).doing("note your kubeconfig")?;
-    std::fs::write(&note, text).map_err(|error| Failure::io("cannot write", &note, &error))
+    std::fs::write(&note, text).map_err(|error| Failure::io("cannot write", &note, &error))?;
+    keepsake::keep(cluster, known)
 }
 
 fn print_next(cluster: &Cluster, kubeconfig: &Path) {

@@ -13,6 +13,6 @@ mod wire;
 
 pub use server::{
     Addresses, NetworkError, PortMapping, Protocol, Runtime, RuntimeError, RuntimeOptions, SandboxInfo,
-    SandboxNetwork, release_cgroups, release_programs, sandbox_metadata,
+    SandboxNetwork, end_by_force, release_cgroups, release_programs, sandbox_metadata,
 };
 pub use shim::shim_main;

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How often a lock that somebody else holds is tried.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-fn lock_path(cluster: &Cluster) -> PathBuf {
+pub(super) fn lock_path(cluster: &Cluster) -> PathBuf {
     cluster.run_dir().join("server.lock")
 }
 
@@ -116,7 +116,7 @@ pub fn remove_everything(cluster: &Cluster) -> Result<(), Failure> {
 }
 
 /// A directory that a disk is mounted on can be emptied, not removed: the mount is somebody else's.
-fn remove_tree(directory: &Path) -> Result<(), Failure> {
+pub(super) fn remove_tree(directory: &Path) -> Result<(), Failure> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(()),

@@ -10,10 +10,12 @@ mod node;
 mod plane;
 mod query;
 mod renewal;
+mod wreck;
 
 pub use leftovers::{
     clear, pods, remove_everything, server_of, stop_leftovers, try_lock, wait_until_stopped,
 };
+pub use wreck::{end as end_wreck, end_unreachable, is_wreck};
 
 use crate::cli::{ClusterArgs, LogFormat, NewClusterArgs};
 use crate::cluster::{Cluster, Found, MachineList};
@@ -22,7 +24,7 @@ use crate::failure::{Doing, Failure};
 use crate::lock::Lock;
 use crate::progress::{Report, Reporter};
 use crate::storage::Opened;
-use crate::{machine, up};
+use crate::{keepsake, machine, up};
 use nauplius_base::task::Group;
 use nauplius_base::time;
 use std::net::Ipv4Addr;
@@ -90,7 +92,10 @@ fn start(
     log_to_stderr(format);
     let Found { cluster, is_new } = MachineList::open()?.get_or_make(args, new, up::check)?;
     let worked = AtomicBool::new(false);
-    let outcome = lock(&cluster).and_then(|_lock| run(cluster.clone(), reporter, &worked));
+    let outcome = lock(&cluster).and_then(|_lock| {
+        keepsake::keep(&cluster, up::noted_kubeconfigs(&cluster)?)?;
+        run(cluster.clone(), reporter, &worked)
+    });
     if is_new && !worked.into_inner() {
         up::abandon(&cluster)?;
     }

@@ -232,6 +232,18 @@ impl Layout {
         }
     }
 
+    /// Kills whatever is in the group and in all groups below it.
+    pub(crate) fn kill_tree(&self, group: &str) {
+        let Some(mount) = self.mounts().into_iter().next() else { return };
+        let group = group.trim_end_matches('/');
+        // A group that is gone has nothing in it.
+        let entries = std::fs::read_dir(mount.join(group.trim_start_matches('/'))).into_iter().flatten();
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            self.kill_tree(&format!("{group}/{}", entry.file_name().to_string_lossy()));
+        }
+        self.kill(group);
+    }
+
     /// The processes in the group itself.
     pub(crate) fn pids(&self, group: &str) -> Vec<i32> {
         let Some(mount) = self.mounts().into_iter().next() else { return Vec::new() };

@@ -60,7 +60,7 @@ pub struct RuntimeOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// A file or directory of the state.
-    #[error("runtime state {}: {source}", path.display())]
+    #[error("runtime state {}: {}", path.display(), nauplius_base::errno::words(source))]
     State {
         /// Which.
         path: PathBuf,
@@ -175,6 +175,19 @@ pub fn release_programs(state_dir: &std::path::Path) -> std::io::Result<()> {
 pub fn release_cgroups(cgroup_root: &str) -> Result<(), RuntimeError> {
     let removed = Layout::detect().and_then(|layout| layout.remove_with_parents(cgroup_root));
     removed.map_err(|error| RuntimeError::Cgroups(error.to_string()))
+}
+
+/// Ends whatever runs in the cgroups of a runtime whose files are damaged or gone, and lets go of what is mounted below its directory. No server
+/// may run, nor any of its shims.
+///
+/// # Errors
+/// When something cannot be unmounted, or runs still.
+pub fn end_by_force(state_dir: &std::path::Path, cgroup_root: &str) -> Result<(), RuntimeError> {
+    let layout = Layout::detect().map_err(|error| RuntimeError::Cgroups(error.to_string()))?;
+    layout.kill_tree(cgroup_root);
+    let unmounted = namespaces::unmount_below(state_dir);
+    unmounted.map_err(|source| RuntimeError::State { path: state_dir.to_owned(), source })?;
+    release_cgroups(cgroup_root)
 }
 
 fn cri_to_leftovers(error: CriError) -> RuntimeError {

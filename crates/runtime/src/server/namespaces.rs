@@ -119,6 +119,21 @@ pub(crate) fn unmount(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Unmounts everything below `directory`, the last mount first.
+pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
+    let directory = match directory.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    // The table writes blanks in octal.
+    let points = table.lines().filter_map(|line| Some(line.split(' ').nth(4)?.replace("\\040", " ")));
+    let below: Vec<String> = points
+        .filter(|point| Path::new(point) != directory && Path::new(point).starts_with(&directory))
+        .collect();
+    below.iter().rev().try_for_each(|point| unmount(Path::new(point)))
+}
+
 /// Removes a file that may be gone.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
