@@ -1,6 +1,7 @@
 //! The whole binary, as a person and their tools use it, and the rules of the house.
 
 mod certificates;
+mod claims;
 mod cluster;
 mod commands;
 mod containers;
@@ -9,6 +10,7 @@ mod debian;
 mod demo;
 mod disks;
 mod endurance;
+mod forwarding;
 mod hooks;
 mod house;
 mod inside;
@@ -29,3 +31,4 @@ mod traces;
 mod transcript;
 mod volumes;
 mod workload;
+mod wrecks;

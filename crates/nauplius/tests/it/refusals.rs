@@ -128,7 +128,7 @@ fn containers(kubectl: &Kubectl<'_>) {
         "unmounted",
         &["Warning FailedMount MountVolume.SetUp failed for volume \"v\" : configmap \"none\" not found"],
     );
-    let message = "unable to start container process: exec: \"nothing\": executable file not found in $PATH";
+    let message = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"nothing\": executable file not found in $PATH";
     eventually("the failed start", || {
         let started = events(kubectl, "commandless");
         started
@@ -304,18 +304,48 @@ fn refused_up(cluster: &Cluster, arguments: &[&str]) -> String {
     refused
 }
 
+/// The ReplicaSet says it, again and again; the server's log is for who runs the server.
+#[test]
+fn pods_that_are_forbidden_are_no_warning() {
+    let cluster = Cluster::up();
+    let Some(kubectl) = kubectl::any("pods_that_are_forbidden", &cluster) else { return };
+    kubectl.ok(&["create", "namespace", "strict"]);
+    kubectl.ok(&["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
+    kubectl.ok(&["create", "deployment", "-n", "strict", "hello", "--image=nauplius.local/demo:1"]);
+    let log = cluster.data_dir().join("server.log");
+    eventually("a word in the log", || {
+        std::fs::read_to_string(&log).unwrap().contains("is refused, will look again").then_some(())
+    });
+    let events = eventually("the event", || {
+        let events = kubectl.ok(&[
+            "get",
+            "events",
+            "-n",
+            "strict",
+            "--field-selector=reason=FailedCreate",
+            "-o",
+            "name",
+        ]);
+        (!events.is_empty()).then_some(events)
+    });
+    let told =
+        kubectl.ok(&["get", "-n", "strict", events.lines().next().unwrap(), "-o", "jsonpath={.message}"]);
+    assert!(
+        told.starts_with("Error creating: pods \"hello-") && told.contains("violates PodSecurity"),
+        "{told}"
+    );
+    cluster.log_is_calm();
+}
+
 #[test]
 fn flags_that_cannot_be_leave_nothing_behind() {
     let cluster = Cluster::named_only();
     for (flag, expected) in [
         (
             "--node-ip=192.0.2.77",
-            "--node-ip 192.0.2.77 is no address by which pods can reach this machine; it has ",
+            "--node-ip 192.0.2.77 cannot be used: node IP: \"192.0.2.77\" not found in the host's network interfaces, which have ",
         ),
-        (
-            "--node-ip=127.0.0.1",
-            "--node-ip 127.0.0.1 is no address by which pods can reach this machine; it has ",
-        ),
+        ("--node-ip=127.0.0.1", "--node-ip 127.0.0.1 cannot be used: nodeIP can't be loopback address"),
         (
             "--node-name=Bad_Name",
             "--node-name \"Bad_Name\" cannot name a node: a lowercase RFC 1123 subdomain",
@@ -337,10 +367,10 @@ fn a_first_start_that_fails_leaves_nothing_behind() {
     let socket = Path::new("/run/nauplius").join(&cluster.name).join("control.sock");
     std::fs::create_dir_all(&socket).unwrap();
     let refused = refused_up(&cluster, &[]);
-    assert!(refused.contains(&format!("cannot remove {}: Is a directory", socket.display())), "{refused}");
+    assert!(refused.contains(&format!("cannot remove {}: is a directory", socket.display())), "{refused}");
     std::fs::create_dir_all(&socket).unwrap();
     let refused = error_of(&cluster.run(&["server"]));
-    assert!(refused.contains("Is a directory"), "{refused}");
+    assert!(refused.contains("is a directory"), "{refused}");
     assert_eq!(crate::traces::of(&cluster), Vec::<String>::new());
     cluster.run_ok(&["up"]);
 }

@@ -1,7 +1,9 @@
 //! What `up`, `status` and `server` tell a person who is not at a terminal, and where `up` puts its context.
 
 use crate::cluster::{Cluster, eventually};
+use crate::terminal::Session;
 use nauplius_base::time::{Timestamp, monotonic};
+use regex::Regex;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +15,32 @@ fn stages(told: &str) -> Vec<String> {
         time.parse::<f64>().is_ok().then(|| name.trim().to_owned())
     };
     told.lines().map(|line| stage(line).unwrap_or_else(|| panic!("{line:?} is no stage"))).collect()
+}
+
+/// On a terminal a stage that takes a while is a line that lives, with its time, until it ends as one that stays.
+#[test]
+fn a_start_on_a_terminal_shows_stages_as_they_go() {
+    let cluster = Cluster::named_only();
+    let mut command = cluster.command(&["up"]);
+    command.env("TERM", "xterm");
+    let (screen, code) = Session::start(command).end();
+    assert_eq!(code, Some(0), "{screen}");
+    let plain = Regex::new(r"\x1b\[[0-9;?]*[A-Za-z]").unwrap().replace_all(&screen, "\n").into_owned();
+    let of = |pattern: &str| {
+        let found: Vec<String> = Regex::new(pattern)
+            .unwrap()
+            .captures_iter(&plain)
+            .map(|captures| captures[1].trim().to_owned())
+            .collect();
+        found
+    };
+    let ended = of(r"✓ (\S.*?) +\d+\.\d\d s");
+    for stage in ["Certificates", "Store", "API server", "Kubelet"] {
+        assert!(ended.iter().any(|known| known == stage), "{stage} did not end: {screen:?}");
+    }
+    let lived = of(r"[⠁⠂⠄⡀⢀⠠⠐⠈] (\S.*?) +\d+s");
+    assert!(!lived.is_empty() && lived.iter().all(|stage| ended.contains(stage)), "{lived:?} in {screen:?}");
+    assert!(screen.contains("kubectl uses it now"), "{screen:?}");
 }
 
 #[test]
