@@ -55,7 +55,7 @@ pub fn serving(config: &RuntimeConfig) -> Vec<Arc<dyn Kind>> {
         Arc::new(certificates::certificate_signing_request::kind()),
         Arc::new(certificates::cluster_trust_bundle::kind(config)),
         Arc::new(certificates::pod_certificate_request::kind(config)),
-        Arc::new(coordination::lease::kind()),
+        Arc::new(coordination::lease::kind(config)),
         Arc::new(discovery::endpoint_slice::kind()),
         Arc::new(flowcontrol::flow_schema::kind()),
         Arc::new(flowcontrol::priority_level_configuration::kind()),

@@ -191,9 +191,15 @@ pub trait Kind: Send + Sync + 'static {
     }
 
     /// Before an update through a subresource that writes the object (`status`, and what a kind adds): the default takes
-    /// status and metadata of the new object and keeps everything else of the old one.
-    fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
+    /// status and metadata of the new object and keeps everything else of the old one; metadata, too, where the kind tracks
+    /// nothing of it in such writes.
+    fn prepare_subresource_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
         keep_content(new, old);
+        if let Filter::Exclude(paths) = self.tracked(context.subresource.unwrap_or_default())
+            && paths.contains(&["metadata"].as_slice())
+        {
+            keep_metadata(new, old);
+        }
         count_generation(false, new, old);
     }
 
@@ -247,6 +253,11 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Field errors of a write through a subresource.
     fn validate_subresource_update(&self, _subresource: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Field errors of a write through a subresource that depend on when it is made; asked only if there are no others.
+    fn validate_moment(&self, _context: &Context<'_>, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -344,6 +355,14 @@ fn content_keys(value: &Value) -> BTreeSet<String> {
     let ignored = ["metadata", "status", "kind", "apiVersion"];
     let keys = value.as_object().into_iter().flat_map(|map| map.keys());
     keys.filter(|key| !ignored.contains(&key.as_str())).cloned().collect()
+}
+
+/// Makes what a client may say in metadata that of `old`; who wrote the object and what it was read at stay (upstream's
+/// `ResetObjectMetaForStatus`).
+pub(crate) fn keep_metadata(new: &mut Value, old: &Value) {
+    for key in ["deletionTimestamp", "generation", "labels", "annotations", "finalizers", "ownerReferences"] {
+        carry(&mut new["metadata"], &old["metadata"], key);
+    }
 }
 
 /// What is tracked of a kind whose status is written without any metadata.

@@ -41,6 +41,7 @@ mod resource;
 mod resources;
 mod review;
 mod runtime_config;
+mod scale_table;
 mod scheduling;
 mod storage;
 mod storagemigration;
@@ -50,6 +51,7 @@ mod testing;
 pub mod toleration;
 mod tree;
 mod warnings;
+mod webhook_client;
 
 pub use body::{default_body, validate_body};
 pub use builtin::{builtin, serving};
@@ -79,3 +81,4 @@ pub use kind::{Column, Context, Descriptor, Kind, Scale, Subresource, Verbs, Ver
 pub use object::{DecodeError, Object, Page, RawList, RawWatchEvent, split_list, split_watch_event};
 pub use pod_requests::{Resources, pod_totals, resource_list};
 pub use runtime_config::{RuntimeConfig, RuntimeConfigError};
+pub use scale_table::{scale_cells, scale_columns};

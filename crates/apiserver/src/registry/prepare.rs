@@ -103,9 +103,13 @@ pub(super) fn prepare_update(scope: &Scope, new: &mut Value, old: &Value) -> Api
 pub(super) fn validate_update(scope: &Scope, new: &Value, old: &Value) -> ApiResult<()> {
     let kind = &scope.resource.kind;
     let mut errors = metadata::validate_update(new, old, &Path::new("metadata"));
-    match scope.context().subresource {
+    let context = scope.context();
+    match context.subresource {
         Some(subresource) => errors.extend(kind.validate_subresource_update(subresource, new, old)),
         None => errors.extend(kind.validate_update(new, old)),
+    }
+    if context.subresource.is_some() && errors.is_empty() {
+        errors = kind.validate_moment(&context, new, old);
     }
     validation_error(scope, object::name(new), errors)?;
     scope.call.warnings.extend(kind.warnings(new, Some(old)));

@@ -1,14 +1,74 @@
-//! What both kinds of bindings have: the policy, its parameters, and what they narrow it down to.
+//! Bindings put a policy to use: which one, with what parameters, and narrowed down to what. Both kinds of them are the one here.
 
-use super::match_resources;
+use super::{match_resources, static_name_warnings};
 use crate::check::{Errors, messages};
-use crate::kind::Column;
-use crate::label_selector;
+use crate::describe::Describe;
+use crate::kind::{Column, Descriptor, Kind};
 use crate::table::{self, string};
 use crate::tree::{get, text, with};
+use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
+
+/// A kind of bindings.
+pub(crate) struct Binding {
+    descriptor: Descriptor,
+    /// What is asked of its spec beyond what is asked of all.
+    own: Own,
+}
+
+/// Checks a spec at its path.
+pub(super) type Own = fn(&Value, &Path, &mut Errors);
+
+impl Binding {
+    /// The kind so described.
+    pub(super) fn new(describe: Describe, own: Own) -> Self {
+        Self { descriptor: describe.cluster_scoped().categories(&["api-extensions"]).done(), own }
+    }
+}
+
+impl Kind for Binding {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let (spec, path) = (&object["spec"], Path::new("spec"));
+        validate(spec, &path, &mut errors);
+        (self.own)(spec, &path, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
+        self.validate(new)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        static_name_warnings(new)
+    }
+
+    fn counts_generations(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns()
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        cells(object, now_s)
+    }
+}
 
 /// Fills what is left out.
 pub(super) fn set_defaults(object: &mut Value) {
@@ -18,7 +78,7 @@ pub(super) fn set_defaults(object: &mut Value) {
 }
 
 /// Checks a binding's spec.
-pub(super) fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
     let policy = text(spec, "policyName");
     if policy.is_empty() {
         errors.push(FieldError::required(&path.child("policyName"), ""));
@@ -58,8 +118,7 @@ fn param_ref(reference: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// The columns of both kinds.
-pub(super) fn columns() -> Vec<Column> {
+fn columns() -> Vec<Column> {
     vec![
         table::name(),
         string("PolicyName", "The policy that it puts to use."),
@@ -68,8 +127,7 @@ pub(super) fn columns() -> Vec<Column> {
     ]
 }
 
-/// Their cells.
-pub(super) fn cells(object: &Value, now_s: i64) -> Vec<Value> {
+fn cells(object: &Value, now_s: i64) -> Vec<Value> {
     let spec = &object["spec"];
     let reference = get(spec, "paramRef").map_or_else(|| "<unset>".to_owned(), shown);
     vec![

@@ -25,6 +25,17 @@ const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
 const REINVOCATION_POLICIES: &[&str] = &["IfNeeded", "Never"];
 const MAX_MATCH_CONDITIONS: usize = 64;
 
+/// Names with this end are for configuration in files, which nothing reads here.
+const STATIC_SUFFIX: &str = ".static.k8s.io";
+
+/// What a client is told that takes such a name.
+fn static_name_warnings(object: &Value) -> Vec<String> {
+    let is_static = text(&object["metadata"], "name").ends_with(STATIC_SUFFIX);
+    let warning = "metadata.name: names ending with \".static.k8s.io\" are reserved for static manifest-based configurations \
+                   and cannot be managed via the API";
+    is_static.then(|| warning.to_owned()).into_iter().collect()
+}
+
 /// The conditions that narrow down which requests are looked at.
 fn match_conditions(owner: &Value, path: &Path, errors: &mut Errors) {
     let (conditions, path) = (list(owner, "matchConditions"), path.child("matchConditions"));

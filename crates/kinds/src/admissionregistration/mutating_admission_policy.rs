@@ -1,6 +1,6 @@
 //! MutatingAdmissionPolicy: expressions by which objects are changed before they are kept.
 
-use super::{GROUP, REINVOCATION_POLICIES, policy, rule};
+use super::{GROUP, REINVOCATION_POLICIES, policy, rule, static_name_warnings};
 use crate::check::{Errors, one_of};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
@@ -45,8 +45,16 @@ impl Kind for MutatingAdmissionPolicy {
         name::subdomain(name, prefix)
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        static_name_warnings(new)
+    }
+
     fn counts_generations(&self) -> bool {
         true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicy: expressions that objects must satisfy to be kept.
 
-use super::{GROUP, policy, rule};
+use super::{GROUP, policy, rule, static_name_warnings};
+use crate::apiextensions::json_path::{JsonPath, JsonPathError};
 use crate::check::{Errors, messages, one_of_if_set};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
@@ -51,11 +52,11 @@ impl Kind for ValidatingAdmissionPolicy {
         let (status, path) = (&new["status"], Path::new("status"));
         let warnings_path = path.child("typeChecking").child("expressionWarnings");
         for (index, warning) in list(&status["typeChecking"], "expressionWarnings").iter().enumerate() {
-            for key in ["warning", "fieldRef"] {
-                if text(warning, key).trim().is_empty() {
-                    errors.push(FieldError::required(&warnings_path.index(index).child(key), ""));
-                }
+            let path = warnings_path.index(index);
+            if text(warning, "warning").trim().is_empty() {
+                errors.push(FieldError::required(&path.child("warning"), ""));
             }
+            field_reference(text(warning, "fieldRef").trim(), &path.child("fieldRef"), &mut errors);
         }
         conditions::validate(status, &path.child("conditions"), &mut errors);
         errors
@@ -65,8 +66,16 @@ impl Kind for ValidatingAdmissionPolicy {
         name::subdomain(name, prefix)
     }
 
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        static_name_warnings(new)
+    }
+
     fn counts_generations(&self) -> bool {
         true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -86,6 +95,17 @@ impl Kind for ValidatingAdmissionPolicy {
             policy::param_kind_cell(spec),
             table::age_cell(object, now_s),
         ]
+    }
+}
+
+/// Where in the policy an expression stands, as a JSONPath.
+fn field_reference(reference: &str, path: &Path, errors: &mut Errors) {
+    // Upstream's parser takes a name at the beginning for one of its own words, and goes on.
+    let dot = if reference.starts_with(|first: char| first.is_ascii_alphanumeric()) { "." } else { "" };
+    if reference.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else if let Err(JsonPathError(problem)) = JsonPath::parse(&format!("{dot}{reference}")) {
+        errors.push(FieldError::invalid(path, reference, format!("invalid JSONPath: {problem}")));
     }
 }
 

@@ -1,10 +1,9 @@
-//! ValidatingAdmissionPolicyBinding: puts a policy that judges objects to use, and says what its refusals lead to.
+//! ValidatingAdmissionPolicyBinding: puts a policy to use that objects must satisfy, and says what comes of a failure.
 
-use super::{GROUP, binding};
+use super::GROUP;
+use super::binding::{self, Binding};
 use crate::check::Errors;
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
 use crate::tree::{list, texts};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
@@ -13,51 +12,14 @@ const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const BOTH: &str = "must not contain both Deny and Warn (repeating the same validation failure information in the API \
                     response and headers serves no purpose)";
 
-pub(crate) struct ValidatingAdmissionPolicyBinding(Descriptor);
-
-pub(crate) fn kind() -> ValidatingAdmissionPolicyBinding {
+pub(crate) fn kind() -> Binding {
     let plural = "validatingadmissionpolicybindings";
-    let descriptor = describe(GROUP, "v1", "ValidatingAdmissionPolicyBinding", plural).cluster_scoped();
-    let descriptor = descriptor.categories(&["api-extensions"]).defaults(binding::set_defaults);
-    ValidatingAdmissionPolicyBinding(descriptor.done())
-}
-
-impl Kind for ValidatingAdmissionPolicyBinding {
-    fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        binding::validate(spec, &path, &mut errors);
-        check_actions(spec, &path.child("validationActions"), &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        self.validate(new)
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
-    }
-
-    fn counts_generations(&self) -> bool {
-        true
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        binding::columns()
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        binding::cells(object, now_s)
-    }
+    let describe = describe(GROUP, "v1", "ValidatingAdmissionPolicyBinding", plural);
+    Binding::new(describe.defaults(binding::set_defaults), check_actions)
 }
 
 fn check_actions(spec: &Value, path: &Path, errors: &mut Errors) {
-    let actions = texts(spec, "validationActions");
+    let (actions, path) = (texts(spec, "validationActions"), &path.child("validationActions"));
     for (index, action) in actions.iter().enumerate() {
         if !ACTIONS.contains(action) {
             errors.push(FieldError::not_supported(&path.index(index), *action, ACTIONS));

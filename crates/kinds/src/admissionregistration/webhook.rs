@@ -1,11 +1,14 @@
-//! Webhooks, as both configurations have them: where they are, what they are asked about, and what their silence means.
+//! Webhooks, as both configurations have them: where they are, what they are asked about, and what their silence means. Both kinds
+//! of configurations are the one here, but for what only webhooks of one of them have.
 
-use super::{FAILURE_POLICIES, MATCH_POLICIES, match_conditions, rule};
-use crate::check::{Errors, messages, one_of_if_set, port_number};
-use crate::kind::Column;
-use crate::label_selector;
+use super::{FAILURE_POLICIES, MATCH_POLICIES, match_conditions, rule, static_name_warnings};
+use crate::check::{Errors, one_of_if_set};
+use crate::describe::Describe;
+use crate::kind::{Column, Descriptor, Kind};
 use crate::table::{self, integer};
 use crate::tree::{default, each, equal, get, list, number, text, texts, with};
+use crate::webhook_client::{self, REVIEW_VERSIONS};
+use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -15,7 +18,61 @@ const MAX_TIMEOUT_S: i64 = 30;
 const DEFAULT_PORT: i64 = 443;
 const NO_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun", "Some", "Unknown"];
-const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+
+/// A kind of configurations.
+pub(crate) struct Configuration {
+    descriptor: Descriptor,
+    /// What is asked of its webhooks beyond what is asked of all.
+    own: Own,
+}
+
+/// Checks one webhook at its path.
+pub(super) type Own = fn(&Value, &Path, &mut Errors);
+
+impl Configuration {
+    /// The kind so described.
+    pub(super) fn new(describe: Describe, own: Own) -> Self {
+        Self { descriptor: describe.cluster_scoped().categories(&["api-extensions"]).done(), own }
+    }
+}
+
+impl Kind for Configuration {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate(object, self.own)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        validate_update(new, old, self.own)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::subdomain(name, prefix)
+    }
+
+    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        static_name_warnings(new)
+    }
+
+    fn counts_generations(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![table::name(), integer("Webhooks", "How many webhooks it has."), table::age()]
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        vec![table::name_cell(object), rule::counted(object, "webhooks"), table::age_cell(object, now_s)]
+    }
+}
 
 /// Fills what is left out of each webhook.
 pub(super) fn set_defaults(configuration: &mut Value) {
@@ -65,14 +122,14 @@ impl Asks {
 }
 
 /// Checks the webhooks of a new configuration; `more` is what only one of the two kinds has.
-pub(super) fn validate(configuration: &Value, more: fn(&Value, &Path, &mut Errors)) -> Errors {
+fn validate(configuration: &Value, more: Own) -> Errors {
     let mut errors = Errors::new();
     check_all(configuration, &Asks::all(), false, more, &mut errors);
     errors
 }
 
 /// The same for a new form of one that is kept.
-pub(super) fn validate_update(new: &Value, old: &Value, more: fn(&Value, &Path, &mut Errors)) -> Errors {
+fn validate_update(new: &Value, old: &Value, more: Own) -> Errors {
     let mut errors = Errors::new();
     let (webhooks, before) = (list(new, "webhooks"), list(old, "webhooks"));
     let conditions_stay = webhooks.len() == before.len()
@@ -83,20 +140,14 @@ pub(super) fn validate_update(new: &Value, old: &Value, more: fn(&Value, &Path, 
     errors
 }
 
-fn check_all(
-    configuration: &Value,
-    asks: &Asks,
-    conditions_stay: bool,
-    more: fn(&Value, &Path, &mut Errors),
-    errors: &mut Errors,
-) {
+fn check_all(configuration: &Value, asks: &Asks, conditions_stay: bool, more: Own, errors: &mut Errors) {
     let path = Path::new("webhooks");
     let mut seen = Vec::new();
     for (index, webhook) in list(configuration, "webhooks").iter().enumerate() {
         let (path, name) = (path.index(index), text(webhook, "name"));
         check_one(webhook, asks, &path, errors);
         more(webhook, &path, errors);
-        client_config(&webhook["clientConfig"], &path.child("clientConfig"), errors);
+        webhook_client::check(&webhook["clientConfig"], &path.child("clientConfig"), errors);
         if !conditions_stay {
             match_conditions(webhook, &path, errors);
         }
@@ -130,6 +181,17 @@ fn check_one(webhook: &Value, asks: &Asks, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// In which versions it can be asked.
+fn review_versions(webhook: &Value, known: bool, path: &Path, errors: &mut Errors) {
+    let versions = texts(webhook, "admissionReviewVersions");
+    if versions.is_empty() {
+        let detail = format!("must specify one of {}", REVIEW_VERSIONS.join(", "));
+        errors.push(FieldError::required(path, detail));
+    } else {
+        webhook_client::review_versions(&versions, known, path, errors);
+    }
+}
+
 /// A name of three parts at least.
 fn qualified_name(name: &str, path: &Path, errors: &mut Errors) {
     let problems = names::dns1123_subdomain(name);
@@ -149,106 +211,4 @@ fn selectors(webhook: &Value, path: &Path, errors: &mut Errors) {
             label_selector::validate(selector, &path.child(key), errors);
         }
     }
-}
-
-fn client_config(config: &Value, path: &Path, errors: &mut Errors) {
-    match (get(config, "url"), get(config, "service")) {
-        (Some(url), None) => check_url(url.as_str().unwrap_or_default(), &path.child("url"), errors),
-        (None, Some(service)) => check_service(service, &path.child("service"), errors),
-        _ => errors.push(FieldError::required(path, "exactly one of url or service is required")),
-    }
-}
-
-/// A URL that is called: https, a host and a path, and nothing else.
-fn check_url(url: &str, path: &Path, errors: &mut Errors) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    if scheme != "https" {
-        let detail = format!("'https' is the only allowed URL scheme{FORM}");
-        errors.push(FieldError::invalid(path, scheme, detail));
-    }
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let authority = if scheme.is_empty() { "" } else { rest.split('/').next().unwrap_or_default() };
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if host.is_empty() {
-        errors.push(FieldError::invalid(path, "", format!("host must be specified{FORM}")));
-    }
-    let parts = [
-        (user, "user information is not permitted in the URL"),
-        (fragment, "fragments are not permitted in the URL"),
-        (query, "query parameters are not permitted in the URL"),
-    ];
-    for (part, detail) in parts.into_iter().filter(|(part, _)| !part.is_empty()) {
-        errors.push(FieldError::invalid(path, part, detail));
-    }
-}
-
-fn check_service(service: &Value, path: &Path, errors: &mut Errors) {
-    for key in ["name", "namespace"] {
-        if text(service, key).is_empty() {
-            errors.push(FieldError::required(&path.child(key), format!("service {key} is required")));
-        }
-    }
-    let port = number(service, "port").unwrap_or(0);
-    let mut problems = Errors::new();
-    port_number(port, &path.child("port"), &mut problems);
-    errors.extend(problems.into_iter().map(|problem| {
-        FieldError::invalid(&path.child("port"), port, format!("port is not valid: {}", problem.detail))
-    }));
-    url_path(text(service, "path"), &path.child("path"), errors);
-}
-
-fn url_path(own: &str, path: &Path, errors: &mut Errors) {
-    let mut invalid = |detail: String| errors.push(FieldError::invalid(path, own, detail));
-    match own {
-        "" | "/" => return,
-        "//" => return invalid("segment[0] may not be empty".to_owned()),
-        _ => {}
-    }
-    if !own.starts_with('/') {
-        invalid("must start with a '/'".to_owned());
-    }
-    // Upstream takes the first character away whatever it is.
-    let rest = own.chars().skip(1).collect::<String>();
-    for (index, segment) in rest.strip_suffix('/').unwrap_or(&rest).split('/').enumerate() {
-        if segment.is_empty() {
-            invalid(format!("segment[{index}] may not be empty"));
-            continue;
-        }
-        for problem in names::dns1123_subdomain(segment) {
-            invalid(format!("segment[{index}]: {problem}"));
-        }
-    }
-}
-
-fn review_versions(webhook: &Value, known: bool, path: &Path, errors: &mut Errors) {
-    let versions = texts(webhook, "admissionReviewVersions");
-    let all = REVIEW_VERSIONS.join(", ");
-    if versions.is_empty() {
-        errors.push(FieldError::required(path, format!("must specify one of {all}")));
-        return;
-    }
-    for (index, version) in versions.iter().enumerate() {
-        let path = path.index(index);
-        if versions[..index].contains(version) {
-            errors.push(FieldError::invalid(&path, *version, "duplicate version"));
-        } else {
-            messages(names::dns1035_label(version), version, &path, errors);
-        }
-    }
-    if known && !versions.iter().any(|version| REVIEW_VERSIONS.contains(version)) {
-        let value = list(webhook, "admissionReviewVersions").to_vec();
-        errors.push(FieldError::invalid(path, value, format!("must include at least one of {all}")));
-    }
-}
-
-/// The columns of both kinds.
-pub(super) fn columns() -> Vec<Column> {
-    vec![table::name(), integer("Webhooks", "How many webhooks it has."), table::age()]
-}
-
-/// Their cells.
-pub(super) fn cells(object: &Value, now_s: i64) -> Vec<Value> {
-    vec![table::name_cell(object), rule::counted(object, "webhooks"), table::age_cell(object, now_s)]
 }

@@ -24,7 +24,7 @@ pub(super) fn check(column: &Value, path: &Path, errors: &mut Errors) {
         errors.push(FieldError::invalid(&path.child("format"), format, one_of(FORMATS)));
     }
     let json_path = text(column, "jsonPath");
-    let path = path.child("jsonPath");
+    let path = path.child("JSONPath");
     if json_path.is_empty() {
         errors.push(FieldError::required(&path, ""));
     } else {

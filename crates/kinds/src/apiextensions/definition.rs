@@ -4,7 +4,7 @@ use super::approval::{ANNOTATION, Approval, approval, is_protected};
 use super::{conversion, is_condition_true, names, versions};
 use crate::check::Errors;
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind, carry, put, tracked_without_metadata};
+use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_content, put, tracked_without_metadata};
 use crate::tree::{child, equal, flag, get, list, number, set, text, texts, with};
 use crate::{name, table};
 use nauplius_meta::apply::Filter;
@@ -108,6 +108,12 @@ impl Kind for CustomResourceDefinition {
         put(&mut new["metadata"], "generation", Some(generation.into()));
     }
 
+    /// Upstream resets metadata to itself here: what removes its finalizer writes the status.
+    fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
+        keep_content(new, old);
+        carry(&mut new["metadata"], &old["metadata"], "generation");
+    }
+
     fn tracked(&self, subresource: &str) -> Filter {
         tracked_without_metadata(subresource)
     }
@@ -115,16 +121,20 @@ impl Kind for CustomResourceDefinition {
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         check_name(object, &mut errors);
-        check_spec(&object["spec"], &Path::new("spec"), &mut errors);
+        check_spec(&object["spec"], false, &Path::new("spec"), &mut errors);
         check_status(object, &mut errors);
+        check_stored_versions(object, &mut errors);
         check_approval(object, None, &mut errors);
+        check_pruning(object, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let path = Path::new("spec");
-        check_spec(&new["spec"], &path, &mut errors);
+        let had_sound_bundle = !conversion::has_broken_bundle(&old["spec"]["conversion"]);
+        let sound_bundle = is_condition_true(old, "Established") && had_sound_bundle;
+        check_spec(&new["spec"], sound_bundle, &path, &mut errors);
         let (spec, old_spec) = (&new["spec"], &old["spec"]);
         let mut immutable = |spec: &Value, old: &Value, key: &str, path: &Path| {
             if text(spec, key) != text(old, key) {
@@ -139,7 +149,9 @@ impl Kind for CustomResourceDefinition {
         immutable(spec, old_spec, "group", &path);
         immutable(&spec["names"], &old_spec["names"], "plural", &names_path);
         check_status(new, &mut errors);
+        check_stored_versions(new, &mut errors);
         check_approval(new, Some(old), &mut errors);
+        check_pruning(new, &mut errors);
         errors
     }
 
@@ -174,7 +186,7 @@ fn check_name(object: &Value, errors: &mut Errors) {
     }
 }
 
-fn check_spec(spec: &Value, path: &Path, errors: &mut Errors) {
+fn check_spec(spec: &Value, sound_bundle: bool, path: &Path, errors: &mut Errors) {
     check_group(text(spec, "group"), &path.child("group"), errors);
     let scope = text(spec, "scope");
     if scope.is_empty() {
@@ -182,16 +194,20 @@ fn check_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     } else if !SCOPES.contains(&scope) {
         errors.push(FieldError::not_supported(&path.child("scope"), scope, SCOPES));
     }
-    versions::check(spec, path, errors);
+    versions::check_each(spec, path, errors);
     let names_path = path.child("names");
     names::required(&spec["names"], &names_path, errors);
     names::check(&spec["names"], &names_path, errors);
+    versions::check_common(spec, path, errors);
     if let Some(how) = get(spec, "conversion") {
-        conversion::check(how, &path.child("conversion"), errors);
+        conversion::check(how, sound_bundle, &path.child("conversion"), errors);
     }
-    if flag(spec, "preserveUnknownFields") {
+}
+
+fn check_pruning(object: &Value, errors: &mut Errors) {
+    if flag(&object["spec"], "preserveUnknownFields") {
         let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
-        errors.push(FieldError::invalid(&path.child("preserveUnknownFields"), true, detail));
+        errors.push(FieldError::invalid(&Path::new("spec").child("preserveUnknownFields"), true, detail));
     }
 }
 
@@ -207,9 +223,13 @@ fn check_group(group: &str, path: &Path, errors: &mut Errors) {
 }
 
 fn check_status(object: &Value, errors: &mut Errors) {
-    let path = Path::new("status");
-    names::check(&object["status"]["acceptedNames"], &path.child("acceptedNames"), errors);
-    let path = path.child("storedVersions");
+    let path = Path::new("status").child("acceptedNames");
+    names::check(&object["status"]["acceptedNames"], &path, errors);
+}
+
+/// Every version in which objects may be stored is there still, and the one in which they are is among them.
+fn check_stored_versions(object: &Value, errors: &mut Errors) {
+    let path = Path::new("status").child("storedVersions");
     let stored = texts(&object["status"], "storedVersions");
     if stored.is_empty() {
         errors.push(FieldError::invalid(&path, json!([]), "must have at least one stored version"));
@@ -220,12 +240,16 @@ fn check_status(object: &Value, errors: &mut Errors) {
         let name = text(version, "name");
         if !stored.contains(&name) {
             let detail = format!("must have the storage version {name}");
-            errors.push(FieldError::invalid(&path, version.clone(), detail));
+            errors.push(FieldError::invalid(&path, json!(stored), detail));
         }
     }
     for (index, name) in stored.iter().enumerate() {
         if !versions.iter().any(|version| text(version, "name") == *name) {
-            errors.push(FieldError::invalid(&path.index(index), *name, "must appear in spec.versions"));
+            let detail = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a \
+                 storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.push(FieldError::invalid(&path.index(index), *name, detail));
         }
     }
 }

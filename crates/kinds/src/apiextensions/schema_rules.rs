@@ -10,6 +10,8 @@ use serde_json::Value;
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 const UNSUPPORTED: &[&str] = &["additionalItems", "patternProperties", "definitions", "dependencies"];
 const OBJECT_FIELDS: &[&str] = &["metadata", "kind", "apiVersion"];
+/// The keywords that upstream looks at before the type.
+const BEFORE_TYPE: &[&str] = &["id", "$schema", "$ref"];
 /// The keywords that a root schema may have beside a status subresource, with upstream's names for them.
 const AT_ROOT: &[(&str, &str)] = &[
     ("description", "Description"),
@@ -38,7 +40,6 @@ const AT_ROOT: &[(&str, &str)] = &[
 
 /// Checks the whole schema of a version. `path` is that of the schema's parent.
 pub(super) fn check(schema: &Value, has_status: bool, path: &Path, errors: &mut Errors) {
-    let before = errors.len();
     if has_status {
         check_root(schema, path, errors);
     }
@@ -46,21 +47,25 @@ pub(super) fn check(schema: &Value, has_status: bool, path: &Path, errors: &mut 
     if flag(schema, "nullable") {
         errors.push(FieldError::forbidden(&path.child("nullable"), "nullable cannot be true at the root"));
     }
-    Walker { errors }.node(schema, &path, Place::ROOT);
+    let mut keywords = Errors::new();
+    Walker { errors: &mut keywords }.node(schema, &path, Place::ROOT);
     let invariants = structural::errors(schema, &path);
-    if invariants.is_empty() && errors.len() == before {
+    if invariants.is_empty() && keywords.is_empty() {
         schema_defaults::check(schema, &path, errors);
-    } else {
-        errors.extend(invariants);
     }
+    errors.extend(invariants);
+    errors.extend(keywords);
 }
 
 /// The schema of `status` is taken out of it on its own: nothing at the root may speak of it.
 fn check_root(schema: &Value, path: &Path, errors: &mut Errors) {
+    // Upstream looks at keywords in its own order, and stops at the first that is wrong.
     let ty = text(schema, "type");
-    if !matches!(ty, "" | "object") {
+    let is_other_type = !matches!(ty, "" | "object");
+    if is_other_type && BEFORE_TYPE.iter().all(|key| get(schema, key).is_none()) {
         let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.push(FieldError::invalid(&path.child("openAPIV3Schema.type"), ty, detail));
+        return;
     }
     let keys = schema.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
     if keys.into_iter().any(|key| !AT_ROOT.iter().any(|(known, _)| *known == key)) {
@@ -106,22 +111,29 @@ impl Walker<'_> {
             self.forbid(path, "uniqueItems", detail);
         }
         self.properties(schema, path, place);
+        self.single(schema, "not", path, place);
         for key in ["allOf", "oneOf", "anyOf"] {
             for (index, part) in list(schema, key).iter().enumerate() {
                 self.node(part, &path.child(key).index(index), place.inner());
             }
         }
-        for key in ["not", "items"] {
-            if let Some(part) = get(schema, key).filter(|part| part.is_object()) {
-                self.node(part, &path.child(key), place.inner());
-            }
-        }
+        self.single(schema, "items", path, place);
         self.extensions(schema, path);
         self.list_map(schema, path);
         self.list_items(schema, path);
     }
 
+    fn single(&mut self, schema: &Value, key: &str, path: &Path, place: Place) {
+        if let Some(part) = get(schema, key).filter(|part| part.is_object()) {
+            self.node(part, &path.child(key), place.inner());
+        }
+    }
+
     fn keywords(&mut self, schema: &Value, path: &Path, place: Place) {
+        let ty = text(schema, "type");
+        if !ty.is_empty() && !TYPES.contains(&ty) {
+            self.errors.push(FieldError::not_supported(&path.child("type"), ty, TYPES));
+        }
         if let Some(reason) = place.no_defaults
             && schema.get("default").is_some()
         {
@@ -136,15 +148,15 @@ impl Walker<'_> {
         if get(schema, "$ref").is_some() {
             self.forbid(path, "$ref", "$ref is not supported");
         }
-        let ty = text(schema, "type");
         if ty == "null" {
             self.forbid(path, "type", "type cannot be set to null, use nullable as an alternative");
         }
         if get(schema, "items").is_some_and(Value::is_array) {
             self.forbid(path, "items", "items must be a schema object and not an array");
         }
-        if !ty.is_empty() && !TYPES.contains(&ty) {
-            self.errors.push(FieldError::not_supported(&path.child("type"), ty, TYPES));
+        if place.in_metadata && flag(schema, "x-kubernetes-embedded-resource") {
+            let detail = "must not be used inside of resource meta";
+            self.forbid(path, "x-kubernetes-embedded-resource", detail);
         }
         if !list(schema, "x-kubernetes-validations").is_empty() {
             // Rules that nobody evaluates would let everything pass.
@@ -202,6 +214,8 @@ impl Walker<'_> {
                 self.errors.push(FieldError::required(&type_path, detail));
             } else if ty != wanted {
                 self.errors.push(FieldError::invalid(&type_path, ty, detail));
+            } else if value == "set" {
+                self.set_items(&schema["items"], &path.child("items"));
             }
             if !known.contains(&value) {
                 self.errors.push(FieldError::not_supported(&path.child(key), value, known));
@@ -279,7 +293,7 @@ impl Walker<'_> {
             );
         }
         if list_type == "set" {
-            return self.set_items(items, &path);
+            return;
         }
         let required = texts(items, "required");
         for key in texts(schema, "x-kubernetes-list-map-keys") {
@@ -296,21 +310,18 @@ impl Walker<'_> {
         }
     }
 
+    /// The value that is shown is that of the list type in both cases, as upstream has it.
     fn set_items(&mut self, items: &Value, path: &Path) {
-        let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-        let (key, value) = match text(items, "type") {
-            "array" => {
-                let own = text(items, "x-kubernetes-list-type");
-                ("x-kubernetes-list-type", (!matches!(own, "" | "atomic")).then_some(own))
-            }
-            "object" => {
-                let own = text(items, "x-kubernetes-map-type");
-                ("x-kubernetes-map-type", (own != "atomic").then_some(own))
-            }
+        let own = get(items, "x-kubernetes-list-type");
+        let (key, is_wrong) = match text(items, "type") {
+            "array" => ("x-kubernetes-list-type", own.is_some_and(|own| own != "atomic")),
+            "object" => ("x-kubernetes-map-type", text(items, "x-kubernetes-map-type") != "atomic"),
             _ => return,
         };
-        if let Some(value) = value {
-            self.errors.push(FieldError::invalid(&path.child(key), value, detail));
+        if is_wrong {
+            let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+            let shown = own.cloned().unwrap_or(Value::Null);
+            self.errors.push(FieldError::invalid(&path.child(key), shown, detail));
         }
     }
 }

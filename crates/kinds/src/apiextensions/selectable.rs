@@ -1,7 +1,7 @@
 //! The fields by which objects of a definition can be selected.
 
 use crate::check::Errors;
-use crate::tree::{get, list, text};
+use crate::tree::{get, text};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -9,15 +9,24 @@ use std::collections::BTreeSet;
 const MAX: usize = 8;
 const SCALARS: &[&str] = &["boolean", "integer", "string"];
 
-/// Checks the selectable fields of a version.
-pub(super) fn check(version: &Value, path: &Path, errors: &mut Errors) {
-    let fields = list(version, "selectableFields");
-    let Some(schema) = get(&version["schema"], "openAPIV3Schema") else {
-        if !fields.is_empty() {
-            let detail =
-                "selectableFields may only be set when version.schema.openAPIV3Schema is not included";
-            errors.push(FieldError::invalid(path, "", detail));
-        }
+/// Checks selectable fields beside the schema that stands where they stand: `is_common` if it is that of all versions.
+pub(super) fn check(
+    fields: &[Value],
+    schema: Option<&Value>,
+    is_common: bool,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    if fields.is_empty() {
+        return;
+    }
+    let Some(schema) = schema else {
+        let detail = if is_common {
+            "selectableFields may only be set when validations.schema is included"
+        } else {
+            "selectableFields may only be set when version.schema.openAPIV3Schema is not included"
+        };
+        errors.push(FieldError::invalid(path, "", detail));
         return;
     };
     let mut seen = BTreeSet::new();
@@ -36,15 +45,16 @@ fn check_one<'a>(
     seen: &mut BTreeSet<&'a str>,
     errors: &mut Errors,
 ) {
+    let path = &path.child("jsonPath");
     if json_path.is_empty() {
-        errors.push(FieldError::required(&path.child("jsonPath"), ""));
+        errors.push(FieldError::required(path, ""));
         return;
     }
     let target = match resolve(json_path, schema) {
         Ok(target) => target,
         Err(reason) => {
             let detail = format!("is an invalid path: {reason}");
-            errors.push(FieldError::invalid(&path.child("jsonPath"), json_path, detail));
+            errors.push(FieldError::invalid(path, json_path, detail));
             return;
         }
     };

@@ -18,31 +18,63 @@ fn is_alike(versions: &[Value], field: &str) -> bool {
     versions.iter().all(|version| equal(get(version, field).unwrap_or(&Value::Null), first))
 }
 
-/// Checks `spec.versions`.
-pub(super) fn check(spec: &Value, path: &Path, errors: &mut Errors) {
+/// Checks `spec.versions`: each by itself, with the parts that differ between them.
+pub(super) fn check_each(spec: &Value, path: &Path, errors: &mut Errors) {
     let versions = list(spec, "versions");
     let versions_path = path.child("versions");
     required_schemas(versions, &versions_path, errors);
+    let own: Vec<&Part> = PARTS.iter().filter(|part| !is_alike(versions, part.field)).collect();
     let mut seen = BTreeSet::new();
     for (index, version) in versions.iter().enumerate() {
         let path = versions_path.index(index);
-        let name = text(version, "name");
-        seen.insert(name);
-        let problems = dns1035_label(name);
-        if !problems.is_empty() {
-            errors.push(FieldError::invalid(&path.child("name"), name, problems.join(",")));
-        }
+        seen.insert(text(version, "name"));
+        check_label(text(version, "name"), &path.child("name"), errors);
         check_warning(version, &path.child("deprecationWarning"), errors);
+        let has_status = has_status(version);
+        for part in &own {
+            (part.check)(
+                version,
+                Place { has_status, versions, is_common: false },
+                &path.child(part.field),
+                errors,
+            );
+        }
     }
+    let shown = || versions.to_vec();
     if seen.len() != versions.len() {
-        let detail = "must contain unique version names";
-        errors.push(FieldError::invalid(&versions_path, versions.to_vec(), detail));
+        errors.push(FieldError::invalid(&versions_path, shown(), "must contain unique version names"));
     }
     if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid(&versions_path, versions.to_vec(), detail));
+        errors.push(FieldError::invalid(&versions_path, shown(), detail));
     }
-    check_parts(versions, path, errors);
+    if let Some(first) = versions.first().map(|version| text(version, "name")).filter(|name| !name.is_empty())
+    {
+        // Upstream's internal form names the first version once more.
+        check_label(first, &path.child("version"), errors);
+    }
+}
+
+/// Checks the parts that are the same in all versions, once.
+pub(super) fn check_common(spec: &Value, path: &Path, errors: &mut Errors) {
+    let versions = list(spec, "versions");
+    let Some(first) = versions.first() else { return };
+    let has_status = versions.iter().any(has_status);
+    for part in PARTS.iter().filter(|part| is_alike(versions, part.field)) {
+        (part.check)(
+            first,
+            Place { has_status, versions, is_common: true },
+            &path.child(part.hoisted),
+            errors,
+        );
+    }
+}
+
+fn check_label(name: &str, path: &Path, errors: &mut Errors) {
+    let problems = dns1035_label(name);
+    if !problems.is_empty() {
+        errors.push(FieldError::invalid(path, name, problems.join(",")));
+    }
 }
 
 fn required_schemas(versions: &[Value], path: &Path, errors: &mut Errors) {
@@ -53,38 +85,54 @@ fn required_schemas(versions: &[Value], path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Each part, once where the versions are alike, else for each version.
-fn check_parts(versions: &[Value], path: &Path, errors: &mut Errors) {
-    let parts: [(&str, &str, Check); 4] = [
-        ("schema", "validation", check_schema),
-        ("subresources", "subresources", |version, path, errors| {
-            subresources::check(&version["subresources"], path, errors);
-        }),
-        ("additionalPrinterColumns", "additionalPrinterColumns", |version, path, errors| {
-            for (index, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
-                columns::check(column, &path.index(index), errors);
-            }
-        }),
-        ("selectableFields", "selectableFields", selectable::check),
-    ];
-    for (field, hoisted, check) in parts {
-        if is_alike(versions, field) {
-            versions.iter().take(1).for_each(|version| check(version, &path.child(hoisted), errors));
-            continue;
-        }
-        for (index, version) in versions.iter().enumerate() {
-            check(version, &path.child("versions").index(index).child(field), errors);
-        }
+fn has_status(version: &Value) -> bool {
+    get(&version["subresources"], "status").is_some()
+}
+
+/// For which versions a part is checked.
+struct Place<'v> {
+    has_status: bool,
+    versions: &'v [Value],
+    /// For all of them at once.
+    is_common: bool,
+}
+
+/// A part of a version.
+struct Part {
+    field: &'static str,
+    /// What the field is called where all versions have the same.
+    hoisted: &'static str,
+    check: fn(&Value, Place<'_>, &Path, &mut Errors),
+}
+
+const PARTS: [Part; 4] = [
+    Part { field: "schema", hoisted: "validation", check: check_schema },
+    Part {
+        field: "subresources",
+        hoisted: "subresources",
+        check: |version, _, path, errors| subresources::check(&version["subresources"], path, errors),
+    },
+    Part { field: "additionalPrinterColumns", hoisted: "additionalPrinterColumns", check: check_columns },
+    Part { field: "selectableFields", hoisted: "selectableFields", check: check_selectable },
+];
+
+fn check_schema(version: &Value, place: Place<'_>, path: &Path, errors: &mut Errors) {
+    if let Some(schema) = get(&version["schema"], "openAPIV3Schema") {
+        schema_rules::check(schema, place.has_status, path, errors);
     }
 }
 
-type Check = fn(&Value, &Path, &mut Errors);
-
-fn check_schema(version: &Value, path: &Path, errors: &mut Errors) {
-    let has_status = get(&version["subresources"], "status").is_some();
-    if let Some(schema) = get(&version["schema"], "openAPIV3Schema") {
-        schema_rules::check(schema, has_status, path, errors);
+fn check_columns(version: &Value, _place: Place<'_>, path: &Path, errors: &mut Errors) {
+    for (index, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
+        columns::check(column, &path.index(index), errors);
     }
+}
+
+/// Selectable fields stand where the schema stands: with all versions or with each.
+fn check_selectable(version: &Value, place: Place<'_>, path: &Path, errors: &mut Errors) {
+    let schema = get(&version["schema"], "openAPIV3Schema");
+    let schema = schema.filter(|_| is_alike(place.versions, "schema") == place.is_common);
+    selectable::check(list(version, "selectableFields"), schema, place.is_common, path, errors);
 }
 
 fn check_warning(version: &Value, path: &Path, errors: &mut Errors) {
@@ -99,9 +147,14 @@ fn check_warning(version: &Value, path: &Path, errors: &mut Errors) {
     if warning.is_empty() {
         invalid("must not be an empty string".to_owned());
     }
-    if let Some((at, _)) = warning.char_indices().find(|(_, character)| character.is_control()) {
+    if let Some((at, _)) = warning.char_indices().find(|(_, character)| !is_printable(*character)) {
         invalid(format!(
             "must only contain printable UTF-8 characters; non-printable character found at index {at}"
         ));
     }
+}
+
+/// Go's notion of it: no control character, and no space but the plain one.
+fn is_printable(character: char) -> bool {
+    character == ' ' || !(character.is_control() || character.is_whitespace())
 }

@@ -1,6 +1,6 @@
 //! CertificateSigningRequest: who wants a certificate, whether somebody approves, and the certificate.
 
-use super::{GROUP, signer_name};
+use super::{GROUP, date_conditions, keep_conditions, signer_name};
 use crate::check::{self, Errors};
 use crate::core::pod_diff::diff;
 use crate::describe::describe;
@@ -17,6 +17,8 @@ use x509_parser::prelude::FromDer;
 
 const UNKNOWN_SIGNER: &str = "kubernetes.io/legacy-unknown";
 const MIN_EXPIRATION_S: i64 = 600;
+/// The types of conditions by which somebody decides.
+const DECISIONS: &[&str] = &["Approved", "Denied"];
 const USAGES: &[&str] = &[
     "any",
     "cert sign",
@@ -83,7 +85,14 @@ impl Kind for CertificateSigningRequest {
 
     fn prepare_subresource_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
         carry(new, old, "spec");
-        date_conditions(new, old, context.now_s);
+        if context.subresource == Some("status") {
+            keep_conditions(new, old, DECISIONS);
+        }
+        let now = duration::moment(context.now_s);
+        each(child(new, "status"), "conditions", |condition| {
+            default(condition, "lastUpdateTime", now.clone())
+        });
+        date_conditions(new, old, &now);
         if context.subresource == Some("approval") {
             let conditions = remove(child(new, "status"), "conditions");
             carry(new, old, "status");
@@ -184,7 +193,7 @@ impl CertificateSigningRequest {
             }
         }
         if subresource != Some("approval") {
-            for type_ in ["Approved", "Denied"] {
+            for type_ in DECISIONS {
                 errors.extend(decision_change(type_, new, old, &path));
             }
         }
@@ -222,21 +231,6 @@ fn decision_change(type_: &str, new: &Value, old: &Value, path: &Path) -> Option
 
 fn of_type<'a>(object: &'a Value, type_: &str) -> Vec<&'a Value> {
     list(&object["status"], "conditions").iter().filter(|own| text(own, "type") == type_).collect()
-}
-
-/// Conditions say when they were written, and when they turned.
-fn date_conditions(new: &mut Value, old: &Value, now_s: i64) {
-    let now = duration::moment(now_s);
-    let before: Vec<Value> = list(&old["status"], "conditions").to_vec();
-    each(child(new, "status"), "conditions", |condition| {
-        default(condition, "lastUpdateTime", now.clone());
-        let same = |own: &&Value| own["type"] == condition["type"] && own["status"] == condition["status"];
-        let turned = before.iter().find(same).map(|own| text(own, "lastTransitionTime").to_owned());
-        if text(condition, "lastTransitionTime").is_empty() {
-            let turned = turned.filter(|time| !time.is_empty()).unwrap_or_else(|| now.clone());
-            set(condition, "lastTransitionTime", turned);
-        }
-    });
 }
 
 /// The organizations of the subject of a request, which are groups to the API server; none of one that is not sound.

@@ -56,6 +56,10 @@ impl Kind for ClusterTrustBundle {
         text(&object["spec"], "signerName").to_owned()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![table::name(), string("SignerName", "Whose authorities these are.")]
     }

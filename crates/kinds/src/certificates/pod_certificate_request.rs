@@ -1,14 +1,14 @@
 //! PodCertificateRequest: a kubelet wants a certificate for one of its pods. It is created, then issued, denied or failed, once.
 
-use super::{GROUP, is_kubernetes_signer, signer_name};
+use super::{GROUP, date_conditions, is_kubernetes_signer, issued_certificate, keep_conditions, signer_name};
 use crate::check::{self, Errors, messages, wrong};
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::{Column, Context, Descriptor, Kind, keep_content, keep_metadata};
 use crate::pem;
 use crate::runtime_config::RuntimeConfig;
 use crate::table::{self, string};
-use crate::tree::{child, default, entries, equal, get, is_unset, list, number, text};
-use crate::{conditions, name};
+use crate::tree::{child, default, entries, equal, is_unset, list, number, text};
+use crate::{conditions, duration, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -17,13 +17,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-const DAY_S: i64 = 24 * 60 * 60;
-const MIN_LIFE_S: i64 = 60 * 60;
+pub(super) const DAY_S: i64 = 24 * 60 * 60;
+pub(super) const MIN_LIFE_S: i64 = 60 * 60;
 const MAX_LIFE_S: i64 = 91 * DAY_S;
 const MAX_UID_BYTES: usize = 128;
 const MAX_REQUEST_BYTES: usize = 10 * 1024;
-const MAX_CHAIN_BYTES: usize = 100 * 1024;
-const MARGIN_S: i64 = 10 * 60;
+/// How far from now a certificate may begin.
+const SKEW_S: i64 = 5 * 60;
 const OUTCOMES: &[&str] = &["Issued", "Denied", "Failed"];
 const NOT_A_REQUEST: &str = "must be a valid PKCS#10 CSR";
 
@@ -42,6 +42,13 @@ fn set_defaults(object: &mut Value) {
 impl Kind for PodCertificateRequest {
     fn descriptor(&self) -> &Descriptor {
         &self.0
+    }
+
+    fn prepare_subresource_update(&self, context: &Context<'_>, new: &mut Value, old: &Value) {
+        keep_content(new, old);
+        keep_metadata(new, old);
+        keep_conditions(new, old, OUTCOMES);
+        date_conditions(new, old, &duration::moment(context.now_s));
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -82,6 +89,19 @@ impl Kind for PodCertificateRequest {
         errors
     }
 
+    /// A certificate is handed in when it begins.
+    fn validate_moment(&self, context: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        let (status, mut errors) = (&new["status"], Errors::new());
+        let is_new = !conditions::is_true(&old["status"], "Issued") && conditions::is_true(status, "Issued");
+        let begins = duration::seconds(text(status, "notBefore")).unwrap_or(0);
+        if is_new && (begins - context.now_s).abs() >= SKEW_S {
+            let detail = "must be set to within 5 minutes of kube-apiserver's current time";
+            let path = Path::new("status").child("notBefore");
+            errors.push(FieldError::invalid(&path, text(status, "notBefore"), detail));
+        }
+        errors
+    }
+
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         name::subdomain(name, prefix)
     }
@@ -92,6 +112,10 @@ impl Kind for PodCertificateRequest {
 
     fn selectable_field(&self, object: &Value, name: &str) -> String {
         text(&object["spec"], name.trim_start_matches("spec.")).to_owned()
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -250,86 +274,9 @@ fn check_transition(new: &Value, old: &Value, errors: &mut Errors) {
             errors.push(wrong(&path, detail));
         }
     } else if is(status, "Issued") {
-        issued(new, errors);
+        issued_certificate::check(new, errors);
     } else if !equal(status, before) {
         let detail = "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"";
         errors.push(wrong(&path, detail));
-    }
-}
-
-/// The certificate is for the key of the request, and its times are those of the status.
-fn issued(new: &Value, errors: &mut Errors) {
-    let (spec, status, path) = (&new["spec"], &new["status"], Path::new("status"));
-    let chain_path = path.child("certificateChain");
-    let chain = text(status, "certificateChain");
-    if chain.len() > MAX_CHAIN_BYTES {
-        errors.push(FieldError::too_long(&chain_path, MAX_CHAIN_BYTES));
-        return;
-    }
-    let invalid = |detail: &str| FieldError::invalid(&chain_path, chain, detail);
-    let blocks = pem::blocks(chain);
-    let Some(leaf) = blocks.first() else {
-        errors.push(invalid("issued certificate chain must contain at least one certificate"));
-        return;
-    };
-    if blocks.iter().any(|block| block.label != "CERTIFICATE") {
-        errors.push(invalid("issued certificate chain must consist entirely of CERTIFICATE PEM blocks"));
-        return;
-    }
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(&leaf.content) else {
-        errors.push(invalid("leaf certificate does not parse as valid X.509"));
-        return;
-    };
-    let request = pem::base64(text(spec, "stubPKCS10Request")).unwrap_or_default();
-    let wanted = X509CertificationRequest::from_der(&request);
-    let is_for_key = wanted.is_ok_and(|(_, request)| {
-        request.certification_request_info.subject_pki.subject_public_key
-            == certificate.public_key().subject_public_key
-    });
-    if !is_for_key {
-        errors.push(invalid("leaf certificate was not issued to the requested public key"));
-        return;
-    }
-    let validity = certificate.validity();
-    times(spec, status, (validity.not_before.timestamp(), validity.not_after.timestamp()), &path, errors);
-    if blocks[1..].iter().any(|block| x509_parser::parse_x509_certificate(&block.content).is_err()) {
-        errors.push(invalid("intermediate certificate does not parse as valid X.509"));
-    }
-}
-
-fn times(spec: &Value, status: &Value, (start, end): (i64, i64), path: &Path, errors: &mut Errors) {
-    let consistent = "must be present and consistent with the issued certificate";
-    let needed = [
-        ("notBefore", consistent),
-        ("notAfter", consistent),
-        ("beginRefreshAt", "must be present and in the range [notbefore+10min, notafter-10min]"),
-    ];
-    let missing: Vec<_> = needed.iter().filter(|(key, _)| get(status, key).is_none()).collect();
-    errors.extend(missing.iter().map(|(key, detail)| FieldError::required(&path.child(key), *detail)));
-    if !missing.is_empty() {
-        return;
-    }
-    let moment = |key: &str| crate::duration::seconds(text(status, key)).unwrap_or(0);
-    let (not_before, not_after, refresh) =
-        (moment("notBefore"), moment("notAfter"), moment("beginRefreshAt"));
-    let max = number(spec, "maxExpirationSeconds").unwrap_or(DAY_S);
-    let problem = if not_before != start {
-        Some(("notBefore", "must be set to the NotBefore time encoded in the leaf certificate".to_owned()))
-    } else if not_after != end {
-        Some(("notAfter", "must be set to the NotAfter time encoded in the leaf certificate".to_owned()))
-    } else if end - start < MIN_LIFE_S {
-        Some(("certificateChain", "leaf certificate lifetime must be >= 1 hour".to_owned()))
-    } else if end - start > max {
-        let detail = format!("leaf certificate lifetime must be <= spec.maxExpirationSeconds ({max})");
-        Some(("certificateChain", detail))
-    } else if refresh < not_before + MARGIN_S {
-        Some(("beginRefreshAt", "must be at least 10 minutes after status.notBefore".to_owned()))
-    } else if refresh > not_after - MARGIN_S {
-        Some(("beginRefreshAt", "must be at least 10 minutes before status.notAfter".to_owned()))
-    } else {
-        None
-    };
-    if let Some((key, detail)) = problem {
-        errors.push(FieldError::invalid(&path.child(key), text(status, key), detail));
     }
 }

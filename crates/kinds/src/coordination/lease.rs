@@ -1,22 +1,35 @@
 //! Lease: who holds something, and until when to believe it.
 
+use super::lease_candidate;
 use crate::check::{self, Errors};
 use crate::describe::describe;
+use crate::gates::{self, FieldPath};
 use crate::kind::{Column, Descriptor, Kind};
+use crate::runtime_config::RuntimeConfig;
 use crate::tree::{get, is_unset, number, text};
 use crate::{name, table};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
-pub(crate) struct Lease(Descriptor);
+pub(crate) struct Lease {
+    descriptor: Descriptor,
+    /// Whether holders may be chosen among candidates (`CoordinatedLeaderElection`): only where there can be candidates.
+    has_candidates: bool,
+}
 
-pub(crate) fn kind() -> Lease {
-    Lease(describe(super::GROUP, "v1", "Lease", "leases").done())
+pub(crate) fn kind(config: &RuntimeConfig) -> Lease {
+    let descriptor = describe(super::GROUP, "v1", "Lease", "leases").done();
+    Lease { descriptor, has_candidates: lease_candidate::is_served(config) }
 }
 
 impl Kind for Lease {
     fn descriptor(&self) -> &Descriptor {
-        &self.0
+        &self.descriptor
+    }
+
+    fn gated_fields(&self) -> Vec<FieldPath> {
+        let fields: &[&[&'static str]] = &[&["strategy"], &["preferredHolder"]];
+        if self.has_candidates { Vec::new() } else { gates::below(&["spec"], fields) }
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
@@ -76,12 +89,27 @@ mod tests {
             "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
             "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
         ];
-        creation(&kind(), bad.clone(), &expected);
-        updated(&kind(), &json!({}), bad, &expected);
+        creation(&kind(&RuntimeConfig::default()), bad.clone(), &expected);
+        updated(&kind(&RuntimeConfig::default()), &json!({}), bad, &expected);
+    }
+
+    #[test]
+    fn a_holder_is_chosen_only_among_candidates() {
+        let chosen = json!({"spec": {"strategy": "OldestEmulationVersion", "preferredHolder": "a"}});
+        let mut lease = chosen.clone();
+        crate::drop_gated(&kind(&RuntimeConfig::default()), &mut lease, None);
+        assert_eq!(lease, json!({"spec": {}}));
+        let mut lease = chosen.clone();
+        crate::drop_gated(&kind(&RuntimeConfig::parse("api/beta=true").unwrap()), &mut lease, None);
+        assert_eq!(lease, chosen);
     }
 
     #[test]
     fn the_row_shows_the_holder() {
-        row(&kind(), json!({"spec": {"holderIdentity": "a"}}), json!(["x", "a", "75s"]));
+        row(
+            &kind(&RuntimeConfig::default()),
+            json!({"spec": {"holderIdentity": "a"}}),
+            json!(["x", "a", "75s"]),
+        );
     }
 }

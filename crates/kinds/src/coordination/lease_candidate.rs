@@ -17,8 +17,13 @@ pub(crate) struct LeaseCandidate(Descriptor);
 
 /// The kind, if any version of it is to be served.
 pub(crate) fn kind(config: &RuntimeConfig) -> Option<LeaseCandidate> {
-    let is_served = config.serves(GROUP, "v1beta1", PLURAL);
-    is_served.then(|| LeaseCandidate(describe(GROUP, "v1beta1", "LeaseCandidate", PLURAL).aged().done()))
+    is_served(config)
+        .then(|| LeaseCandidate(describe(GROUP, "v1beta1", "LeaseCandidate", PLURAL).aged().done()))
+}
+
+/// Whether there can be candidates.
+pub(super) fn is_served(config: &RuntimeConfig) -> bool {
+    config.serves(GROUP, "v1beta1", PLURAL)
 }
 
 impl Kind for LeaseCandidate {
@@ -40,7 +45,7 @@ impl Kind for LeaseCandidate {
             errors.push(FieldError::invalid(&path.child("binaryVersion"), value, detail));
         }
         if check::required_text(spec, "strategy", &path, &mut errors) {
-            if text(spec, "strategy") == "OldestEmulationVersion" && emulated == Version::default() {
+            if text(spec, "strategy") == "OldestEmulationVersion" && emulated == ZERO {
                 let detail = "must be specified when `strategy` is 'OldestEmulationVersion'";
                 errors.push(FieldError::required(&path.child("emulationVersion"), detail));
             }
@@ -91,16 +96,18 @@ impl Kind for LeaseCandidate {
 
 /// The numbers of a semantic version. What comes before a release is told apart from it, and not from others of its kind.
 type Version = ([u64; 3], bool);
+/// What is no version counts as this one.
+const ZERO: Version = ([0; 3], true);
 
 /// The version of a field; where it is none, that is said, and it counts as nothing.
 fn version(spec: &Value, key: &str, path: &Path, errors: &mut Errors) -> Version {
     let own = text(spec, key);
     if own.is_empty() {
-        return Version::default();
+        return ZERO;
     }
     parse(own).unwrap_or_else(|| {
         errors.push(FieldError::invalid(&path.child(key), own, "must be a valid semantic version"));
-        Version::default()
+        ZERO
     })
 }
 

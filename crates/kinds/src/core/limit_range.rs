@@ -69,6 +69,10 @@ impl Kind for LimitRange {
         name::subdomain(name, prefix)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![table::name(), table::created_at()]
     }

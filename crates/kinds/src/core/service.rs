@@ -179,6 +179,10 @@ impl Kind for Service {
         text(&object["spec"], name.trim_start_matches("spec.")).to_owned()
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> Vec<Column> {
         service_cells::columns()
     }

@@ -1,12 +1,12 @@
 //! FlowSchema: which requests belong to which priority level, and which of them are told apart.
 
-use super::{GROUP, conditions, fixed};
+use super::{GROUP, check_fixed, conditions, fixed};
 use crate::check::{self, Errors, messages};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::table::{self, NONE, string};
-use crate::tree::{child, count, default_nonzero, equal, flag, get, list, text, texts};
+use crate::tree::{child, count, default_nonzero, flag, get, list, text, texts};
 use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
@@ -62,10 +62,7 @@ impl Kind for FlowSchema {
         for (index, rule) in list(spec, "rules").iter().enumerate() {
             check_rule(rule, &path.child("rules").index(index), &mut errors);
         }
-        if fixed::mandatory_schema(name).is_some_and(|fixed| !equal(&fixed, spec)) {
-            let detail = format!("spec of '{name}' must equal the fixed value");
-            errors.push(FieldError::invalid(&path, spec.clone(), detail));
-        }
+        check_fixed(spec, fixed::mandatory_schema(name), name, None, &mut errors);
         errors
     }
 

@@ -1,13 +1,12 @@
 //! PriorityLevelConfiguration: what part of the server's time requests of a level have.
 
-use super::{GROUP, conditions, fixed};
+use super::{GROUP, check_fixed, conditions, fixed};
 use crate::check::Errors;
 use crate::describe::describe;
-use crate::kind::carry;
 use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
 use crate::name;
 use crate::table::{self, NONE, string};
-use crate::tree::{count, default, default_nonzero, equal, get, number, text, with};
+use crate::tree::{count, default, default_nonzero, get, number, text, with};
 use nauplius_meta::apply::Filter;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
@@ -63,7 +62,8 @@ impl Kind for PriorityLevelConfiguration {
             errors.push(FieldError::invalid(&path.child("type"), text(spec, "type"), detail));
         }
         check_type(spec, &path, &mut errors);
-        check_fixed(spec, name, &path, &mut errors);
+        let free = (name == "exempt").then_some("exempt");
+        check_fixed(spec, fixed::mandatory_level(name), name, free, &mut errors);
         errors
     }
 
@@ -227,20 +227,6 @@ fn entropy_bits(deck: i64, hand: i64) -> i64 {
     #[allow(clippy::cast_possible_truncation)]
     let bits = bits.ceil() as i64;
     bits
-}
-
-fn check_fixed(spec: &Value, name: &str, path: &Path, errors: &mut Errors) {
-    let Some(fixed) = fixed::mandatory_level(name) else { return };
-    let mut given = spec.clone();
-    let detail = if name == "exempt" {
-        carry(&mut given, &fixed, "exempt");
-        format!("spec of '{name}' except the 'spec.exempt' field must equal the fixed value")
-    } else {
-        format!("spec of '{name}' must equal the fixed value")
-    };
-    if !equal(&given, &fixed) {
-        errors.push(FieldError::invalid(path, spec.clone(), detail));
-    }
 }
 
 #[cfg(test)]

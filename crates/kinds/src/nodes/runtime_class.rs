@@ -59,6 +59,14 @@ impl Kind for RuntimeClass {
         name::subdomain(name, prefix)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![table::name(), string("Handler", "The name that runtimes know."), table::age()]
     }

@@ -4,7 +4,7 @@ use crate::check::{self, Errors};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
 use crate::tree::{count, get};
-use crate::{label_selector, name, table};
+use crate::{conditions, label_selector, name, table};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -51,6 +51,7 @@ impl Kind for PodDisruptionBudget {
 
     fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        conditions::validate(&new["status"], &Path::new("status").child("conditions"), &mut errors);
         for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             check::nonnegative(&new["status"], key, &Path::new("status"), &mut errors);
         }

@@ -1,15 +1,67 @@
-//! Bindings: the subjects that get a role, and which role.
+//! Bindings: the subjects that get a role, and which role. Both kinds of them are this one, for other kinds of roles.
 
 use super::GROUP;
 use crate::check::{self, Errors, messages};
-use crate::kind::Column;
+use crate::describe::Describe;
+use crate::kind::{Column, Descriptor, Kind};
+use crate::name;
 use crate::table::{self, string, wide};
 use crate::tree::{default, each, list, same, text, with};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
 
-pub(super) fn set_defaults(object: &mut Value) {
+/// A kind of bindings.
+pub(crate) struct Binding {
+    descriptor: Descriptor,
+    /// The kinds of roles that it may refer to.
+    role_kinds: &'static [&'static str],
+}
+
+impl Binding {
+    /// The kind so described, whose objects refer to roles of `role_kinds`.
+    pub(super) fn new(describe: Describe, role_kinds: &'static [&'static str]) -> Self {
+        Self { descriptor: describe.defaults(set_defaults).done(), role_kinds }
+    }
+}
+
+impl Kind for Binding {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn validate(&self, object: &Value) -> Vec<FieldError> {
+        validate(object, self.role_kinds, self.descriptor.namespaced)
+    }
+
+    /// What one may do by a binding cannot become something else under its name.
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(new);
+        if !same(new, old, "roleRef") {
+            let role = new.get("roleRef").cloned().unwrap_or(Value::Null);
+            errors.push(FieldError::invalid(&Path::new("roleRef"), role, "cannot change roleRef"));
+        }
+        errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        name::path_segment(name, prefix)
+    }
+
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns()
+    }
+
+    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
+        cells(object, now_s)
+    }
+}
+
+fn set_defaults(object: &mut Value) {
     with(object, "roleRef", |role| default(role, "apiGroup", GROUP));
     each(object, "subjects", |subject| {
         if ["User", "Group"].contains(&text(subject, "kind")) {
@@ -19,7 +71,7 @@ pub(super) fn set_defaults(object: &mut Value) {
 }
 
 /// Checks a binding that may refer to roles of `role_kinds`.
-pub(super) fn validate(binding: &Value, role_kinds: &[&str], is_namespaced: bool) -> Errors {
+fn validate(binding: &Value, role_kinds: &[&str], is_namespaced: bool) -> Errors {
     let mut errors = Errors::new();
     let (role, path) = (&binding["roleRef"], Path::new("roleRef"));
     let group = text(role, "apiGroup");
@@ -65,16 +117,7 @@ fn check_subject(subject: &Value, is_namespaced: bool, path: &Path, errors: &mut
     }
 }
 
-/// What one may do by a binding cannot become something else under its name.
-pub(super) fn validate_update(new: &Value, old: &Value, mut errors: Errors) -> Errors {
-    if !same(new, old, "roleRef") {
-        let role = new.get("roleRef").cloned().unwrap_or(Value::Null);
-        errors.push(FieldError::invalid(&Path::new("roleRef"), role, "cannot change roleRef"));
-    }
-    errors
-}
-
-pub(super) fn columns() -> Vec<Column> {
+fn columns() -> Vec<Column> {
     vec![
         table::name(),
         string("Role", "The role that the subjects get."),
@@ -85,7 +128,7 @@ pub(super) fn columns() -> Vec<Column> {
     ]
 }
 
-pub(super) fn cells(binding: &Value, now_s: i64) -> Vec<Value> {
+fn cells(binding: &Value, now_s: i64) -> Vec<Value> {
     let role = &binding["roleRef"];
     let subjects = |kind: &str| {
         let all = list(binding, "subjects").iter().filter(|subject| text(subject, "kind") == kind);

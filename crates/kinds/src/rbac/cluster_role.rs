@@ -58,7 +58,12 @@ fn aggregation(role: &Value, errors: &mut Errors) {
         errors.push(FieldError::required(&path, detail));
     }
     for (index, selector) in selectors.iter().enumerate() {
-        label_selector::validate(selector, &path.index(index), errors);
+        let (path, before) = (path.index(index), errors.len());
+        label_selector::validate(selector, &path, errors);
+        if errors.len() > before {
+            // Upstream also tries to read it, and shows what came of that.
+            errors.push(FieldError::invalid(&path, Value::Null, "invalid label selector."));
+        }
     }
 }
 

@@ -1,54 +1,21 @@
 //! ClusterRoleBinding: who gets a role in the whole cluster.
 
-use super::{GROUP, binding};
+use super::GROUP;
+use super::binding::Binding;
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
-use nauplius_meta::field::FieldError;
-use serde_json::Value;
 
-pub(crate) struct ClusterRoleBinding(Descriptor);
-
-pub(crate) fn kind() -> ClusterRoleBinding {
-    let descriptor = describe(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings").cluster_scoped();
-    ClusterRoleBinding(descriptor.defaults(binding::set_defaults).done())
-}
-
-impl Kind for ClusterRoleBinding {
-    fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        binding::validate(object, &["ClusterRole"], false)
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        binding::validate_update(new, old, self.validate(new))
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::path_segment(name, prefix)
-    }
-
-    fn allows_create_on_update(&self) -> bool {
-        true
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        binding::columns()
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        binding::cells(object, now_s)
-    }
+pub(crate) fn kind() -> Binding {
+    Binding::new(
+        describe(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings").cluster_scoped(),
+        &["ClusterRole"],
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{created, creation, row, updated};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn binding(role: &str) -> Value {
         json!({"roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": "u"},

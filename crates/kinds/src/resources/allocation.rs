@@ -1,7 +1,7 @@
 //! What was given to a claim, who may use it, and how the devices are: the status of a claim.
 
 use super::claim::{self, Requests};
-use super::{bounded, driver_name, own_text, pool_name, raw, taint, unique};
+use super::{bounded, driver_name, own_text, pool_name, raw, share_id, taint, unique};
 use crate::check::{self, Errors, messages};
 use crate::conditions;
 use crate::pod_template::node_selector;
@@ -77,6 +77,7 @@ fn device_statuses(status: &Value, path: &Path, errors: &mut Errors) {
         pool_name(text(own, "pool"), &path.child("pool"), errors);
         let device = text(own, "device");
         messages(names::dns1123_label(device), device, &path.child("device"), errors);
+        share_id(own, path, errors);
         if !allocated.contains(&device_id(own)) {
             errors.push(claim::not_allocated(path, &device_id(own)));
         }
@@ -118,6 +119,7 @@ fn check_allocation(allocation: &Value, requests: &Requests<'_>, path: &Path, er
         let device = text(own, "device");
         messages(names::dns1123_label(device), device, &path.child("device"), errors);
         binding_conditions(own, path, errors);
+        share_id(own, path, errors);
         for (index, toleration) in list(own, "tolerations").iter().enumerate() {
             taint::toleration(toleration, &path.child("tolerations").index(index), errors);
         }

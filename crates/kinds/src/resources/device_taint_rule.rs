@@ -4,7 +4,7 @@ use super::{GROUP, driver_name, pool_name, taint};
 use crate::check::{Errors, messages};
 use crate::conditions;
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind, carry};
+use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_content, keep_metadata};
 use crate::name;
 use crate::runtime_config::RuntimeConfig;
 use crate::table::{self, string};
@@ -43,6 +43,11 @@ impl Kind for DeviceTaintRule {
         }
         taint::date(child(child(new, "spec"), "taint"), context.now_s);
         super::count_generation(context, new, old);
+    }
+
+    fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
+        keep_content(new, old);
+        keep_metadata(new, old);
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {

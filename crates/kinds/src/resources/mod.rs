@@ -13,7 +13,7 @@ mod taint;
 use crate::check::{Errors, messages};
 use crate::kind::{Context, content_differs};
 use crate::pod_template::csi_driver;
-use crate::tree::{child, set};
+use crate::tree::{child, get, set};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -94,27 +94,44 @@ fn pool_name(name: &str, path: &Path, errors: &mut Errors) {
 /// A name with a driver's domain in front or without one.
 fn qualified_name(name: &str, path: &Path, errors: &mut Errors) {
     let parts: Vec<&str> = name.split('/').collect();
-    let mut identifier = |id: &str| {
-        if id.len() > MAX_ID_BYTES {
-            errors.push(FieldError::too_long(path, MAX_ID_BYTES));
-        }
-        messages(names::c_identifier(id), id, path, errors);
-    };
     match parts[..] {
-        [id] => identifier(id),
+        [id] => identifier(id, path, errors),
         [domain, id] => {
-            if id.is_empty() {
-                errors.push(FieldError::invalid(path, "", "the name must not be empty"));
-            } else {
-                identifier(id);
-            }
             if domain.is_empty() {
                 errors.push(FieldError::invalid(path, "", "the domain must not be empty"));
             } else {
                 driver_name(domain, path, errors);
             }
+            if id.is_empty() {
+                errors.push(FieldError::invalid(path, "", "the name must not be empty"));
+            } else {
+                identifier(id, path, errors);
+            }
         }
         _ => {}
+    }
+}
+
+fn identifier(id: &str, path: &Path, errors: &mut Errors) {
+    if id.len() > MAX_ID_BYTES {
+        errors.push(FieldError::too_long(path, MAX_ID_BYTES));
+    }
+    messages(names::c_identifier(id), id, path, errors);
+}
+
+/// The id of a share of a device, if there is one: a UUID in its one form.
+fn share_id(object: &Value, path: &Path, errors: &mut Errors) {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    let Some(id) = get(object, "shareID").and_then(Value::as_str) else { return };
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_uuid = id.len() == 36
+        && id
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if DASHES.contains(&at) { byte == b'-' } else { is_digit(byte) });
+    if !is_uuid {
+        let detail = "must be a lowercase UUID in 8-4-4-4-12 format";
+        errors.push(FieldError::invalid(&path.child("shareID"), id, detail));
     }
 }
 

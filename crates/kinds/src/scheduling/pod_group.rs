@@ -4,7 +4,7 @@ use super::group::{GROUP, disruption_and_priority, drop_gated, immutable, policy
 use crate::check::Errors;
 use crate::conditions;
 use crate::describe::describe;
-use crate::kind::{Column, Context, Descriptor, Kind, carry, tracked_without_metadata};
+use crate::kind::{Column, Context, Descriptor, Kind, carry, keep_metadata, tracked_without_metadata};
 use crate::runtime_config::RuntimeConfig;
 use crate::tree::{child, default, get, list, remove, set, text};
 use crate::{name, table};
@@ -45,14 +45,8 @@ impl Kind for PodGroup {
     }
 
     fn prepare_subresource_update(&self, _context: &Context<'_>, new: &mut Value, old: &Value) {
-        for key in ["spec", "metadata"] {
-            let resource_version = new["metadata"].get("resourceVersion").cloned();
-            let managed_fields = new["metadata"].get("managedFields").cloned();
-            carry(new, old, key);
-            for (key, value) in [("resourceVersion", resource_version), ("managedFields", managed_fields)] {
-                crate::kind::put(child(new, "metadata"), key, value);
-            }
-        }
+        carry(new, old, "spec");
+        keep_metadata(new, old);
         if list(&old["spec"], "resourceClaims").is_empty() {
             remove(child(new, "status"), "resourceClaimStatuses");
         }

@@ -92,6 +92,10 @@ impl Kind for CsiDriver {
         true
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             table::name(),

@@ -68,6 +68,10 @@ impl Kind for CsiNode {
         name::subdomain(name, prefix)
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![table::name(), integer("Drivers", "How many drivers the node has."), table::age()]
     }

@@ -59,6 +59,10 @@ impl Kind for CsiStorageCapacity {
         name::subdomain(name, prefix)
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             table::name(),

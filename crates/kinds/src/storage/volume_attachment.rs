@@ -64,6 +64,10 @@ impl Kind for VolumeAttachment {
         name::subdomain(name, prefix)
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             table::name(),

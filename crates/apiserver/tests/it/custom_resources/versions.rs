@@ -11,6 +11,8 @@ async fn versions_share_objects_and_the_old_ones_are_warned_of() {
     let mut definition = fixture.get(&path).await.json();
     let mut second = definition["spec"]["versions"][0].clone();
     second["name"] = "v2".into();
+    // Selectable fields that differ stand beside schemas that do.
+    second["schema"]["openAPIV3Schema"]["description"] = "newer".into();
     second["selectableFields"] = json!([{"jsonPath": ".spec.cron"}]);
     definition["spec"]["versions"][0]["deprecated"] = true.into();
     definition["spec"]["versions"][0]["storage"] = false.into();

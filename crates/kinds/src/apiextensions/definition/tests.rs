@@ -208,7 +208,7 @@ fn keywords_and_extensions_are_checked() {
     schema_refused(
         json!({"type": "array", "items": {"type": "object", "properties": {}}, "x-kubernetes-list-type": "set"}),
         &[
-            "P.items.x-kubernetes-map-type: Invalid value: \"\": must be atomic as item of a list with x-kubernetes-list-type=set",
+            "P.items.x-kubernetes-map-type: Invalid value: \"null\": must be atomic as item of a list with x-kubernetes-list-type=set",
         ],
     );
     schema_refused(
@@ -272,9 +272,9 @@ fn parts_of_versions_are_checked() {
         }),
         &[
             "spec.additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string",
-            "spec.additionalPrinterColumns[0].jsonPath: Invalid value: \"a\": must be a simple json path starting with .",
+            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"a\": must be a simple json path starting with .",
             "spec.additionalPrinterColumns[1].name: Required value",
-            "spec.additionalPrinterColumns[1].jsonPath: Required value",
+            "spec.additionalPrinterColumns[1].JSONPath: Required value",
         ],
     );
     creation(
@@ -284,10 +284,10 @@ fn parts_of_versions_are_checked() {
                 json!([{"jsonPath": ".spec"}, {"jsonPath": ".spec.none"}, {"jsonPath": ".spec"}]);
         }),
         &[
-            "spec.selectableFields[0]: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            "spec.selectableFields[0].jsonPath: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
             "spec.selectableFields[1].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to a valid field",
-            "spec.selectableFields[2]: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
-            "spec.selectableFields[2]: Duplicate value: \".spec\"",
+            "spec.selectableFields[2].jsonPath: Invalid value: \".spec\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+            "spec.selectableFields[2].jsonPath: Duplicate value: \".spec\"",
         ],
     );
 }
@@ -374,22 +374,95 @@ fn a_new_storage_version_is_noted_and_moves_the_generation() {
     gone["spec"]["versions"] = json!([new["spec"]["versions"][1]]);
     assert_eq!(
         kind().validate_update(&gone, &new)[0].to_string(),
-        "status.storedVersions[0]: Invalid value: \"v1\": must appear in spec.versions"
+        "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version, and must \
+         remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from \
+         status.storedVersions"
     );
 }
 
 #[test]
-fn a_status_keeps_a_stored_version() {
+fn a_status_may_forget_stored_versions_and_change_metadata() {
     let old = created(&kind(), plain());
     let mut new = old.clone();
     new["status"]["storedVersions"] = json!([]);
-    subresource(
-        &kind(),
-        "status",
-        &old,
-        new,
-        &["status.storedVersions: Invalid value: []: must have at least one stored version"],
+    new["metadata"]["finalizers"] = json!([]);
+    subresource(&kind(), "status", &old, new.clone(), &[]);
+    new["status"]["acceptedNames"]["plural"] = "A".into();
+    kind().prepare_subresource_update(&crate::testing::context(Some("status")), &mut new, &old);
+    assert_eq!(new["metadata"]["finalizers"], json!([]), "what ends a definition removes its finalizer so");
+    let errors = kind().validate_subresource_update("status", &new, &old);
+    assert!(
+        errors[0].to_string().starts_with("status.acceptedNames.plural: Invalid value: \"A\": a DNS-1035")
     );
+}
+
+#[test]
+fn the_order_of_causes_is_upstreams() {
+    // Structure, then keywords; what differs between versions with each, what they share after the names.
+    let version = |name: &str, schema: Value| {
+        let schema = json!({"openAPIV3Schema": schema});
+        json!({"name": name, "served": true, "storage": name == "v1", "schema": schema,
+            "additionalPrinterColumns": [{"name": "A", "type": "string"}]})
+    };
+    let first = json!({"type": "object", "properties": {"a": {"type": "object", "x-kubernetes-list-type": "set",
+        "items": {"type": "object"}}, "b": {}}});
+    let versions = json!([version("v1", first), version("v_2", json!({"type": "object"}))]);
+    let errors = kind().validate(&created(&kind(), with_spec(|spec| spec["versions"] = versions)));
+    let texts: Vec<String> = errors.iter().map(|error| error.path.to_string()).collect();
+    let schema = "spec.versions[0].schema.openAPIV3Schema.properties";
+    assert_eq!(
+        texts,
+        [
+            &format!("{schema}[b].type"),
+            &format!("{schema}[a].type"),
+            "spec.versions[1].name",
+            "spec.additionalPrinterColumns[0].JSONPath",
+        ]
+    );
+}
+
+#[test]
+fn a_part_of_one_version_looks_for_the_schema_there() {
+    let mut second = plain()["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    second["selectableFields"] = json!([{"jsonPath": ".spec"}]);
+    creation(
+        &kind(),
+        with_spec(|spec| spec["versions"] = json!([spec["versions"][0], second])),
+        &[
+            "spec.versions[1].selectableFields: Invalid value: \"\": selectableFields may only be set when version.schema.openAPIV3Schema is not included",
+        ],
+    );
+}
+
+#[test]
+fn the_name_of_the_first_version_is_judged_twice() {
+    let object = created(&kind(), with_spec(|spec| spec["versions"][0]["name"] = "V".into()));
+    let paths: Vec<String> = kind().validate(&object).iter().map(|error| error.path.to_string()).collect();
+    assert_eq!(paths, ["spec.versions[0].name", "spec.version"]);
+}
+
+#[test]
+fn authorities_are_certificates_once_a_definition_serves() {
+    let with_bundle = |bundle: &str| {
+        let client = json!({"url": "https://host/p", "caBundle": bundle});
+        let conversion = json!({"strategy": "Webhook",
+            "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": client}});
+        created(&kind(), with_spec(|spec| spec["conversion"] = conversion))
+    };
+    assert_eq!(kind().validate(&with_bundle("YQ==")), [], "nothing is served yet");
+    let mut old = with_bundle("");
+    old["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+    let mut new = with_bundle("YQ==");
+    new["status"] = old["status"].clone();
+    assert_eq!(
+        kind().validate_update(&new, &old)[0].to_string(),
+        "spec.conversion.webhookClientConfig.caBundle: Invalid value: \"YQ==\": unable to load root certificates: data does not \
+         contain any valid RSA or ECDSA certificates"
+    );
+    old["spec"] = new["spec"].clone();
+    assert_eq!(kind().validate_update(&new, &old), [], "it was broken before");
 }
 
 #[test]
