@@ -109,6 +109,7 @@ pub struct ApiServer {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
     pub(crate) in_flight: chain::InFlight,
+    pub(crate) flows: chain::Flows,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) openapi: Documents,
@@ -132,6 +133,7 @@ impl ApiServer {
         let server = Arc::new(Self {
             registry: Registry::new(&config),
             in_flight: chain::InFlight::new(config.limits),
+            flows: chain::Flows::default(),
             health: Health::default(),
             metrics: Metrics::default(),
             openapi: Documents::default(),

@@ -1,11 +1,14 @@
 //! What every request goes through, in order: panic guard, Audit-Id, limits, authentication, authorization, dispatch. Each step
 //! only decides whether the next may run.
 
+mod flows;
 mod forbidden;
 mod impersonation;
 mod lasting;
 mod limits;
 
+use flows::Flow;
+pub(crate) use flows::Flows;
 pub(crate) use lasting::Seat;
 pub use limits::Limits;
 use limits::REQUEST_TIMEOUT;
@@ -67,14 +70,23 @@ fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
 }
 
 async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
-    match admit(&server, request).await {
+    let mut flow = None;
+    let mut reply = match admit(&server, request, &mut flow).await {
         Ok((call, body)) => serve(server, call, body).await,
         Err(refusal) => respond::error(&refusal, &Output::json()),
+    };
+    if let Some(flow) = flow {
+        flow.mark(&mut reply);
     }
+    reply
 }
 
-/// Parsing, authentication and authorization.
-async fn admit(server: &ApiServer, request: Request<Body>) -> Result<(Call, Body), ApiError> {
+/// Parsing, authentication and authorization; in between, what the request belongs to is found out.
+async fn admit(
+    server: &ApiServer,
+    request: Request<Body>,
+    flow: &mut Option<Flow>,
+) -> Result<(Call, Body), ApiError> {
     let (mut parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
@@ -82,6 +94,7 @@ async fn admit(server: &ApiServer, request: Request<Body>) -> Result<(Call, Body
     let user = Arc::new(counted(server, &parts).await?);
     authn::bearer::conceal(&mut parts.headers);
     let user = impersonation::apply(server, user, &parts).await?;
+    *flow = server.flows.classify(server.caches(), &user, &info);
     let attributes = Attributes::of(&user, &info, &query);
     authorize(server, &attributes).await?;
     Ok((Call { parts, info, query, user, warnings: Warnings::default(), seat: None }, body))
