@@ -2,6 +2,7 @@
 //! connections, headers and patience, and an end that lets requests finish. What a request means is not known here.
 
 mod activity;
+mod remainder;
 mod streams;
 
 use crate::authn::PeerCertificates;
@@ -9,6 +10,7 @@ use crate::server::ApiServer;
 use crate::tls_stream::{Driven, TlsStream};
 use activity::{Activity, Answer, Noted};
 use http::Request;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,6 +19,7 @@ use hyper_util::server::conn::auto::Builder;
 use nauplius_base::task::spawn;
 use nauplius_base::time::{sleep, timeout};
 use nauplius_client::transport::Body;
+use remainder::Unhurried;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use std::convert::Infallible;
@@ -249,10 +252,11 @@ fn builder(starter: Starter) -> Builder<Starter> {
 
 async fn talk(shared: &Arc<Shared>, stream: TcpStream, session: ServerConnection, address: SocketAddr) {
     let peer = peer_certificates(&session);
-    let activity = Activity::new(session.alpn_protocol() != Some(b"h2"));
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let activity = Activity::new(!is_http2);
     let service = service_fn(|request: Request<Incoming>| {
         let (server, busy) = (Arc::clone(&shared.server), activity.begin());
-        let request = prepare(request, address, peer.clone());
+        let request = prepare(request, is_http2, address, peer.clone());
         async move {
             let reply = server.handle(request).await;
             if reply.extensions().get::<Follows>().is_some() {
@@ -303,8 +307,16 @@ fn peer_certificates(session: &ServerConnection) -> Option<PeerCertificates> {
     Some(PeerCertificates::new(chain.iter().map(|certificate| certificate.to_vec()).collect()))
 }
 
-fn prepare(request: Request<Incoming>, address: SocketAddr, peer: Option<PeerCertificates>) -> Request<Body> {
-    let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+fn prepare(
+    request: Request<Incoming>,
+    is_http2: bool,
+    address: SocketAddr,
+    peer: Option<PeerCertificates>,
+) -> Request<Body> {
+    let mut request = request.map(|body| match is_http2 {
+        true if !body.is_end_stream() => Unhurried::new(body).boxed_unsync(),
+        _ => body.map_err(Into::into).boxed_unsync(),
+    });
     request.extensions_mut().insert(RemoteAddress(address));
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);

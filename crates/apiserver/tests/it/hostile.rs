@@ -345,3 +345,33 @@ async fn floods_of_empty_frames_end_or_wait() {
         target.serves_others().await;
     }
 }
+
+/// A client that still sends what was refused already reads the answer first, and is not cut off.
+#[tokio::test]
+async fn a_refused_body_may_come_after_its_answer() {
+    const POST_ROOT: &[u8] = b"\x83\x87\x84\x41\x01x";
+    let target = target(patient()).await;
+    let mut stream = target.open(b"h2").await;
+    stream.write_all(PREFACE).await.unwrap();
+    stream.write_all(&frame(1, 0x4, 1, POST_ROOT)).await.unwrap();
+    stream.flush().await.unwrap();
+    until(&mut stream, |head| head[3] <= 1 && head[4] & 1 == 1).await;
+    stream.write_all(&frame(0, 0x1, 1, b"{}")).await.unwrap();
+    stream.write_all(&frame(6, 0, 0, &[0; 8])).await.unwrap();
+    stream.flush().await.unwrap();
+    until(&mut stream, |head| head[3] == 6 && head[4] & 1 == 1).await;
+}
+
+/// Reads frames up to the wanted one; none of them resets a stream.
+async fn until(stream: &mut TlsStream<TcpStream>, wanted: fn(&[u8]) -> bool) {
+    loop {
+        let mut head = [0; 9];
+        timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("frames go on").unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        assert_ne!(head[3], 3, "the stream is reset");
+        if wanted(&head) {
+            return;
+        }
+    }
+}
