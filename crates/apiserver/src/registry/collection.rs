@@ -1,16 +1,14 @@
-//! DELETE of a collection: lists what is selected, then deletes each object with its own preconditions.
+//! DELETE of a collection: lists what is selected, then deletes each object with its own preconditions. The answer is that list.
 
 use super::Scope;
 use super::delete::{delete_object, read_options};
-use super::list::read;
+use super::list::{read, reply};
 use super::page::Page;
 use super::selection::Selection;
 use crate::error::ApiResult;
-use crate::respond::{self, Reply};
-use http::StatusCode;
+use crate::respond::Reply;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
-use serde_json::{Value, json};
 
 pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
     if !scope.resource.hooks.deletes_collections() {
@@ -19,31 +17,16 @@ pub(super) async fn delete(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let page = Page::of(&scope.call.query)?;
     let options = read_options(scope, body).await?;
-    let mut deleted = Vec::new();
-    let revision = scope.resource.caches.revision();
-    let mut items = read(scope, &selection, &page).await?;
-    while let Some(entry) = items.next().await? {
+    // The answer is the list as it was, so it has to be read to its end once it is begun.
+    let seat = scope.server.in_flight.large_list().await;
+    let items = read(scope, &selection, &page).await?;
+    let mut doomed = items.clone();
+    while let Some(entry) = doomed.next().await? {
         match delete_object(scope, entry.name(), &options).await {
-            Ok(written) => deleted.push(shown(scope, written.object()?)),
             // Others were faster.
-            Err(ApiError::NotFound { .. }) => {}
+            Ok(_) | Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    let list = json!({
-        "kind": &*scope.resource.kind.descriptor().list_kind,
-        "apiVersion": scope.api_version(),
-        "metadata": {"resourceVersion": revision.to_string()},
-        "items": deleted,
-    });
-    Ok(respond::value(StatusCode::OK, &list, &scope.output))
-}
-
-fn shown(scope: &Scope, mut object: Value) -> Value {
-    super::convert::from_hub(&*scope.resource.kind, scope.version(), &mut object);
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("kind");
-        fields.remove("apiVersion");
-    }
-    object
+    reply(scope, &selection, &page, items, Some(seat)).await
 }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use nauplius_base::time;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Status, StatusDetails};
+use nauplius_meta::gvk::GroupResource;
 use nauplius_meta::metadata::{DELETE_DEPENDENTS, ORPHAN_DEPENDENTS};
 use nauplius_meta::{object, time as timestamps};
 use serde_json::Value;
@@ -113,9 +114,10 @@ impl Transform for Delete<'_> {
 
 impl Delete<'_> {
     fn check_preconditions(&self, old: &Value) -> ApiResult<()> {
-        let conflict = |message: String| {
-            Err(ApiError::conflict(&self.scope.resource.group_resource, self.name, message))
-        };
+        // Upstream names the kind here, where it names the resource everywhere else.
+        let kind = &self.scope.resource.group_kind;
+        let kind = GroupResource::new(kind.group.as_str(), kind.kind.as_str());
+        let conflict = |message: String| Err(ApiError::conflict(&kind, self.name, message));
         if let Some(uid) = &self.options.uid
             && uid != object::uid(old)
         {

@@ -267,7 +267,7 @@ impl Resource {
     }
 }
 
-async fn reply(
+pub(super) async fn reply(
     scope: &Scope,
     selection: &Selection,
     page: &Page,

@@ -171,21 +171,19 @@ fn propagation(object: &Value, errors: &mut Vec<FieldError>) -> Option<Propagati
     let orphan = object.get("orphanDependents").and_then(Value::as_bool);
     let policy = object.get("propagationPolicy").and_then(Value::as_str);
     let path = Path::new("propagationPolicy");
+    let supported = ["Foreground", "Background", "Orphan", "nil"];
+    if let (Some(_), Some(policy)) = (orphan, policy) {
+        let detail = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(FieldError::invalid(&path, policy, detail));
+    }
+    if let Some(other) = policy.filter(|policy| !supported[..3].contains(policy)) {
+        errors.push(FieldError::not_supported(&path, other, &supported));
+    }
     match (orphan, policy) {
-        (Some(_), Some(policy)) => {
-            let detail = "orphanDependents and deletionPropagation cannot be both set";
-            errors.push(FieldError::invalid(&path, policy, detail));
-            None
-        }
         (Some(true), None) | (None, Some("Orphan")) => Some(Propagation::Orphan),
         (Some(false), None) | (None, Some("Background")) => Some(Propagation::Background),
         (None, Some("Foreground")) => Some(Propagation::Foreground),
-        (None, None) => None,
-        (None, Some(other)) => {
-            let supported = ["Foreground", "Background", "Orphan", "nil"];
-            errors.push(FieldError::not_supported(&path, other, &supported));
-            None
-        }
+        _ => None,
     }
 }
 /// Reads a query as the options of every verb; says how many took it. For fuzzing.

@@ -8,7 +8,8 @@ use base64::{DecodeError, Engine as _};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::gvk::GroupKind;
-use serde_json::{Value, json};
+use nauplius_meta::json;
+use serde_json::json;
 
 /// The only token version that upstream writes.
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
@@ -41,13 +42,18 @@ pub(crate) struct Page {
 impl Page {
     /// Reads the query.
     pub fn of(query: &Query) -> ApiResult<Self> {
-        check(query)?;
-        let limit = match query.non_empty("limit") {
-            Some(limit) => limit.parse::<i64>().map_err(|_| {
-                ApiError::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax"))
-            })?,
-            None => 0,
+        let number = |name: &str| match query.non_empty(name).map(|text| (text, text.parse::<i64>())) {
+            Some((_, Ok(number))) => Ok(number),
+            Some((text, Err(_))) => {
+                let message = format!("strconv.ParseInt: parsing {text:?}: invalid syntax");
+                Err(ApiError::bad_request(message))
+            }
+            None => Ok(0),
         };
+        let limit = number("limit")?;
+        // A list takes the time that it takes, but the number has to be one.
+        number("timeoutSeconds")?;
+        check(query)?;
         // Upstream takes a negative limit for none.
         let limit = usize::try_from(limit).unwrap_or(0);
         let version = query.non_empty("resourceVersion");
@@ -149,7 +155,7 @@ struct Token {
 
 fn decode_token(token: &str) -> Result<Token, String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| illegal_base64(&error))?;
-    let token: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let token = json::decode(&bytes).map_err(|error| error.to_string())?;
     if token["v"] != TOKEN_VERSION {
         let version = token["v"].as_str().unwrap_or_default();
         return Err(format!("server does not recognize this encoded version {version}"));
@@ -206,6 +212,11 @@ mod tests {
             &invalid(
                 "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ),
+        );
+        check_page("timeoutSeconds=x", "400 strconv.ParseInt: parsing \"x\": invalid syntax");
+        check_page(
+            "continue=abc",
+            "400 invalid continue token: continue key is not valid: invalid character 'i' looking for beginning of value",
         );
         check_page(
             &format!("resourceVersion=4&continue={}", encode_token(9, "a/b", None)),

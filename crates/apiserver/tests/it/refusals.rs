@@ -121,6 +121,7 @@ fn given() -> Vec<(&'static str, Value)> {
             json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"app": "d"}}, "template": template}}),
         ),
         ("/apis/scheduling.k8s.io/v1/priorityclasses", json!({"metadata": {"name": "pc"}, "value": 5})),
+        ("/apis/storage.k8s.io/v1/csidrivers", json!({"metadata": {"name": "drv"}, "spec": {}})),
         (
             "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
             json!({"metadata": {"name": "es"}, "addressType": "IPv4", "endpoints": []}),
