@@ -60,7 +60,7 @@ async fn answer(server: &Arc<ApiServer>, call: &Call, kind: &dyn Kind) -> ApiRes
             let output = negotiate(&call.parts.headers, &call.query, Offer::Objects)?;
             let shown = match &output.shape {
                 Shape::Table(version) => {
-                    table::table(kind, version, &json!({}), vec![row(call, kind, object)?])
+                    table::table(&kind.columns(), version, &json!({}), vec![row(call, kind, object)?])
                 }
                 Shape::Metadata(version) | Shape::MetadataList(version) => metadata(object, version),
                 Shape::Object => object.clone(),
@@ -79,7 +79,7 @@ fn list(call: &Call, kind: &dyn Kind, objects: &[Value]) -> ApiResult<Reply> {
         Shape::Table(version) => {
             let rows =
                 selected.into_iter().map(|object| row(call, kind, object)).collect::<ApiResult<_>>()?;
-            table::table(kind, version, &json!({}), rows)
+            table::table(&kind.columns(), version, &json!({}), rows)
         }
         Shape::Metadata(version) | Shape::MetadataList(version) => {
             let items: Vec<Value> = selected.into_iter().map(|object| metadata(object, version)).collect();
@@ -129,7 +129,7 @@ fn status(name: &str, health: Result<(), String>) -> Value {
     json!({
         "kind": "ComponentStatus",
         "apiVersion": "v1",
-        "metadata": {"name": name, "creationTimestamp": null},
+        "metadata": {"name": name},
         "conditions": [condition],
     })
 }

@@ -133,9 +133,9 @@ impl Output {
 /// Which transformations a request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// Objects, a list or a watch: they may become a Table or metadata only.
+    /// Objects, their status or scale, a list or a watch: they may become a Table or metadata only.
     Objects,
-    /// Only what it is: reviews, scales, status.
+    /// Only what it is: reviews and other subresources.
     Plain,
 }
 

@@ -16,10 +16,10 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use nauplius_client::transport::BoxError;
-use nauplius_kinds::{Kind, Version};
+use nauplius_kinds::{Kind, Version, scale_cells, scale_columns};
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::{cbor, json, protobuf, schema};
+use nauplius_meta::{cbor, json, object, protobuf, schema};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,8 +85,7 @@ impl View {
     /// A decoded object in the requested version and shape.
     fn shaped(&self, stored: &[u8], revision: i64) -> ApiResult<Value> {
         if let Shape::MetadataList(_) = self.output.shape {
-            let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
-            return Err(not_acceptable(message.to_owned()));
+            return Err(no_list());
         }
         let mut object = decode_stored(stored, revision).map_err(ApiError::internal)?;
         Ok(match &self.output.shape {
@@ -105,7 +104,7 @@ impl View {
     /// A table of one row.
     fn table(&self, version: &str, revision: i64, row: Value) -> Value {
         let metadata = json!({"resourceVersion": revision.to_string()});
-        let mut table = table::table(&*self.kind, version, &metadata, vec![row]);
+        let mut table = table::table(&self.kind.columns(), version, &metadata, vec![row]);
         if let Some(told) = &self.columns_told
             && told.swap(true, Ordering::Relaxed)
         {
@@ -146,6 +145,29 @@ impl View {
         let parts = [Bytes::from(out), rest].map(|part| Ok::<_, BoxError>(Frame::data(part)));
         *reply.body_mut() = StreamBody::new(stream::iter(parts)).boxed_unsync();
         Ok(reply)
+    }
+
+    /// Answers with the object's `Scale`.
+    pub fn scale(&self, code: StatusCode, scale: Value) -> ApiResult<Reply> {
+        let shown = match &self.output.shape {
+            Shape::Object => scale,
+            Shape::Metadata(version) => metadata_only(scale, version),
+            Shape::MetadataList(_) => return Err(no_list()),
+            Shape::Table(version) => self.scale_table(version, scale),
+        };
+        Ok(respond::value(code, &shown, &self.output))
+    }
+
+    fn scale_table(&self, version: &str, scale: Value) -> Value {
+        let custom = self.kind.schema().is_some();
+        let metadata = json!({"resourceVersion": object::resource_version(&scale)});
+        let cells = scale_cells(&scale, custom, nauplius_base::time::unix_seconds());
+        let included = match self.include_object {
+            IncludeObject::None => Value::Null,
+            IncludeObject::Metadata => metadata_only(scale, "v1"),
+            IncludeObject::Object => scale,
+        };
+        table::table(&scale_columns(custom), version, &metadata, vec![table::row(cells, included)])
     }
 
     /// Writes the beginning of one whole object as JSON and returns the rest of it.
@@ -266,7 +288,7 @@ impl View {
         );
         if let Shape::Table(_) = self.output.shape {
             head.push_str(",\"columnDefinitions\":");
-            head.push_str(&table::columns(&*self.kind).to_string());
+            head.push_str(&table::columns(&self.kind.columns()).to_string());
         }
         head.push_str(",\"");
         head.push_str(name);
@@ -286,7 +308,7 @@ impl View {
     /// A bookmark: an object that is nothing but a revision.
     pub fn bookmark(&self, revision: i64, initial_events_end: bool) -> Value {
         let descriptor = self.kind.descriptor();
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_events_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -305,6 +327,12 @@ impl View {
             }
         }
     }
+}
+
+/// The metadata of a list's objects were asked for.
+fn no_list() -> ApiError {
+    let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+    not_acceptable(message.to_owned())
 }
 
 /// 406 in words of its own.

@@ -2,7 +2,7 @@
 
 use crate::error::ApiResult;
 use crate::request::Query;
-use nauplius_kinds::Kind;
+use nauplius_kinds::Column;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::{Value, json};
@@ -35,8 +35,7 @@ impl IncludeObject {
 }
 
 /// The column definitions.
-pub(crate) fn columns(kind: &dyn Kind) -> Value {
-    let columns = kind.columns();
+pub(crate) fn columns(columns: &[Column]) -> Value {
     columns
         .iter()
         .map(|column| {
@@ -59,12 +58,12 @@ pub(crate) fn row(cells: Vec<Value>, object: Value) -> Value {
 }
 
 /// A whole table.
-pub(crate) fn table(kind: &dyn Kind, version: &str, metadata: &Value, rows: Vec<Value>) -> Value {
+pub(crate) fn table(of: &[Column], version: &str, metadata: &Value, rows: Vec<Value>) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": metadata,
-        "columnDefinitions": columns(kind),
+        "columnDefinitions": columns(of),
         "rows": rows,
     })
 }

@@ -5,7 +5,7 @@ use crate::error::ApiResult;
 use crate::proxy;
 use crate::registry::lens::Lens;
 use crate::registry::{Scope, get, patch, update};
-use crate::respond::{self, Reply};
+use crate::respond::Reply;
 use http::StatusCode;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::ApiError;
@@ -46,5 +46,5 @@ async fn scale(scope: &Scope) -> ApiResult<Reply> {
     get::wait(scope, scope.call.query.non_empty("resourceVersion")).await?;
     let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
     let hub = scope.resource.shown_one(entry).await?.object().map_err(crate::error::unreadable)?;
-    Ok(respond::value(StatusCode::OK, &Lens::Scale.show(scope, &hub)?, &scope.output))
+    scope.view().scale(StatusCode::OK, Lens::Scale.show(scope, &hub)?)
 }

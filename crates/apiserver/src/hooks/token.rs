@@ -45,6 +45,7 @@ pub(super) async fn create(scope: &Scope, body: Body) -> ApiResult<Reply> {
     admission.mutate(&review, &mut request, None).await?;
     object::set_name(&mut request, scope.name());
     object::set_namespace(&mut request, scope.namespace());
+    object::set_gvk(&mut request, &expected);
     default_body("TokenRequest", &mut request);
     let errors = validate_body("TokenRequest", &request);
     if !errors.is_empty() {

@@ -30,8 +30,10 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub fn new(server: Arc<ApiServer>, resource: Arc<Resource>, call: Arc<Call>) -> ApiResult<Self> {
-        let whole = call.info.subresource.is_empty();
-        let offer = if whole { Offer::Objects } else { Offer::Plain };
+        let offer = match call.info.subresource.as_str() {
+            "" | "status" | "scale" => Offer::Objects,
+            _ => Offer::Plain,
+        };
         let output = negotiate(&call.parts.headers, &call.query, offer)?;
         let output = plain_text_only(&call, &resource, offer, output)?;
         let versions = &resource.kind.descriptor().versions;

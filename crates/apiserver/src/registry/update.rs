@@ -7,7 +7,7 @@ use super::write::{Existing, Step, Transform, Written};
 use super::{Scope, convert, create_object, decode_body, managed, owners, read_body};
 use crate::admission::{Operation, Review};
 use crate::error::ApiResult;
-use crate::respond::{self, Reply};
+use crate::respond::Reply;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use nauplius_client::transport::Body;
@@ -32,7 +32,7 @@ pub(crate) async fn update(scope: &Scope, body: Body) -> ApiResult<Reply> {
 pub(crate) fn answer(scope: &Scope, lens: Lens, code: StatusCode, written: &Written) -> ApiResult<Reply> {
     match lens {
         Lens::Version => scope.view().one(code, &written.stored, written.layout, written.revision),
-        Lens::Scale => Ok(respond::value(code, &lens.show(scope, &written.object()?)?, &scope.output)),
+        Lens::Scale => scope.view().scale(code, lens.show(scope, &written.object()?)?),
     }
 }
 

@@ -81,6 +81,9 @@ async fn requests_are_checked_in_upstreams_words() {
         admin.post("/api/v1/namespaces/default/serviceaccounts/no/token", &request(json!({}))).await;
     assert_eq!(missing.refusal(), "404 serviceaccounts \"no\" not found");
     let made = admin.post(TOKEN, &request(json!({}))).await.expect(201);
+    let untyped = admin.post(TOKEN, &json!({})).await.expect(201);
+    assert_eq!((&untyped["kind"], &untyped["apiVersion"]), (&made["kind"], &made["apiVersion"]));
+    assert_eq!(made["kind"], "TokenRequest");
     assert_eq!(
         made["spec"],
         json!({"audiences": [ISSUER], "expirationSeconds": 3600, "boundObjectRef": null})

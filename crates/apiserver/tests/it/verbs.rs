@@ -223,6 +223,36 @@ async fn tables_carry_what_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_status_and_a_scale_come_as_tables() {
+    let fixture = model().await;
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({"metadata": {"name": "d"},
+        "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    fixture.post(path, &deployment).await.expect(201);
+    let get = async |subresource: &str, shape: &str| {
+        let accept = format!("application/json;as={shape};v=v1;g=meta.k8s.io");
+        let path = format!("{path}/d/{subresource}");
+        fixture.with_headers(Method::GET, &path, &[("accept", accept.as_str())], "").await
+    };
+    let status = get("status", "Table").await.expect(200);
+    assert_eq!(status["rows"][0]["cells"][1], "0/3");
+    let scale = get("scale", "Table").await.expect(200);
+    let columns = scale["columnDefinitions"].as_array().unwrap();
+    let names: Vec<&str> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(scale["rows"][0]["cells"].as_array().unwrap()[..3], [json!("d"), json!(3), json!(0)]);
+    assert_eq!(scale["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let metadata = get("scale", "PartialObjectMetadata").await.expect(200);
+    assert_eq!(
+        (&metadata["kind"], &metadata["metadata"]["name"]),
+        (&json!("PartialObjectMetadata"), &json!("d"))
+    );
+    assert_eq!(get("scale", "PartialObjectMetadataList").await.code.as_u16(), 406);
+}
+
+#[tokio::test]
 async fn limits_hold_for_what_is_resized() {
     let cluster = secured().await;
     let admin = cluster.admin();
