@@ -43,3 +43,4 @@ mod zpages;
 pub use chain::Limits;
 pub use request::UserInfo;
 pub use server::{ApiServer, Config, ServiceNetwork};
+pub use version::KUBERNETES_VERSION;

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::KubeletError;
-use crate::eviction::{self, Pressure};
+use crate::eviction::{self, Pressure, Shortage};
 use crate::node::lease::Heart;
 use crate::node::report::{Health, Reporter};
 use crate::node::{machine, network, pod_range, register, status};
@@ -41,6 +41,7 @@ pub struct Kubelet {
     context: Arc<Context>,
     port: u16,
     health: watch::Receiver<Health>,
+    shortages: watch::Receiver<Option<Vec<Shortage>>>,
 }
 
 impl Kubelet {
@@ -52,6 +53,14 @@ impl Kubelet {
     /// How it is.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    /// What the node is short of. It waits for the first look, which comes with the start.
+    pub async fn shortages(&self) -> Vec<Shortage> {
+        let mut looks = self.shortages.clone();
+        // The sender ends with the kubelet; of one that has ended nothing is told.
+        let seen = looks.wait_for(Option::is_some).await.map(|seen| seen.clone());
+        seen.ok().flatten().unwrap_or_default()
     }
 
     /// Stops all pods' containers when the node goes down, each with its hooks and in its own time. The kubelet's tasks must have ended;
@@ -149,13 +158,14 @@ pub async fn run(
     let served = Arc::new(Server::new(Arc::clone(&context), pods.clone(), port));
     group.spawn("kubelet-server", listener.serve(served, token.clone()));
     let (sentences, sentenced) = mpsc::channel(SENTENCES);
+    let (seeing, shortages) = watch::channel(None);
     group.spawn(
         "kubelet-housekeeping",
-        eviction::run(Arc::clone(&context), pressing, sentences, token.clone()),
+        eviction::run(Arc::clone(&context), pressing, seeing, sentences, token.clone()),
     );
     let (pods, endings) = Pods::new(Arc::clone(&context), pods, sentenced, token);
     group.spawn("kubelet-pods", pods.run(endings));
-    Ok(Kubelet { context, port, health })
+    Ok(Kubelet { context, port, health, shortages })
 }
 
 /// Registers, while the API server may still be coming up.

@@ -29,7 +29,7 @@ mod waker;
 pub use cgroup::remove_all as remove_cgroups;
 pub use config::Config;
 pub use error::KubeletError;
-pub use eviction::Settings as EvictionSettings;
+pub use eviction::{Settings as EvictionSettings, Shortage};
 pub use kubelet::{Kubelet, run};
 pub use names::GRACE_PERIOD;
 pub use node::report::Health;

@@ -4,11 +4,18 @@ use crate::node_ports::NodePorts;
 use crate::registry_login::LoginArgs;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
+use nauplius_apiserver::KUBERNETES_VERSION;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-/// The whole of Kubernetes in one binary.
+/// Ours, and that of the API.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (Kubernetes {KUBERNETES_VERSION})", env!("CARGO_PKG_VERSION")));
+
+/// Run Kubernetes on this machine: `nauplius up` makes a cluster that kubectl can use.
 #[derive(Debug, Parser)]
-#[command(name = "nauplius", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "nauplius", version = VERSION.as_str(), arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -30,13 +37,13 @@ pub struct ClusterArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct NewClusterArgs {
     /// Port of the API server [default: 6443, or the next free one when other clusters live here].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Range of service addresses [default: 10.96.0.0/12, or the next free one].
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = range)]
     pub service_cidr: Option<Ipv4Net>,
     /// Range of pod addresses [default: 10.244.0.0/16, or the next free one].
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = range)]
     pub pod_cidr: Option<Ipv4Net>,
     /// Ports for services of type NodePort [default: 30000-32767, or the next free range of that size below it].
     #[arg(long, value_name = "FIRST-LAST")]
@@ -57,7 +64,7 @@ pub struct NewClusterArgs {
     /// Which beta versions of the API are served, too: `GROUP/VERSION=true`, `api/beta=true`; given again or with commas [default: none].
     #[arg(long, value_name = "SETTINGS")]
     pub runtime_config: Vec<String>,
-    /// How long certificates live; they are renewed with a third of it left [default: a year].
+    /// How long certificates live, at least 30 seconds; they are renewed with a third of it left [default: a year].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(30..))]
     pub certificate_lifetime_s: Option<u64>,
     /// Where the cluster's state is kept, if not in its data directory.
@@ -280,4 +287,57 @@ pub enum LogFormat {
     Text,
     /// One JSON object an event.
     Json,
+}
+
+/// A range of addresses, with words for what is wrong with it.
+fn range(text: &str) -> Result<Ipv4Net, String> {
+    if text.contains(':') {
+        return Err("only IPv4 is supported".to_owned());
+    }
+    let Some((address, length)) = text.split_once('/') else {
+        return Err("/LENGTH is missing, as in 10.96.0.0/12".to_owned());
+    };
+    let address: Ipv4Addr = address.parse().map_err(|_| format!("{address:?} is no IPv4 address"))?;
+    let length = length.parse().ok().and_then(|length| Ipv4Net::new(address, length).ok());
+    length.ok_or_else(|| "/LENGTH is out of range: it is from 0 to 32".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn wrong_flags_are_told_what_is_wrong() {
+        for (flag, expected) in [
+            ("--service-cidr=10.0.0.0", "/LENGTH is missing, as in 10.96.0.0/12"),
+            ("--service-cidr=10.0.0.0/33", "/LENGTH is out of range: it is from 0 to 32"),
+            ("--service-cidr=10.0.0.0/x", "/LENGTH is out of range: it is from 0 to 32"),
+            ("--service-cidr=10.0.0/8", "\"10.0.0\" is no IPv4 address"),
+            ("--pod-cidr=fd00::/64", "only IPv4 is supported"),
+            ("--port=99999", "99999 is not in 1..=65535"),
+            ("--port=0", "0 is not in 1..=65535"),
+            ("--certificate-lifetime-s=29", "29 is not in 30.."),
+        ] {
+            let refused = Cli::try_parse_from(["nauplius", "up", flag]).unwrap_err().to_string();
+            let (name, value) = flag.split_once('=').unwrap();
+            assert!(
+                refused.starts_with(&format!("error: invalid value '{value}' for '{name} <")),
+                "{refused}"
+            );
+            assert!(refused.contains(expected), "{expected:?} is not in {refused}");
+        }
+        assert_eq!(range("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn help_is_written_for_users() {
+        let mut command = Cli::command();
+        let version = command.render_version();
+        assert_eq!(version, format!("nauplius {} (Kubernetes v1.37.0)\n", env!("CARGO_PKG_VERSION")));
+        let help = command.render_help().to_string();
+        assert!(help.starts_with("Run Kubernetes on this machine: `nauplius up` makes"), "{help}");
+        let up = command.find_subcommand_mut("up").unwrap().render_help().to_string();
+        assert!(up.contains("How long certificates live, at least 30 seconds"), "{up}");
+    }
 }

@@ -72,7 +72,7 @@ pub fn status(args: &ClusterArgs, json: bool) -> Result<ExitCode, Failure> {
     } else {
         print_status(&cluster, &status);
     }
-    let healthy = status.components.iter().all(|component| component.healthy);
+    let healthy = status.shortages.is_empty() && status.components.iter().all(|component| component.healthy);
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -84,6 +84,7 @@ fn print_status(cluster: &Cluster, status: &Status) {
         let health = if component.healthy { "healthy" } else { "NOT healthy" };
         println!("{:<18} {health:<12} {}", component.name, component.message);
     }
+    status.shortages.iter().for_each(|shortage| println!("{:<18} {:<12} {shortage}", "node", "NOT healthy"));
     let memory = status.memory_kib;
     let mib = |kib: u64| format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024);
     println!(

@@ -78,6 +78,9 @@ pub struct Status {
     pub server: String,
     /// Each component.
     pub components: Vec<ComponentStatus>,
+    /// What the node is short of, so that no pod comes to it.
+    #[serde(default)]
+    pub shortages: Vec<String>,
     /// Proportional memory of the server, of shims, and of containers, in KiB.
     pub memory_kib: Memory,
     /// How many pods run here.

@@ -2,8 +2,9 @@
 
 use crate::cli::EvictionArgs;
 use crate::failure::Failure;
-use nauplius_kubelet::EvictionSettings;
+use nauplius_kubelet::{EvictionSettings, Shortage};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A machine that is not the cluster's alone is no good measure in percent: other things fill its disk, and images that somebody
 /// has loaded stay until there is no room at all. See decision 0008.
@@ -68,9 +69,63 @@ impl std::fmt::Display for Eviction {
     }
 }
 
+/// What a person is told of a shortage: its cause, what comes of it, and what to do.
+pub fn tell(shortage: &Shortage, data_dir: &Path) -> String {
+    let (what, remedy) = match shortage.condition {
+        "MemoryPressure" => ("the machine's memory is".to_owned(), "free some"),
+        "PIDPressure" => ("the machine's process ids are".to_owned(), "end some processes"),
+        _ => (format!("the disk of {} is", data_dir.display()), "free space"),
+    };
+    let Shortage { signal, limit, .. } = shortage;
+    if !shortage.lasts {
+        return format!(
+            "{what} no longer short, but {signal} was below {limit} less than 5 minutes ago: it takes that long until pods are scheduled again"
+        );
+    }
+    let flag = if shortage.is_hard { "--eviction-hard" } else { "--eviction-soft" };
+    format!(
+        "{what} short: {signal} is below {limit}, so no pod will be scheduled; {remedy}, or make the cluster with another {flag}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shortages_are_told_with_what_to_do() {
+        let disk = Shortage {
+            condition: "DiskPressure",
+            signal: "nodefs.available",
+            limit: "1Gi".to_owned(),
+            lasts: true,
+            is_hard: true,
+        };
+        let memory = Shortage {
+            condition: "MemoryPressure",
+            signal: "memory.available",
+            limit: "5%".to_owned(),
+            is_hard: false,
+            ..disk.clone()
+        };
+        let over = Shortage { lasts: false, ..disk.clone() };
+        for (shortage, expected) in [
+            (
+                disk,
+                "the disk of /d is short: nodefs.available is below 1Gi, so no pod will be scheduled; free space, or make the cluster with another --eviction-hard",
+            ),
+            (
+                memory,
+                "the machine's memory is short: memory.available is below 5%, so no pod will be scheduled; free some, or make the cluster with another --eviction-soft",
+            ),
+            (
+                over,
+                "the disk of /d is no longer short, but nodefs.available was below 1Gi less than 5 minutes ago: it takes that long until pods are scheduled again",
+            ),
+        ] {
+            assert_eq!(tell(&shortage, Path::new("/d")), expected);
+        }
+    }
 
     #[test]
     fn flags_take_the_place_of_what_holds_without_them() {

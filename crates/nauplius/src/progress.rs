@@ -15,6 +15,11 @@ pub enum Report {
         /// What is being done, for a person.
         name: String,
     },
+    /// Everything works, but there is something to say.
+    Warning {
+        /// One line for a person.
+        message: String,
+    },
     /// Everything works.
     Ready,
     /// The start failed.
@@ -46,6 +51,12 @@ impl Reporter {
         let mut out = std::io::stdout().lock();
         // `up` may have been interrupted: the server goes on without it.
         let _ = out.write_all(&line).and_then(|()| out.flush());
+    }
+
+    /// Reports what keeps the cluster from being of use.
+    pub fn warn(self, message: String) {
+        tracing::warn!(message, "the cluster can hardly be used");
+        self.report(&Report::Warning { message });
     }
 
     /// Reports the beginning of a stage.

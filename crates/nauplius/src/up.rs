@@ -48,6 +48,7 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
         drop(interrupts);
         let status = well(cluster)?;
         println!("Cluster {} is up already, at {}.", cluster.name, status.server);
+        warn(&status.shortages);
         return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
     }
     let since = time::monotonic();
@@ -218,7 +219,8 @@ fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
     interrupts.tell(&server);
     let Some(reports) = server.stdout.take() else { return Err(Failure::new("the server has no output")) };
     let mut display = Display::new();
-    let last = follow(reports, &mut display);
+    let mut warnings = Vec::new();
+    let last = follow(reports, &mut display, &mut warnings);
     interrupts.tell_nobody();
     if let Err(interrupted) = interrupts.check() {
         display.fail();
@@ -230,6 +232,7 @@ fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
     match last {
         Some(Report::Ready) => {
             display.finish();
+            warn(&warnings);
             Ok(())
         }
         Some(Report::Failed { message }) => {
@@ -272,14 +275,20 @@ fn spawn(cluster: &Cluster) -> Result<Child, Failure> {
 }
 
 /// Shows stages until the last report; `None` when the server ended without one.
-fn follow(reports: ChildStdout, display: &mut Display) -> Option<Report> {
+fn follow(reports: ChildStdout, display: &mut Display, warnings: &mut Vec<String>) -> Option<Report> {
     for line in BufReader::new(reports).lines() {
         match serde_json::from_str(&line.ok()?).ok()? {
             Report::Stage { name } => display.stage(&name),
+            Report::Warning { message } => warnings.push(message),
             last => return Some(last),
         }
     }
     None
+}
+
+/// What a person should know of a cluster that works.
+fn warn(messages: &[String]) {
+    messages.iter().for_each(|message| eprintln!("nauplius: {message}"));
 }
 
 fn ended_early(cluster: &Cluster, server: &mut Child) -> Failure {

@@ -150,7 +150,7 @@ impl Backup {
     /// Reads the whole file and verifies it. Nothing is restored from one that is not intact.
     ///
     /// # Errors
-    /// `Corrupt` when it is torn, damaged or no backup; `Io`.
+    /// `Backup` when it is torn, damaged or no backup; `Io`.
     pub fn open(path: &Path) -> StoreResult<Self> {
         Self::open_leaving_out(path, None)
     }
@@ -306,6 +306,6 @@ impl Reader {
     }
 }
 
-fn damaged(what: &str) -> StoreError {
-    StoreError::Corrupt { detail: format!("the backup cannot be used: {what}") }
+fn damaged(detail: &'static str) -> StoreError {
+    StoreError::Backup { detail }
 }

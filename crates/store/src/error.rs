@@ -90,6 +90,12 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// A file that was to be restored is torn, damaged or no backup. It says nothing of a store.
+    #[error("{detail}")]
+    Backup {
+        /// What was found.
+        detail: &'static str,
+    },
     /// The disk refused. A write that ends so was taken back.
     #[error("{operation}: {detail}")]
     Io {

@@ -5,7 +5,7 @@ use super::judge::{self, Short};
 use super::local::{self, Written};
 use super::observe::{self, Observations};
 use super::rank::{self, Usage};
-use super::{Pressure, Sentence, is_critical};
+use super::{Pressure, Sentence, Shortage, is_critical};
 use crate::context::Context;
 use crate::image_gc::{self, Image, Known};
 use crate::names;
@@ -35,6 +35,7 @@ const HARD_GRACE_S: i64 = 1;
 struct Keeper {
     context: Arc<Context>,
     pressure: watch::Sender<Pressure>,
+    shortages: watch::Sender<Option<Vec<Shortage>>>,
     sentences: mpsc::Sender<Sentence>,
     state: judge::State,
     images: Known,
@@ -43,19 +44,21 @@ struct Keeper {
     sentenced: BTreeSet<String>,
 }
 
-/// Keeps house until shutdown.
+/// Keeps house until shutdown. There are no `shortages` before the first look.
 ///
 /// # Errors
 /// Never: what cannot be done now is tried at the next look.
 pub async fn run(
     context: Arc<Context>,
     pressure: watch::Sender<Pressure>,
+    shortages: watch::Sender<Option<Vec<Shortage>>>,
     sentences: mpsc::Sender<Sentence>,
     shutdown: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut keeper = Keeper {
         context,
         pressure,
+        shortages,
         sentences,
         state: judge::State::default(),
         images: Known::default(),
@@ -105,6 +108,7 @@ impl Keeper {
         let (pressure, short) =
             judge::judge(&mut self.state, &self.context.config.eviction, &observations, now);
         self.pressure.send_if_modified(|known| std::mem::replace(known, pressure) != pressure);
+        self.shortages.send_replace(Some(judge::shortages(&self.state, &self.context.config.eviction)));
         let pods = self.active();
         self.sentenced.retain(|uid| pods.iter().any(|pod| pod.uid() == uid));
         if self.punish_writers(&pods).await {

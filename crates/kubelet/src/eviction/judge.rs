@@ -1,8 +1,8 @@
 //! Which thresholds are met, for how long, and what follows: conditions, and what is to be won back first. Pure.
 
-use super::Pressure;
 use super::observe::{Left, Observations};
 use super::signal::{Settings, Signal, Threshold};
+use super::{Pressure, Shortage};
 use nauplius_meta::quantity::{Format, Quantity};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct State {
     first_met: BTreeMap<usize, Duration>,
     acted_on: Vec<usize>,
-    seen: BTreeMap<Signal, Duration>,
+    seen: BTreeMap<usize, Duration>,
 }
 
 /// What is to be won back.
@@ -39,7 +39,7 @@ pub fn judge(
     state.first_met.retain(|index, _| met.contains(index));
     for index in &met {
         state.first_met.entry(*index).or_insert(now);
-        state.seen.insert(settings.thresholds[*index].signal, now);
+        state.seen.insert(*index, now);
     }
     state.seen.retain(|_, at| now.saturating_sub(*at) < settings.transition);
     let lasting = |index: &usize| {
@@ -50,7 +50,7 @@ pub fn judge(
     let short = state.acted_on.iter().filter_map(|index| short(&settings.thresholds[*index], observations));
     // Memory first: without it nothing else can be won back. A hard threshold goes before a soft one.
     let first = short.min_by_key(|short| (short.signal, !short.is_hard));
-    (pressure(state), first)
+    (pressure(state, settings), first)
 }
 
 /// Those that are met now, and those that were acted on until they are safely past.
@@ -80,12 +80,32 @@ fn short(threshold: &Threshold, observations: &Observations) -> Option<Short> {
     })
 }
 
-fn pressure(state: &State) -> Pressure {
+fn pressure(state: &State, settings: &Settings) -> Pressure {
+    let seen = |of: fn(Signal) -> bool| state.seen.keys().any(|index| of(settings.thresholds[*index].signal));
     Pressure {
-        memory: state.seen.contains_key(&Signal::MemoryAvailable),
-        disk: state.seen.keys().any(|signal| signal.is_disk()),
-        pid: state.seen.contains_key(&Signal::PidAvailable),
+        memory: seen(|signal| signal == Signal::MemoryAvailable),
+        disk: seen(Signal::is_disk),
+        pid: seen(|signal| signal == Signal::PidAvailable),
     }
+}
+
+/// Why the node has its conditions, as of the last look: each signal once.
+pub fn shortages(state: &State, settings: &Settings) -> Vec<Shortage> {
+    let shortage = |index: &usize| {
+        let threshold = &settings.thresholds[*index];
+        Shortage {
+            condition: threshold.signal.condition(),
+            signal: threshold.signal.name(),
+            limit: threshold.limit.to_string(),
+            lasts: state.first_met.contains_key(index),
+            is_hard: threshold.grace.is_none(),
+        }
+    };
+    let mut all: Vec<Shortage> = state.seen.keys().map(shortage).collect();
+    // Hard thresholds stand before soft ones.
+    all.sort_by_key(|shortage| (shortage.signal, !shortage.lasts));
+    all.dedup_by_key(|shortage| shortage.signal);
+    all
 }
 
 #[cfg(test)]
@@ -140,6 +160,28 @@ mod tests {
         ] {
             assert_eq!(look(&mut state, &settings, memory, 50, now).1, short, "{now}");
         }
+    }
+
+    #[test]
+    fn conditions_have_their_reasons() {
+        let settings =
+            Settings::parse("nodefs.available<10%", "nodefs.available<20%", "nodefs.available=1m", "")
+                .unwrap();
+        let mut state = State::default();
+        let mut told = |disk: i64, now_s: u64| {
+            look(&mut state, &settings, 200, disk, now_s);
+            let one = |shortage: Shortage| {
+                let Shortage { condition, signal, limit, lasts, is_hard } = shortage;
+                format!("{condition} {signal}<{limit} {lasts} {is_hard}")
+            };
+            shortages(&state, &settings).into_iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(told(50, 0), Vec::<String>::new());
+        assert_eq!(told(15, 10), ["DiskPressure nodefs.available<20% true false"]);
+        assert_eq!(told(5, 20), ["DiskPressure nodefs.available<10% true true"]);
+        assert_eq!(told(15, 30), ["DiskPressure nodefs.available<20% true false"]);
+        assert_eq!(told(50, 40), ["DiskPressure nodefs.available<10% false true"]);
+        assert_eq!(told(50, 330), Vec::<String>::new());
     }
 
     #[test]

@@ -26,6 +26,21 @@ pub struct Pressure {
     pub pid: bool,
 }
 
+/// One thing that the node is short of, or was until a moment ago, for which it has a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// `DiskPressure`, ...
+    pub condition: &'static str,
+    /// `nodefs.available`, ...
+    pub signal: &'static str,
+    /// Less than this is too little, as the flags have it: `1Gi`, `5%`.
+    pub limit: String,
+    /// Whether it is so now; conditions stay a while after their cause has gone.
+    pub lasts: bool,
+    /// Whether the threshold is a hard one.
+    pub is_hard: bool,
+}
+
 /// A pod that is to end for the node's sake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sentence {

@@ -45,6 +45,21 @@ impl Signal {
         }
     }
 
+    /// As flags call it.
+    pub fn name(self) -> &'static str {
+        // Invariant: all of them are in the list.
+        ALL.iter().find(|(_, signal)| *signal == self).map_or("", |(name, _)| name)
+    }
+
+    /// The node's condition while it is short of this.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::MemoryAvailable => "MemoryPressure",
+            Self::PidAvailable => "PIDPressure",
+            _ => "DiskPressure",
+        }
+    }
+
     /// Whether it is about a disk.
     pub fn is_disk(self) -> bool {
         !matches!(self, Self::MemoryAvailable | Self::PidAvailable)
@@ -84,6 +99,19 @@ impl Limit {
         }
         #[allow(clippy::cast_possible_truncation)] // Checked above.
         Ok(Self::MilliPercent((percent * 1000.0).round() as i64))
+    }
+}
+
+/// As flags have it.
+impl std::fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Amount(amount) => amount.fmt(formatter),
+            Self::MilliPercent(part) => {
+                let text = format!("{}.{:03}", part / 1000, part % 1000);
+                write!(formatter, "{}%", text.trim_end_matches('0').trim_end_matches('.'))
+            }
+        }
     }
 }
 
@@ -220,5 +248,8 @@ mod tests {
     fn percents_are_of_what_there_is() {
         assert_eq!(Limit::MilliPercent(10_000).of(50 << 30).to_string(), "5Gi");
         assert_eq!(Limit::parse("5.5%").unwrap(), Limit::MilliPercent(5500));
+        for text in ["1Gi", "100Mi", "5.5%", "10%", "0%"] {
+            assert_eq!(Limit::parse(text).unwrap().to_string(), text);
+        }
     }
 }

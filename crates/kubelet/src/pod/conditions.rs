@@ -43,7 +43,8 @@ pub fn conditions(sources: &Sources<'_>, status: &PodStatus) -> Vec<PodCondition
         findings.map(|(type_, finding)| condition(sources, &before, type_, finding)).collect();
     // Whoever put it here was the scheduler of this pod.
     conditions.push(condition(sources, &before, OWNED[4], TRUE()));
-    let disrupted = sources.state.verdict.as_ref().filter(|verdict| verdict.disrupted);
+    // It comes with the pod's end, not before.
+    let disrupted = sources.state.verdict.as_ref().filter(|verdict| verdict.disrupted && !sources.may_run());
     if let Some(verdict) = disrupted {
         let finding = (true, "TerminationByKubelet", verdict.message.clone());
         conditions.push(condition(sources, &before, DISRUPTED, finding));

@@ -4,7 +4,7 @@
 use super::conditions;
 use super::facts::{self, Role};
 use super::resize;
-use super::step::{Phase, State, nanos};
+use super::step::{Job, Phase, State, nanos};
 use super::view::{ContainerState as Stage, ContainerView, Observed, SandboxView};
 use crate::names::ID_SCHEME;
 use crate::volumes::mounts;
@@ -40,6 +40,14 @@ impl Sources<'_> {
         let begun = self.state.volumes_ready || !self.observed.containers.is_empty();
         self.observed.sandboxes.first().filter(|_| begun)
     }
+
+    /// Whether a container may run still. As long as it may, the pod's end is not told: whoever waits for it takes what the pod holds
+    /// for free, as upstream's `mergePodStatus` has it.
+    pub fn may_run(&self) -> bool {
+        let uncertain = |job: &Job| matches!(job, Job::Start(_) | Job::Terminate(_));
+        let runs = self.observed.live().next().is_some() || self.state.jobs.iter().any(uncertain);
+        runs && !over(self)
+    }
 }
 
 /// Go's MicroTime and Time have no fraction in a status.
@@ -60,6 +68,8 @@ pub fn status(sources: &Sources<'_>) -> PodStatus {
         .map(|container| container_status(sources, container))
         .collect();
     let phase = settled_phase(sources, &before, phase(sources, &init, &main));
+    let is_early = matches!(phase, "Succeeded" | "Failed") && !facts::ended(sources.pod) && sources.may_run();
+    let told = is_early.then(|| (before.phase.clone(), before.reason.clone(), before.message.clone()));
     let (reason, message) = match &sources.state.verdict {
         Some(verdict) => (Some(verdict.reason.clone()), Some(verdict.message.clone())),
         None if facts::ended(sources.pod) => (before.reason.clone(), before.message.clone()),
@@ -88,7 +98,12 @@ pub fn status(sources: &Sources<'_>) -> PodStatus {
         ephemeral_container_statuses: ephemeral(sources).filter(|_| !untouched(sources)),
         ..before
     };
+    // A pod that is about to end is not ready any more, whatever its phase says until then.
     status.conditions = Some(conditions::conditions(sources, &status));
+    if let Some((phase, reason, message)) = told {
+        status.phase = phase.or_else(|| Some("Pending".to_owned()));
+        (status.reason, status.message) = (reason, message);
+    }
     status
 }
 

@@ -1,6 +1,6 @@
 //! Tables of statuses: phase, container states and conditions from what is observed.
 
-use super::super::step::{Resize, Verdict, Waiting};
+use super::super::step::{Job, Resize, Verdict, Waiting};
 use super::super::testing::{exited, running, sandbox};
 use super::super::view::Limits;
 use super::*;
@@ -283,4 +283,46 @@ fn an_end_keeps_its_user_and_says_when_it_began() {
     let terminated = of(failed).state.unwrap().terminated.unwrap();
     assert_eq!(terminated.started_at.unwrap().0, at(0));
     assert_eq!(terminated.finished_at.unwrap().0, at(2));
+}
+
+#[test]
+fn an_end_is_told_when_no_container_runs() {
+    let verdict = Verdict { disrupted: true, ..Verdict::new("Evicted", "The node was low. ".to_owned()) };
+    let ending = State {
+        phase: Phase::Terminating { grace_s: 30 },
+        verdict: Some(verdict),
+        jobs: vec![Job::Terminate(30)],
+        ..State::default()
+    };
+    let before = PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() };
+    let begun = Pod { status: Some(before), ..pod_of(r#"{"containers":[{"name":"a"}]}"#) };
+    let condition = |status: &PodStatus, type_: &str| {
+        let all = status.conditions.clone().unwrap_or_default();
+        let found = all.into_iter().find(|condition| condition.type_ == type_);
+        found.map(|found| format!("{} {}", found.status, found.reason.unwrap_or_default()))
+    };
+    // Neither while one runs, nor before the stop has been seen through.
+    for containers in [vec![running("a", 0, 1)], vec![exited("a", 0, 1, 2, 0)]] {
+        let status = made(&begun, &ending, containers);
+        assert_eq!(
+            (status.phase.as_deref(), &status.reason, &status.message),
+            (Some("Running"), &None, &None)
+        );
+        assert_eq!(condition(&status, "Ready").as_deref(), Some("False PodFailed"));
+        assert_eq!(condition(&status, "DisruptionTarget"), None);
+    }
+    let over = State { phase: Phase::Terminated, jobs: Vec::new(), ..ending.clone() };
+    let status = made(&begun, &over, vec![exited("a", 0, 1, 2, 0)]);
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    assert_eq!(condition(&status, "DisruptionTarget").as_deref(), Some("True TerminationByKubelet"));
+    // One that never began goes at once.
+    let idle = State { jobs: Vec::new(), ..ending };
+    let status = made(&pod_of(r#"{"containers":[{"name":"a"}]}"#), &idle, vec![]);
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    // A debugger that looks on is ended, too, before the end is told.
+    let pod = pod_of(
+        r#"{"restartPolicy":"Never","containers":[{"name":"a"}],"ephemeralContainers":[{"name":"e"}]}"#,
+    );
+    let status = made(&pod, &State::default(), vec![exited("a", 0, 1, 2, 0), running("e", 0, 1)]);
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
 }

@@ -5,6 +5,7 @@ use futures_util::stream::unfold;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
+use nauplius_base::errno;
 use std::convert::Infallible;
 use tokio::sync::mpsc;
 
@@ -19,9 +20,9 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// Plain text with a status.
+/// Plain text with a status; the system's errors in it are told in Go's words.
 pub fn text(status: StatusCode, message: &str) -> Answer {
-    let mut answer = bytes("text/plain; charset=utf-8", message.as_bytes().to_vec());
+    let mut answer = bytes("text/plain; charset=utf-8", errno::plain(message).into_bytes());
     *answer.status_mut() = status;
     answer
 }

@@ -36,6 +36,10 @@ async fn a_node_without_memory_tells_so_and_evicts() {
             (told["status"] == "True" && told["reason"] == "KubeletHasInsufficientMemory").then_some(())
         })
         .await;
+    let shortages = world.kubelet.shortages().await;
+    let told =
+        shortages.first().map(|one| (one.condition, one.signal, one.limit.as_str(), one.lasts, one.is_hard));
+    assert_eq!(told, Some(("MemoryPressure", "memory.available", "100%", true, false)));
     world.create("late", spec(json!({})));
     let status = world.phase("late", "Failed").await;
     assert_eq!(status["reason"], "Evicted");

@@ -560,3 +560,25 @@ async fn a_container_that_never_started_counts_as_no_restart() {
     assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
     assert_eq!(world.runtime.calls().iter().filter(|call| call.starts_with("remove c")).count(), 1);
 }
+
+/// Whoever waits for the end takes what the pod holds for free.
+#[tokio::test]
+async fn a_deadline_is_told_when_the_grace_is_over() {
+    let world = World::new(&[IMAGE]).await;
+    world.runtime.obey(false);
+    let mut spec = one(json!({}));
+    spec["activeDeadlineSeconds"] = json!(2);
+    world.create("late", spec);
+    let unready = |status: &Value| {
+        let all = status["conditions"].as_array().cloned().unwrap_or_default();
+        all.iter().any(|condition| condition["type"] == "Ready" && condition["reason"] == "PodFailed")
+    };
+    let status = world.status("late", "not to be ready any more", unready).await;
+    assert!(status["phase"] == "Running" && status.get("reason").is_none(), "{status}");
+    assert!(status["containerStatuses"][0]["state"]["running"].is_object(), "{status}");
+    world.event("DeadlineExceeded: Pod was active on the node longer than the specified deadline").await;
+    world.runtime.obey(true);
+    let status = world.phase("late", "Failed").await;
+    assert_eq!(status["reason"], "DeadlineExceeded");
+    assert!(status["containerStatuses"][0]["state"]["terminated"].is_object(), "{status}");
+}

@@ -5,7 +5,7 @@ use nauplius_cri::v1::*;
 use nauplius_cri::{BoxFuture, ContainerEvents, CriError, ImageService, RuntimeService};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 #[derive(Default)]
 struct State {
@@ -27,6 +27,8 @@ struct State {
 pub struct Fake {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<ContainerEventResponse>,
+    /// Whether containers end when they are told to.
+    obedient: watch::Sender<bool>,
 }
 
 fn now() -> i64 {
@@ -40,7 +42,8 @@ fn image(name: &str) -> Image {
 impl Fake {
     pub fn new(images: &[&str]) -> Self {
         let state = State { images: images.iter().map(|name| image(name)).collect(), ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::Sender::new(256) }
+        let (events, obedient) = (broadcast::Sender::new(256), watch::Sender::new(true));
+        Self { state: Arc::new(Mutex::new(state)), events, obedient }
     }
 
     /// Lets an image be pulled.
@@ -51,6 +54,11 @@ impl Fake {
     /// Lets an image be pulled by whoever knows `password`.
     pub fn publish_for(&self, name: &str, password: &str) {
         self.state.lock().unwrap().pullable.insert(name.to_owned(), Some(password.to_owned()));
+    }
+
+    /// Whether containers end at once when they are stopped, or take their time until this is true again.
+    pub fn obey(&self, obedient: bool) {
+        self.obedient.send_replace(obedient);
     }
 
     /// What commands in containers end with from now on.
@@ -357,8 +365,13 @@ impl RuntimeService for Fake {
 
     fn stop_container(&self, request: StopContainerRequest) -> BoxFuture<'_, StopContainerResponse> {
         self.call(format!("stop {} in {}s", request.container_id, request.timeout));
-        self.finish(&request.container_id, 143);
-        ready(Ok(StopContainerResponse {}))
+        let fake = self.clone();
+        Box::pin(async move {
+            // Our own sender lives.
+            let _ = fake.obedient.subscribe().wait_for(|obedient| *obedient).await;
+            fake.finish(&request.container_id, 143);
+            Ok(StopContainerResponse {})
+        })
     }
 
     fn remove_container(&self, request: RemoveContainerRequest) -> BoxFuture<'_, RemoveContainerResponse> {

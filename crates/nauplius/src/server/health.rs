@@ -7,9 +7,10 @@ use super::plane::{Components, Plane};
 use super::query::query;
 use crate::control::{ComponentStatus, Memory, Status};
 use crate::failure::{Doing, Failure};
-use crate::memory;
 use crate::progress::Reporter;
-use nauplius_base::time;
+use crate::{eviction, memory};
+use nauplius_apiserver::KUBERNETES_VERSION;
+use nauplius_base::{errno, time};
 use nauplius_client::{Client, ClientError, ListOptions};
 use nauplius_cri::RuntimeService;
 use nauplius_cri::v1::{ListPodSandboxRequest, StatusRequest};
@@ -19,7 +20,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-const KUBERNETES_VERSION: &str = "v1.37.0";
 /// How long a whole start may take before it is given up.
 const START_MAX: Duration = Duration::from_secs(60);
 const DNS_NAME: &str = "kubernetes.default.svc.cluster.local.";
@@ -124,6 +124,7 @@ impl Health {
             pid: std::process::id(),
             server: format!("https://{}:{}", self.site.node_ip, cluster.port),
             components: self.component_statuses().await,
+            shortages: self.shortages().await,
             memory_kib: self.memory(),
             pods: self.pods().await,
         }
@@ -138,7 +139,7 @@ impl Health {
         let result = |name: &str, outcome: Result<String, String>| ComponentStatus {
             name: name.to_owned(),
             healthy: outcome.is_ok(),
-            message: outcome.unwrap_or_else(|reason| reason),
+            message: errno::plain(&outcome.unwrap_or_else(|reason| reason)),
         };
         vec![
             result("store", self.store().await),
@@ -161,6 +162,13 @@ impl Health {
         let client = self.plane.identities.admin();
         let answer = client.request(http::Method::GET, "/readyz", None, None).await;
         answer.map(|_| String::new()).map_err(|error| error.to_string())
+    }
+
+    /// Why no pod comes to the node, although everything works: a line for each thing that it is short of.
+    pub async fn shortages(&self) -> Vec<String> {
+        let Some(kubelet) = self.node.kubelet() else { return Vec::new() };
+        let data_dir = &self.site.cluster.data_dir;
+        kubelet.shortages().await.iter().map(|shortage| eviction::tell(shortage, data_dir)).collect()
     }
 
     /// The node's name.

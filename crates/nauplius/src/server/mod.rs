@@ -200,6 +200,7 @@ async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) ->
     };
     control::start(site, door, group)?;
     health.wait_until_it_works(site.reporter).await?;
+    health.shortages().await.into_iter().for_each(|shortage| site.reporter.warn(shortage));
     Ok(Running { node, store, control_socket: site.cluster.control_socket() })
 }
 

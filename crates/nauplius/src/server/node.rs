@@ -7,6 +7,7 @@ use crate::cluster::{CGROUP, Cluster};
 use crate::demo_image;
 use crate::failure::{Doing, Failure};
 use crate::machine;
+use nauplius_apiserver::KUBERNETES_VERSION;
 use nauplius_base::task::{CancellationToken, Group};
 use nauplius_cri::v1::{
     ContainerFilter, ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandbox,
@@ -28,7 +29,6 @@ use tokio::sync::watch;
 const STOP_GRACE_S: u32 = 30;
 /// Upstream's default.
 const PODS_MAX: u32 = 110;
-const KUBERNETES_VERSION: &str = "v1.37.0";
 
 /// The runtime's state.
 pub fn runtime_dir(cluster: &Cluster) -> PathBuf {

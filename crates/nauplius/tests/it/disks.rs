@@ -96,6 +96,32 @@ async fn in_use(client: &Client) -> (u64, u64) {
     (of(&summary["node"]["fs"]), of(&summary["node"]["runtime"]["imageFs"]))
 }
 
+/// All components work, and yet no pod would come: `up` and `status` say why.
+#[test]
+fn a_disk_that_is_short_is_told_by_up_and_status() {
+    let own = std::fs::metadata(NAUPLIUS).unwrap().len();
+    let scratch = tempfile::tempdir().unwrap();
+    let disk = Disk::of(2 * own + (160 << 20), scratch.path().join("disk"));
+    let cluster = Cluster::named_only();
+    let directory = disk.0.to_str().unwrap();
+    let told = format!(
+        "the disk of {directory} is short: nodefs.available is below 1Gi, so no pod will be scheduled; free space, or make the cluster with another --eviction-hard"
+    );
+    let up = cluster.run(&["up", "--data-dir", directory]);
+    assert!(up.status.success(), "{up:?}");
+    let lines = String::from_utf8(up.stderr).unwrap();
+    assert_eq!(lines.lines().last(), Some(format!("nauplius: {told}").as_str()), "{lines}");
+    let again = cluster.run(&["up"]);
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(String::from_utf8(again.stderr).unwrap(), format!("nauplius: {told}\n"));
+    let status = cluster.run(&["status"]);
+    let lines = String::from_utf8(status.stdout).unwrap();
+    assert!(!status.status.success(), "{lines}");
+    let node = lines.lines().find(|line| line.starts_with("node "));
+    assert!(node.is_some_and(|line| line.contains(" NOT healthy ") && line.ends_with(&told)), "{lines}");
+    cluster.run_ok(&["delete"]);
+}
+
 fn up(cluster: &Cluster, directory: &Path) {
     let directory = directory.to_str().unwrap();
     // The node is not to be called short of room: this is about the store.

@@ -254,6 +254,8 @@ fn commands_that_cannot_work_say_what_to_do() {
     );
     let image = error_of(&cluster.run(&["image", "list"]));
     assert!(image.contains(&format!("cluster {name} is down")), "{image}");
+    let nowhere = error_of(&cluster.run(&["image", "load", "/nope"]));
+    assert_eq!(nowhere, "nauplius: cannot read /nope: no such file or directory\n");
     assert!(cluster.run_ok(&["down"]).contains("was down already"));
 
     let database = std::fs::read_dir(cluster.data_dir().join("store")).unwrap().flatten();
@@ -350,13 +352,20 @@ fn flags_that_cannot_be_leave_nothing_behind() {
             "--node-name=Bad_Name",
             "--node-name \"Bad_Name\" cannot name a node: a lowercase RFC 1123 subdomain",
         ),
-        ("--port=0", "--port 0 is no port"),
         ("--service-cidr=172.16.0.0/30", "a service range (--service-cidr) is between /12 and /27"),
         ("--pod-cidr=172.16.0.0/30", "a pod range (--pod-cidr) is between /8 and /24"),
         ("--data-dir=/proc", "the data directory /proc is not empty"),
     ] {
         let refused = refused_up(&cluster, &[flag]);
         assert!(refused.contains(expected), "{flag}: {refused}");
+    }
+    for (file, expected) in [
+        ("/etc/passwd", "cannot use /etc/passwd: it is no backup that this program can read"),
+        ("/nope", "cannot use /nope: open the backup: no such file or directory"),
+    ] {
+        let refused = error_of(&cluster.run(&["restore", file]));
+        assert_eq!(refused, format!("nauplius: {expected}\n"));
+        assert_eq!(crate::traces::of(&cluster), Vec::<String>::new(), "{refused}");
     }
 }
 

@@ -282,8 +282,10 @@ fn seccomp(security: &v1::LinuxContainerSecurityContext, bounding: u64) -> Resul
         Ok(ProfileType::Unconfined) => return Ok(None),
         Ok(ProfileType::Localhost) => {
             let path = &profile.localhost_ref;
-            let json = std::fs::read(path)
-                .map_err(|error| spec_error(format!("cannot load seccomp profile {path:?}: {error}")))?;
+            let json = std::fs::read(path).map_err(|error| {
+                let reason = crate::sys::errno_text(&error);
+                spec_error(format!("cannot load seccomp profile {path:?}: open {path}: {reason}"))
+            })?;
             Profile::parse(&json).map_err(|error| spec_error(format!("seccomp profile {path:?}: {error}")))?
         }
         Err(_) => {

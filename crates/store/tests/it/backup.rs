@@ -193,10 +193,13 @@ async fn a_damaged_backup_is_refused_and_changes_nothing() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
         std::fs::write(&file, &damaged).unwrap();
-        assert!(matches!(Backup::open(&file), Err(StoreError::Corrupt { .. })), "byte {at}");
+        assert!(matches!(Backup::open(&file), Err(StoreError::Backup { .. })), "byte {at}");
         std::fs::write(&file, &whole[..at]).unwrap();
-        assert!(matches!(Backup::open(&file), Err(StoreError::Corrupt { .. })), "torn at {at}");
+        assert!(matches!(Backup::open(&file), Err(StoreError::Backup { .. })), "torn at {at}");
     }
+    std::fs::write(&file, "root:x:0:0:root:/root:/bin/bash\n").unwrap();
+    let refused = Backup::open(&file).map(drop).unwrap_err().to_string();
+    assert_eq!(refused, "it is no backup that this program can read");
     let refused = store.txn(Txn { compare: vec![], ops: vec![put("c", "still serves")] }).await;
     assert!(refused.is_ok());
     store.close().await.unwrap();
