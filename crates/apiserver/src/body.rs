@@ -23,6 +23,8 @@ pub async fn read(mut body: Body) -> ApiResult<Bytes> {
     if announced > MAX_BODY_BYTES as u64 {
         return Err(too_large());
     }
+    // Who waits for a large body has room for it already; only what comes is touched.
+    let expected = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let mut whole: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -34,6 +36,7 @@ pub async fn read(mut body: Body) -> ApiResult<Bytes> {
             whole = Some(data);
         } else {
             if let Some(first) = whole.take() {
+                joined.reserve(expected);
                 joined.extend_from_slice(&first);
             }
             joined.extend_from_slice(&data);

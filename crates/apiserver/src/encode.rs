@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 const METADATA: &[u8] = b"\"metadata\":{";
 /// Kind and apiVersion are short; further back there is no head.
 const MAX_HEAD_BYTES: usize = 1 << 10;
+/// What an object without fields takes besides its kind and apiVersion.
+const MIN_STORED_BYTES: usize = 48;
 
 /// Where the parts of stored bytes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,8 @@ pub fn encode_stored(object: &Value, kind: &str, api_version: &str) -> Result<Ve
     let empty = Map::new();
     let fields = object.as_object().unwrap_or(&empty);
     let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    let mut out = Vec::with_capacity(1 << 10);
+    // What it is too large by would be held for as long as the object is.
+    let mut out = Vec::with_capacity(length(object) + kind.len() + api_version.len() + MIN_STORED_BYTES);
     out.extend_from_slice(b"{\"kind\":");
     serde_json::to_writer(&mut out, kind)?;
     out.extend_from_slice(b",\"apiVersion\":");
@@ -60,6 +63,27 @@ pub fn encode_stored(object: &Value, kind: &str, api_version: &str) -> Result<Ve
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// How many bytes a tree takes as JSON: a few more, or fewer where texts hold control characters that have no short escape.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::Null => 4,
+        Value::Bool(_) => 5,
+        Value::Number(number) => {
+            number.as_u64().map_or(24, |number| number.checked_ilog10().unwrap_or(0) as usize + 1)
+        }
+        Value::String(text) => text_length(text),
+        Value::Array(items) => 2 + items.iter().map(|item| length(item) + 1).sum::<usize>(),
+        Value::Object(fields) => {
+            2 + fields.iter().map(|(name, value)| text_length(name) + length(value) + 2).sum::<usize>()
+        }
+    }
+}
+
+fn text_length(text: &str) -> usize {
+    let escaped = text.bytes().filter(|byte| *byte < b' ' || *byte == b'"' || *byte == b'\\').count();
+    text.len() + escaped + 2
 }
 
 fn write_fields(
@@ -183,6 +207,19 @@ mod tests {
             String::from_utf8(stored).unwrap(),
             r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"a"}}"#
         );
+    }
+
+    #[test]
+    fn stored_bytes_take_about_as_much_as_they_need() {
+        for object in [
+            json!({"metadata": {"name": "a"}}),
+            json!({"metadata": {"name": "a", "managedFields": [{"k:{\"a\":\"b\"}": {".": {}}}]}, "data": {"x": "a\nb\tc\\".repeat(500)}}),
+            json!({"kind": "K", "apiVersion": "g/v1", "metadata": {"name": "a"},
+                "spec": {"a": [1, 20, -300, 1.5, true, null], "b": {"c": "d".repeat(5_000)}}}),
+        ] {
+            let stored = encode_stored(&object, "K", "g/v1").unwrap();
+            assert!(stored.capacity() - stored.len() < 160, "{} for {}", stored.capacity(), stored.len());
+        }
     }
 
     #[test]

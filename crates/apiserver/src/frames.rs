@@ -1,9 +1,10 @@
 //! Watch events as bytes: newline-delimited JSON, length-delimited protobuf, or a sequence of CBOR documents. An event is a beginning, the bulk of the object, which
 //! its entry keeps, and an end.
 
-use crate::cache::Entry;
+use crate::cache::{Entry, Piece, Pieces, Place};
 use crate::codec;
 use crate::error::ApiResult;
+use crate::metrics::Events;
 use crate::negotiate::{CBOR_SEQUENCE, Format, JSON};
 use crate::render::{Bulk, Kept, View};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use nauplius_meta::error::ApiError;
 use nauplius_meta::{cbor, json, protobuf};
 use nauplius_streaming::Message;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// What happened to an object, to one watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,25 @@ impl EventType {
             Self::Bookmark => "BOOKMARK",
             Self::Error => "ERROR",
         }
+    }
+}
+
+/// What other watchers were just sent of one change's object.
+pub(crate) struct Others<'a> {
+    pub objects: &'a Pieces,
+    /// The same for all who see objects in the same form.
+    pub form: &'a Arc<str>,
+    pub place: Place,
+}
+
+impl Others<'_> {
+    fn find(&self) -> Option<Bytes> {
+        Some(self.objects.find(self.form, self.place)?.bytes.clone())
+    }
+
+    fn keep(&self, bytes: &Bytes) {
+        let piece = Piece { bytes: bytes.clone(), reached: self.place, counted: Events::default() };
+        self.objects.keep(self.form, self.place, piece);
     }
 }
 
@@ -70,28 +91,56 @@ impl Frames {
         }
     }
 
-    /// Writes the beginning of an object's event at `revision`; the bulk and the end, which follow it, are returned.
+    /// Writes the beginning of an object's event at `revision`; the bulk and the end, which follow it, are returned. What has to be made
+    /// of the object is asked of `others` first.
     pub fn open(
         &self,
         out: &mut Vec<u8>,
         event: EventType,
         entry: &Entry,
         revision: i64,
+        others: Option<&Others<'_>>,
     ) -> ApiResult<(Bulk, &'static [u8])> {
-        if self.view.output.format == Format::Cbor {
-            cbor::event_head(out, event.as_str());
-            return Ok((self.view.cbor(entry, revision)?, b""));
+        let others = others.filter(|_| self.view.makes(entry, revision) && self.is_settled());
+        let found = others.and_then(Others::find).map(|bytes| Bulk { bytes, kept: None });
+        let is_new = found.is_none();
+        let (bulk, tail) = self.open_with(out, event, entry, revision, found)?;
+        if let Some(others) = others.filter(|_| is_new) {
+            others.keep(&bulk.bytes);
         }
-        if self.view.output.format == Format::Protobuf {
-            let message = self.view.message(entry, revision)?;
-            let (kind, api_version) = self.view.type_meta();
-            let (head, tail) =
-                protobuf::watch_frame_around(event.as_str(), &api_version, &kind, message.bytes.len());
-            out.extend_from_slice(&head);
-            return Ok((message, tail));
+        Ok((bulk, tail))
+    }
+
+    fn open_with(
+        &self,
+        out: &mut Vec<u8>,
+        event: EventType,
+        entry: &Entry,
+        revision: i64,
+        found: Option<Bulk>,
+    ) -> ApiResult<(Bulk, &'static [u8])> {
+        match self.view.output.format {
+            Format::Cbor => {
+                cbor::event_head(out, event.as_str());
+                Ok((found.map_or_else(|| self.view.cbor(entry, revision), Ok)?, b""))
+            }
+            Format::Protobuf => {
+                let message = found.map_or_else(|| self.view.message(entry, revision), Ok)?;
+                let (kind, api_version) = self.view.type_meta();
+                let (head, tail) =
+                    protobuf::watch_frame_around(event.as_str(), &api_version, &kind, message.bytes.len());
+                out.extend_from_slice(&head);
+                Ok((message, tail))
+            }
+            Format::Json | Format::Yaml => {
+                open(out, event);
+                let bulk = match found {
+                    Some(found) => found,
+                    None => self.view.open(out, entry.stored(), entry.layout(), revision)?,
+                };
+                Ok((bulk, b"}\n"))
+            }
         }
-        open(out, event);
-        Ok((self.view.open(out, entry.stored(), entry.layout(), revision)?, b"}\n"))
     }
 
     /// The bulk of an event that was begun before, while its entry kept it.
@@ -174,4 +223,50 @@ fn open(out: &mut Vec<u8>, event: EventType) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.as_str().as_bytes());
     out.extend_from_slice(b"\",\"object\":");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests_support::entry;
+    use crate::negotiate::{Output, Shape};
+    use crate::table::IncludeObject;
+
+    fn frames(format: Format, shape: Shape) -> Frames {
+        let kinds = nauplius_kinds::builtin();
+        let kind = kinds.iter().find(|kind| &*kind.descriptor().plural == "configmaps").unwrap();
+        let output = Output { format, pretty: false, shape };
+        Frames::new(View::new(Arc::clone(kind), 0, output, IncludeObject::Metadata)).unwrap()
+    }
+
+    /// Whether a second watcher is given what was made for the first, which is seen by its being of another object.
+    fn is_shared(frames: &Frames, revision: i64) -> bool {
+        let (objects, form) = (Pieces::of_objects(Arc::default()), Arc::from(frames.likeness()));
+        let others = |revision| Others {
+            objects: &objects,
+            form: &form,
+            place: Place::Object { revision, number: 0, before: false },
+        };
+        let open = |name: &str, at| {
+            let (mut out, entry) = (Vec::new(), entry(name, 3));
+            let (bulk, tail) =
+                frames.open(&mut out, EventType::Modified, &entry, revision, Some(&others(at))).unwrap();
+            [&out[..], &bulk.bytes, tail].concat()
+        };
+        let first = open("one", 7);
+        assert_ne!(open("one-more", 8), first);
+        open("two-more", 7) == first
+    }
+
+    #[test]
+    fn what_has_to_be_made_of_an_object_is_made_once() {
+        for format in [Format::Json, Format::Protobuf, Format::Cbor] {
+            assert!(is_shared(&frames(format, Shape::Metadata("v1".into())), 3), "{format:?}");
+        }
+        assert!(is_shared(&frames(Format::Cbor, Shape::Object), 3));
+        assert!(is_shared(&frames(Format::Protobuf, Shape::Object), 4), "of a deleted object");
+        // The entry has these.
+        assert!(!is_shared(&frames(Format::Json, Shape::Object), 4));
+        assert!(!is_shared(&frames(Format::Protobuf, Shape::Object), 3));
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::chain::InFlight;
 use crate::respond::Reply;
+use crate::serve::Follows;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -36,6 +37,8 @@ pub(crate) fn apply(request: &HeaderMap, reply: Reply, in_flight: &InFlight) -> 
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     parts.headers.remove(CONTENT_LENGTH);
+    // It takes long enough to do it beside what else its connection does.
+    parts.extensions.remove::<Follows>();
     Reply::from_parts(parts, compressed(body, permit))
 }
 

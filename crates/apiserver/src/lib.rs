@@ -6,6 +6,7 @@ pub mod authn;
 pub mod authz;
 mod body;
 pub mod bootstrap;
+mod buffers;
 pub mod cache;
 mod chain;
 mod codec;

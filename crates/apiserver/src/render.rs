@@ -68,6 +68,15 @@ impl View {
         }
     }
 
+    /// Whether what a watcher sees of an object at `revision` has to be made, and is kept by nothing else.
+    pub fn makes(&self, entry: &Entry, revision: i64) -> bool {
+        match self.output.format {
+            Format::Cbor => true,
+            Format::Protobuf => !self.keeps_messages() || revision != entry.revision(),
+            Format::Json | Format::Yaml => !self.copies(),
+        }
+    }
+
     fn version(&self) -> &Version {
         &self.kind.descriptor().versions[self.version]
     }
@@ -78,7 +87,7 @@ impl View {
     }
 
     /// Whether stored bytes can be copied.
-    fn copies(&self) -> bool {
+    pub fn copies(&self) -> bool {
         self.output.shape == Shape::Object && self.version().from_hub.is_none()
     }
 
@@ -222,14 +231,41 @@ impl View {
         Ok(self.message(entry, entry.revision())?.bytes)
     }
 
+    /// The size of that message. Of what every reader gets it is remembered, also when the message is not.
+    pub fn item_message_bytes(&self, entry: &Entry) -> ApiResult<usize> {
+        if self.keeps_messages()
+            && let Some(bytes) = entry.message_bytes(self.version)
+        {
+            return Ok(bytes);
+        }
+        Ok(self.item_message(entry)?.len())
+    }
+
+    /// Whether entries keep the messages of this client: only what every reader of the kind gets is worth keeping.
+    fn keeps_messages(&self) -> bool {
+        self.copies() && self.kind.descriptor().stored_as.is_none()
+    }
+
     /// The protobuf message of an object at `revision`, without an envelope.
     pub fn message(&self, entry: &Entry, revision: i64) -> ApiResult<Bulk> {
-        let make = || message(&self.shaped(entry.stored(), revision)?);
-        // Only what every reader of this kind gets is worth keeping.
-        if self.copies() && revision == entry.revision() && self.kind.descriptor().stored_as.is_none() {
+        let make = || match self.transcoded(entry, revision) {
+            Some(bytes) => Ok(bytes),
+            None => message(&self.shaped(entry.stored(), revision)?),
+        };
+        if self.keeps_messages() && revision == entry.revision() {
             return Ok(Bulk { bytes: entry.message(self.version, make)?, kept: Some(Kept::Message) });
         }
         Ok(Bulk { bytes: make()?.into(), kept: None })
+    }
+
+    /// The same from the stored bytes, without a tree, where these are what the client sees.
+    fn transcoded(&self, entry: &Entry, revision: i64) -> Option<Vec<u8>> {
+        let descriptor = self.kind.descriptor();
+        let kind = GroupVersionKind::new(&*descriptor.group, &*self.version().name, &*descriptor.kind);
+        let ty = schema::lookup_kind(&kind).filter(|_| self.copies())?;
+        let mut json = Vec::with_capacity(entry.stored().len() + 40);
+        encode::write_object(&mut json, entry.stored(), entry.layout(), revision, None);
+        protobuf::transcode_message(&json, ty)
     }
 
     /// Kind and apiVersion of an object as this client sees it.

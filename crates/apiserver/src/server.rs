@@ -5,6 +5,7 @@ use crate::admission;
 use crate::authn::Authenticate;
 use crate::authz::Authorize;
 use crate::bootstrap::{self, BootstrapError};
+use crate::buffers::Buffers;
 use crate::cache::Caches;
 use crate::chain::{self, Identity, Limits};
 use crate::compaction;
@@ -110,6 +111,7 @@ pub struct ApiServer {
     pub(crate) registry: Registry,
     pub(crate) in_flight: chain::InFlight,
     pub(crate) flows: chain::Flows,
+    pub(crate) buffers: Buffers,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) openapi: Documents,
@@ -134,6 +136,7 @@ impl ApiServer {
             registry: Registry::new(&config),
             in_flight: chain::InFlight::new(config.limits),
             flows: chain::Flows::default(),
+            buffers: Buffers::default(),
             health: Health::default(),
             metrics: Metrics::default(),
             openapi: Documents::default(),

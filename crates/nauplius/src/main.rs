@@ -1,6 +1,7 @@
 //! The whole of Kubernetes in one binary: flags, configuration and wiring, and the few things a person does to a cluster
 //! as a whole. No logic of Kubernetes' own lives here.
 
+mod allocator;
 mod bench;
 mod cli;
 mod cluster;
@@ -30,9 +31,6 @@ use cli::{Cli, Command, StoreAction};
 use failure::Failure;
 use std::io::Write;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -67,6 +65,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up { cluster, new } => up::up(&cluster, &new).map(|()| ExitCode::SUCCESS),
         Command::Server { cluster, new, log_format, progress } => {
+            allocator::give_back_soon();
             server::main(&cluster, &new, log_format, progress).map(|()| ExitCode::SUCCESS)
         }
         Command::Status { cluster, json } => commands::status(&cluster, json),

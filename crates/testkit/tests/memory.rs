@@ -71,6 +71,8 @@ const SEATS: usize = 16;
 const EACH: usize = 192 << 10;
 /// What the caches of a few large objects and a request in progress may take, however many readers there are.
 const SHARED: usize = 128 * MIB;
+/// What a write of an object of 2.9 MB may take, its client in the same process.
+const WRITE: usize = 40 * MIB;
 /// The client's windows.
 const WINDOW: u32 = 32 << 10;
 
@@ -182,6 +184,12 @@ async fn readers_who_stall_hold_little() {
     for number in 0..LARGE_OBJECTS {
         ok(&writer, Method::POST, "/pods", large_pod(&format!("p-{number}"))).await;
     }
+
+    // A large write: its body on both sides, its tree, its bytes, and what the store makes of them.
+    let (writing, ()) = extra(ok(&writer, Method::POST, "/pods", large_pod("one"))).await;
+    let (removing, ()) = extra(ok(&writer, Method::DELETE, "/pods/one", String::new())).await;
+    println!("a write took {} MiB, a removal {} MiB", writing / MIB, removing / MIB);
+    assert!(writing.max(removing) < WRITE, "{} MiB and {} MiB", writing / MIB, removing / MIB);
 
     // Watchers that stop within a large object, while large objects come and go.
     let (watching, mut held) = extra(async {

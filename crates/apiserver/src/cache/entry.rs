@@ -8,14 +8,16 @@ use nauplius_store::{KeyValue, Revision};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Bytes of protobuf messages that entries keep, all together; those that are made beyond it are made again for the next reader.
-const MAX_KEPT_BYTES: usize = 32 << 20;
+/// Bytes of protobuf messages that entries keep, all together: this much, or as much as the objects themselves take. Those that are made
+/// beyond it are made again for the next reader.
+const MIN_KEPT_BYTES: usize = 32 << 20;
 /// Messages of objects so large are always kept: readers who stop in the middle come back for the rest.
 const LARGE_BYTES: usize = 64 << 10;
 static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+static STORED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Stored bytes that are no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +33,7 @@ pub struct UnreadableObject {
 #[derive(Debug)]
 pub struct Entry {
     key: Bytes,
-    value: Bytes,
+    value: Stored,
     layout: Layout,
     revision: i64,
     path_at: usize,
@@ -39,6 +41,45 @@ pub struct Entry {
     fields: Box<[Box<str>]>,
     selectable: Selectable,
     message: OnceLock<Message>,
+    measured: Measured,
+}
+
+/// An object's encoded bytes, counted.
+#[derive(Debug)]
+struct Stored(Bytes);
+
+impl Stored {
+    fn new(bytes: Bytes) -> Self {
+        STORED_BYTES.fetch_add(bytes.len(), Ordering::Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        STORED_BYTES.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+/// The size of the protobuf message in the version that was made last, remembered when the message is not: what stands before a list of
+/// messages says how long they are.
+#[derive(Debug, Default)]
+struct Measured(AtomicU64);
+
+impl Measured {
+    /// Nothing is remembered of what does not fit: it is measured again.
+    fn set(&self, version: usize, bytes: usize) {
+        if let (Ok(version), Ok(bytes)) = (u32::try_from(version + 1), u32::try_from(bytes)) {
+            self.0.store(u64::from(version) << 32 | u64::from(bytes), Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self, version: usize) -> Option<usize> {
+        let measured = self.0.load(Ordering::Relaxed);
+        #[allow(clippy::cast_possible_truncation)] // The two halves.
+        let (of, bytes) = ((measured >> 32) as usize, measured as u32 as usize);
+        (of == version + 1).then_some(bytes)
+    }
 }
 
 /// The names of selectable fields: fixed for built-in kinds, shared by the objects of a custom resource.
@@ -136,13 +177,14 @@ impl Entry {
         Ok(Self {
             revision: kv.mod_revision.0,
             key: kv.key,
-            value: kv.value,
+            value: Stored::new(kv.value),
             layout,
             path_at,
             labels: labels.into_iter().map(|(k, v)| (k.into_boxed_str(), v.into_boxed_str())).collect(),
             fields: fields.into_boxed_slice(),
             selectable,
             message: OnceLock::new(),
+            measured: Measured::default(),
         })
     }
 
@@ -198,7 +240,7 @@ impl Entry {
 
     /// The stored bytes, without resourceVersion.
     pub fn stored(&self) -> &Bytes {
-        &self.value
+        &self.value.0
     }
 
     /// Where to cut the stored bytes.
@@ -230,14 +272,14 @@ impl Entry {
     /// # Errors
     /// When the stored bytes are no JSON object.
     pub fn object(&self) -> Result<Value, UnreadableObject> {
-        encode::decode_stored(&self.value, self.revision)
+        encode::decode_stored(self.stored(), self.revision)
             .map_err(|reason| UnreadableObject { key: self.path().to_owned(), reason })
     }
 
     /// The whole object as JSON with its resourceVersion, for typed decoding.
     pub fn json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.value.len() + 40);
-        encode::write_object(&mut out, &self.value, self.layout, self.revision, None);
+        let mut out = Vec::with_capacity(self.stored().len() + 40);
+        encode::write_object(&mut out, self.stored(), self.layout, self.revision, None);
         out
     }
 
@@ -249,19 +291,30 @@ impl Entry {
         if let Some(kept) = self.message.get().filter(|kept| kept.version == version) {
             return Ok(kept.bytes.clone());
         }
-        let bytes = Bytes::from(make()?);
-        let kept = KEPT_BYTES.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
-        let message = Message { version, bytes: bytes.clone() };
-        if kept <= MAX_KEPT_BYTES || bytes.len() > LARGE_BYTES {
-            // Another reader's, or another version's, may be there already: then this one is not kept.
-            let _ = self.message.set(message);
+        let made = make()?;
+        self.measured.set(version, made.len());
+        let kept = KEPT_BYTES.fetch_add(made.len(), Ordering::Relaxed) + made.len();
+        let most = STORED_BYTES.load(Ordering::Relaxed).max(MIN_KEPT_BYTES);
+        if kept > most && made.len() <= LARGE_BYTES {
+            KEPT_BYTES.fetch_sub(made.len(), Ordering::Relaxed);
+            return Ok(made.into());
         }
+        // What it was made in may be larger.
+        let bytes = Bytes::copy_from_slice(&made);
+        // Another reader's, or another version's, may be there already: then this one is not kept.
+        let _ = self.message.set(Message { version, bytes: bytes.clone() });
         Ok(bytes)
+    }
+
+    /// The size of that message, if it was made before.
+    pub fn message_bytes(&self, version: usize) -> Option<usize> {
+        let kept = self.message.get().filter(|kept| kept.version == version);
+        kept.map(|kept| kept.bytes.len()).or_else(|| self.measured.get(version))
     }
 
     /// Bytes held, near enough for a bound.
     pub fn footprint(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.value.len()
+        size_of::<Self>() + self.key.len() + self.stored().len()
     }
 }
 
@@ -291,7 +344,7 @@ fn labels_of(object: &Value) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 pub(crate) mod tests_support {
-    use super::{Entry, Selectable};
+    use super::{Entry, Measured, Selectable, Stored};
     use crate::encode::{Layout, encode_stored};
     use bytes::Bytes;
     use serde_json::json;
@@ -308,13 +361,14 @@ pub(crate) mod tests_support {
         Arc::new(Entry {
             key: Bytes::copy_from_slice(path.as_bytes()),
             layout: Layout::of(&value).unwrap(),
-            value: value.into(),
+            value: Stored::new(value.into()),
             revision,
             path_at: 0,
             labels: labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             fields: Box::default(),
             selectable: Selectable::Fixed(&[]),
             message: OnceLock::new(),
+            measured: Measured::default(),
         })
     }
 }

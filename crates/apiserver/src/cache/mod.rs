@@ -4,6 +4,7 @@
 mod entry;
 mod feed;
 mod pieces;
+mod prefetch;
 mod resource;
 mod ring;
 mod snapshot;
@@ -12,7 +13,7 @@ mod wakes;
 #[cfg(test)]
 pub(crate) use entry::tests_support;
 pub use entry::{Entry, UnreadableObject};
-pub(crate) use pieces::{Piece, Place};
+pub(crate) use pieces::{Piece, Pieces, Place};
 pub use resource::ResourceCache;
 pub use ring::{Change, TooOld};
 pub use snapshot::{Position, Snapshot};

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const MAX_BYTES: usize = 2 << 20;
 /// Pieces of one resource that are looked through.
 const MAX_RECENT: usize = 16;
+/// Objects of one resource that are looked through: more than a watcher is sent at once.
+const MAX_RECENT_OBJECTS: usize = 128;
 /// A piece beyond this is not worth its room.
 const MAX_PIECE_BYTES: usize = 64 << 10;
 
@@ -21,6 +23,8 @@ pub(crate) enum Place {
     Within { snapshot: i64, sent: usize },
     /// All changes up to a revision were sent, and so many of the next one's.
     After { revision: i64, sent: usize },
+    /// At one change's object, in its form before or after the change.
+    Object { revision: i64, number: usize, before: bool },
 }
 
 impl Place {
@@ -64,6 +68,7 @@ impl Shelf {
 /// The newest pieces of one resource.
 pub(crate) struct Pieces {
     recent: Mutex<VecDeque<Recent>>,
+    most: usize,
     shelf: Arc<Shelf>,
 }
 
@@ -76,7 +81,12 @@ struct Recent {
 impl Pieces {
     /// None yet.
     pub fn new(shelf: Arc<Shelf>) -> Self {
-        Self { recent: Mutex::default(), shelf }
+        Self { recent: Mutex::default(), most: MAX_RECENT, shelf }
+    }
+
+    /// For single objects in forms that have to be made, which watchers share whatever else they see.
+    pub fn of_objects(shelf: Arc<Shelf>) -> Self {
+        Self { most: MAX_RECENT_OBJECTS, ..Self::new(shelf) }
     }
 
     /// The events after a place, as watchers that see `seen` get them.
@@ -95,7 +105,7 @@ impl Pieces {
         let entry = Recent { seen: Arc::clone(seen), from, piece: Arc::downgrade(&piece) };
         {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            if recent.len() == MAX_RECENT {
+            if recent.len() == self.most {
                 recent.pop_front();
             }
             recent.push_back(entry);

@@ -15,6 +15,7 @@ pub struct ResourceCache {
     state: RwLock<State>,
     wakes: Wakes,
     pieces: Pieces,
+    objects: Pieces,
 }
 
 #[derive(Default)]
@@ -46,7 +47,14 @@ impl ResourceCache {
         } else {
             format!("{ROOT}{}/{}/", descriptor.group, descriptor.plural)
         };
-        Self { kind, prefix, state: RwLock::default(), wakes: Wakes::new(), pieces: Pieces::new(shelf) }
+        Self {
+            kind,
+            prefix,
+            state: RwLock::default(),
+            wakes: Wakes::new(),
+            pieces: Pieces::new(Arc::clone(&shelf)),
+            objects: Pieces::of_objects(shelf),
+        }
     }
 
     /// The kind.
@@ -120,6 +128,11 @@ impl ResourceCache {
     /// What watchers were just sent.
     pub(crate) fn pieces(&self) -> &Pieces {
         &self.pieces
+    }
+
+    /// What single objects looked like to watchers just now, where that had to be made.
+    pub(crate) fn objects(&self) -> &Pieces {
+        &self.objects
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

@@ -25,6 +25,8 @@ pub(super) async fn create(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = WriteOptions::of(&scope.call.query, "CreateOptions")?;
     let (bytes, format) = read_body(scope, body).await?;
     let mut object = decode_body(scope, &bytes, format, &scope.gvk(), options.field_validation)?;
+    // A large object is held once while it is stored.
+    drop(bytes);
     owners::deduplicate(&mut object, owners::When::Sent, &scope.call.warnings);
     convert::to_hub(&*scope.resource.kind, scope.version(), &mut object);
     let written = create_object(scope, object, &options).await?;

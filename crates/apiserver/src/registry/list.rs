@@ -11,6 +11,7 @@ use crate::cache::{Entry, Position, Snapshot};
 use crate::error::ApiResult;
 use crate::gzip;
 use crate::respond::{self, Reply};
+use crate::serve::Follows;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
@@ -62,6 +63,21 @@ impl Items {
             Source::Snapshot(cursor) => cursor.next(),
             Source::Entries(entries) => entries.next(),
             Source::History(history) => history.take(),
+        }
+    }
+
+    /// Shows the next entries that need not be waited for, until `each` has had enough or there are no more; says whether it had enough.
+    pub(super) fn show(&mut self, mut each: impl FnMut(&Entry) -> ApiResult<bool>) -> ApiResult<bool> {
+        loop {
+            let shown = match &mut self.source {
+                Source::Snapshot(cursor) => cursor.step().map(|entry| each(entry)),
+                Source::Entries(entries) => entries.next().map(|entry| each(&entry)),
+                Source::History(history) => history.take().map(|entry| each(&entry)),
+            };
+            let Some(enough) = shown else { return Ok(false) };
+            if enough? {
+                return Ok(true);
+            }
         }
     }
 
@@ -136,18 +152,27 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// The next entry, which stays the snapshot's: to count its readers costs as much as to copy it.
+    fn step(&mut self) -> Option<&Arc<Entry>> {
+        while self.position < self.end {
+            let position = self.position;
+            let entry = self.snapshot.at(position)?;
+            self.snapshot.ahead_of(position);
+            self.position = self.snapshot.after(position);
+            if self.selection.as_ref().is_none_or(|selection| selection.matches(entry)) {
+                return self.snapshot.at(position);
+            }
+        }
+        None
+    }
+}
+
 impl Iterator for Cursor {
     type Item = Arc<Entry>;
 
     fn next(&mut self) -> Option<Arc<Entry>> {
-        while self.position < self.end {
-            let entry = self.snapshot.at(self.position)?;
-            self.position = self.snapshot.after(self.position);
-            if self.selection.as_ref().is_none_or(|selection| selection.matches(entry)) {
-                return Some(Arc::clone(entry));
-            }
-        }
-        None
+        self.step().cloned()
     }
 }
 
@@ -291,6 +316,10 @@ pub(super) async fn reply(
         }
     };
     let mut reply = respond::bytes(StatusCode::OK, media_type, Bytes::new());
+    // What is only copied is copied where it is encrypted.
+    if body.only_copies() {
+        reply.extensions_mut().insert(Follows);
+    }
     *reply.body_mut() = streaming::body(body, seat);
     Ok(reply)
 }
@@ -304,7 +333,7 @@ async fn begin(scope: &Scope, mut items: Items) -> ApiResult<ListBody> {
     if let Some(remaining) = items.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    let mut body = ListBody::new(scope.view(), items, &metadata).await?;
+    let mut body = ListBody::new(scope.view(), items, &metadata, scope.server.buffers.share()).await?;
     body.fill(gzip::MIN_BYTES).await?;
     Ok(body)
 }

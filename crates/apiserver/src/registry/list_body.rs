@@ -2,6 +2,7 @@
 //! is ever whole in memory. Which objects are in the list is not decided here.
 
 use super::list::Items;
+use crate::buffers::{BUFFER_BYTES, Buffer, Share};
 use crate::cache::Entry;
 use crate::codec;
 use crate::encode;
@@ -15,6 +16,11 @@ use serde_json::{Map, Value, json};
 
 /// Bytes written to the client at once.
 const PIECE_BYTES: usize = 128 << 10;
+/// A list that fits into this needs no buffer that lists share.
+const LITTLE_BYTES: usize = 16 << 10;
+/// Elements beyond this may be cut; what is not cut fits into a piece's buffer behind all but the last byte of the piece.
+const MAX_UNCUT_BYTES: usize = 7 << 10;
+const _: () = assert!(PIECE_BYTES + MAX_UNCUT_BYTES < BUFFER_BYTES);
 /// Elements that are measured before other requests get their turn.
 const MEASURED_AT_ONCE: usize = 64;
 
@@ -23,9 +29,9 @@ pub(super) struct ListBody {
     view: View,
     items: Items,
     form: Form,
-    out: Vec<u8>,
-    /// What is left of a large element.
-    rest: Option<(Bytes, usize)>,
+    out: Buffer,
+    buffers: Share,
+    rest: Rest,
     tail: Vec<u8>,
     first: bool,
     done: bool,
@@ -41,7 +47,7 @@ enum Form {
 }
 
 impl ListBody {
-    pub async fn new(view: View, items: Items, metadata: &Value) -> ApiResult<Self> {
+    pub async fn new(view: View, items: Items, metadata: &Value, buffers: Share) -> ApiResult<Self> {
         let form = match view.output.format {
             Format::Json if view.output.pretty => Form::Indented,
             Format::Json => Form::Json,
@@ -56,7 +62,8 @@ impl ListBody {
             Form::Protobuf => envelope(&view, &items, metadata).await?,
             Form::Cbor => (counted(&view, &items, head).await?, Vec::new()),
         };
-        Ok(Self { view, items, form, out, rest: None, tail, first: true, done: false })
+        let out = out.into();
+        Ok(Self { view, items, form, out, buffers, rest: None, tail, first: true, done: false })
     }
 
     /// Whether everything was written.
@@ -66,18 +73,38 @@ impl ListBody {
 
     /// The next piece.
     pub async fn piece(&mut self) -> ApiResult<Bytes> {
-        self.out.reserve(PIECE_BYTES + (8 << 10));
+        self.borrow();
         self.fill(PIECE_BYTES).await?;
         Ok(self.take())
     }
 
     /// What was written so far.
     pub fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.out).into()
+        std::mem::take(&mut self.out).freeze()
     }
 
     /// Writes until there are so many bytes or the list has ended.
     pub async fn fill(&mut self, bytes: usize) -> ApiResult<()> {
+        if bytes > LITTLE_BYTES && !self.out.is_lent() {
+            self.write(LITTLE_BYTES).await?;
+            if self.done {
+                return Ok(());
+            }
+            self.borrow();
+        }
+        self.write(bytes).await
+    }
+
+    /// Goes on in a buffer that lists share.
+    fn borrow(&mut self) {
+        if !self.out.is_lent() {
+            let mut lent = self.buffers.lend();
+            lent.extend_from_slice(&self.out);
+            self.out = lent;
+        }
+    }
+
+    async fn write(&mut self, bytes: usize) -> ApiResult<()> {
         loop {
             self.fill_to(bytes)?;
             if self.done || self.out.len() >= bytes {
@@ -91,70 +118,29 @@ impl ListBody {
     fn fill_to(&mut self, bytes: usize) -> ApiResult<()> {
         while self.out.len() < bytes && !self.done {
             if let Some((rest, sent)) = self.rest.take() {
-                self.append(rest, sent, bytes);
+                self.rest = append(&mut self.out, rest, sent, bytes);
             } else if self.items.is_dry() {
                 return Ok(());
-            } else if let Some(entry) = self.items.take() {
-                self.element(&entry, bytes)?;
-                self.first = false;
-            } else {
+            } else if !self.elements(bytes)? && !self.items.is_dry() {
                 self.finish();
             }
         }
         Ok(())
     }
 
-    fn element(&mut self, entry: &Entry, bytes: usize) -> ApiResult<()> {
-        match self.form {
-            Form::Json => {
-                if !self.first {
-                    self.out.push(b',');
-                }
-                match self.view.copied_item(entry).filter(|rest| rest.len() <= PIECE_BYTES) {
-                    Some(rest) => {
-                        encode::open_item(&mut self.out, entry.revision());
-                        self.out.extend_from_slice(rest);
-                    }
-                    None => {
-                        let bulk = self.view.open_item(&mut self.out, entry)?;
-                        self.append(bulk.bytes, 0, bytes);
-                    }
-                }
-            }
-            Form::Protobuf => {
-                let message = self.view.item_message(entry)?;
-                self.out.extend_from_slice(&protobuf::list_item_head(message.len()));
-                self.append(message, 0, bytes);
-            }
-            Form::Cbor => {
-                let mut item = Vec::new();
-                self.view.write_cbor_item(&mut item, entry)?;
-                self.append(item.into(), 0, bytes);
-            }
-            Form::Indented => {
-                let separator: &[u8] = if self.first { b"\n    " } else { b",\n    " };
-                self.out.extend_from_slice(separator);
-                let text = format!("{:#}", self.view.item_value(entry)?).replace('\n', "\n    ");
-                self.append(text.into(), 0, bytes);
-            }
-            Form::Yaml => {
-                if self.first {
-                    self.out.push(b'\n');
-                }
-                let text = as_item(&codec::to_yaml(&self.view.item_value(entry)?));
-                self.append(text.into(), 0, bytes);
-            }
-        }
-        Ok(())
+    /// Writes elements that need not be waited for; says whether there may be more.
+    fn elements(&mut self, bytes: usize) -> ApiResult<bool> {
+        let Self { view, items, form, out, rest, first, .. } = self;
+        items.show(|entry| {
+            *rest = element(view, *form, out, entry, *first, bytes)?;
+            *first = false;
+            Ok(rest.is_some() || out.len() >= bytes)
+        })
     }
 
-    /// Adds as much of an element as there is room for.
-    fn append(&mut self, element: Bytes, sent: usize, bytes: usize) {
-        let left = element.len() - sent;
-        let room = bytes.saturating_sub(self.out.len()).max(PIECE_BYTES);
-        let end = sent + left.min(room);
-        self.out.extend_from_slice(&element[sent..end]);
-        self.rest = (end < element.len()).then_some((element, end));
+    /// Whether elements are the bytes that the cache holds.
+    pub fn only_copies(&self) -> bool {
+        self.form == Form::Json && self.view.copies()
     }
 
     fn finish(&mut self) {
@@ -166,6 +152,64 @@ impl ListBody {
         self.out.append(&mut self.tail);
         self.done = true;
     }
+}
+
+/// What is left of a large element, and how much of it was written.
+type Rest = Option<(Bytes, usize)>;
+
+/// Writes an element, or the beginning of it.
+fn element(
+    view: &View,
+    form: Form,
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    first: bool,
+    bytes: usize,
+) -> ApiResult<Rest> {
+    let element: Bytes = match form {
+        Form::Json => {
+            if !first {
+                out.push(b',');
+            }
+            if let Some(rest) = view.copied_item(entry).filter(|rest| rest.len() <= MAX_UNCUT_BYTES) {
+                encode::open_item(out, entry.revision());
+                out.extend_from_slice(rest);
+                return Ok(None);
+            }
+            view.open_item(out, entry)?.bytes
+        }
+        Form::Protobuf => {
+            let message = view.item_message(entry)?;
+            protobuf::write_list_item_head(out, message.len());
+            message
+        }
+        Form::Cbor => {
+            let mut item = Vec::new();
+            view.write_cbor_item(&mut item, entry)?;
+            item.into()
+        }
+        Form::Indented => {
+            let separator: &[u8] = if first { b"\n    " } else { b",\n    " };
+            out.extend_from_slice(separator);
+            format!("{:#}", view.item_value(entry)?).replace('\n', "\n    ").into()
+        }
+        Form::Yaml => {
+            if first {
+                out.push(b'\n');
+            }
+            as_item(&codec::to_yaml(&view.item_value(entry)?)).into()
+        }
+    };
+    Ok(append(out, element, 0, bytes))
+}
+
+/// Adds as much of an element as there is room for.
+fn append(out: &mut Vec<u8>, element: Bytes, sent: usize, bytes: usize) -> Rest {
+    let left = element.len() - sent;
+    let room = bytes.saturating_sub(out.len()).max(MAX_UNCUT_BYTES);
+    let end = sent + left.min(room);
+    out.extend_from_slice(&element[sent..end]);
+    (end < element.len()).then_some((element, end))
 }
 
 /// What stands around the elements in formats for people: the text of an empty list, cut where its elements would be.
@@ -226,8 +270,8 @@ async fn envelope(view: &View, items: &Items, metadata: &Value) -> ApiResult<(Ve
     let (mut total, mut measured) = (0, 0);
     let mut items = items.clone();
     while let Some(entry) = items.next().await? {
-        let message = view.item_message(&entry)?.len();
-        total += protobuf::list_item_head(message).len() + message;
+        let message = view.item_message_bytes(&entry)?;
+        total += protobuf::list_item_head_bytes(message) + message;
         measured += 1;
         if measured % MEASURED_AT_ONCE == 0 {
             tokio::task::yield_now().await;
@@ -244,6 +288,7 @@ async fn envelope(view: &View, items: &Items, metadata: &Value) -> ApiResult<(Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffers::Buffers;
     use crate::cache::tests_support::entry;
     use crate::negotiate::{Output, Shape};
     use crate::registry::list::tests_support::items;
@@ -256,9 +301,14 @@ mod tests {
         View::new(Arc::clone(kind), 0, output, IncludeObject::Metadata)
     }
 
+    fn share() -> Share {
+        Buffers::default().share()
+    }
+
     async fn written(output: &Output, entries: &[Arc<Entry>], piece: usize) -> Vec<u8> {
         let metadata = json!({"resourceVersion": "9"});
-        let mut body = ListBody::new(view(output.clone()), items(entries.to_vec()), &metadata).await.unwrap();
+        let mut body =
+            ListBody::new(view(output.clone()), items(entries.to_vec()), &metadata, share()).await.unwrap();
         let mut whole = Vec::new();
         while !body.is_done() {
             body.fill(piece).await.unwrap();
@@ -306,12 +356,12 @@ end";
         let long = "x".repeat(900_000);
         let entries = [entry(&long, 3), entry("y", 4)];
         let view = view(Output::json());
-        let mut body = ListBody::new(view, items(entries.to_vec()), &json!({})).await.unwrap();
+        let mut body = ListBody::new(view, items(entries.to_vec()), &json!({}), share()).await.unwrap();
         let mut pieces = Vec::new();
         while !body.is_done() {
             pieces.push(body.piece().await.unwrap());
         }
-        assert!(pieces.len() > 4 && pieces.iter().all(|piece| piece.len() <= 2 * PIECE_BYTES));
+        assert!(pieces.len() > 4 && pieces.iter().all(|piece| piece.len() <= BUFFER_BYTES));
         let tree: Value = serde_json::from_slice(&pieces.concat()).unwrap();
         assert_eq!(tree["items"][0]["metadata"]["name"], Value::from(long));
     }

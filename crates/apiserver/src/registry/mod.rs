@@ -28,6 +28,7 @@ pub(crate) mod served;
 mod streaming;
 pub(crate) mod update;
 mod watch;
+mod watch_options;
 pub(crate) mod write;
 
 pub(crate) use create::create_object;

@@ -3,7 +3,7 @@
 
 use crate::cache::Entry;
 use crate::error::ApiResult;
-use crate::frames::{EventType, Frames};
+use crate::frames::{EventType, Frames, Others};
 use crate::render::{Bulk, Kept};
 use bytes::Bytes;
 use std::sync::{Arc, Weak};
@@ -86,9 +86,10 @@ impl Outgoing {
         event: EventType,
         entry: &Arc<Entry>,
         revision: i64,
+        others: Option<&Others<'_>>,
     ) -> ApiResult<()> {
         self.piece.reserve(entry.stored().len().min(PIECE_BYTES) + HEAD_BYTES);
-        let (bulk, tail) = frames.open(&mut self.piece, event, entry, revision)?;
+        let (bulk, tail) = frames.open(&mut self.piece, event, entry, revision, others)?;
         if self.whole || bulk.bytes.len() <= MAX_WHOLE_BYTES {
             self.piece.extend_from_slice(&bulk.bytes);
             self.piece.extend_from_slice(tail);

@@ -22,6 +22,8 @@ pub(crate) async fn update(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let options = WriteOptions::of(&scope.call.query, "UpdateOptions")?;
     let (bytes, format) = read_body(scope, body).await?;
     let mut object = decode_body(scope, &bytes, format, &lens.gvk(scope), options.field_validation)?;
+    // A large object is held once while it is stored.
+    drop(bytes);
     owners::deduplicate(&mut object, owners::When::Sent, &scope.call.warnings);
     check_name(scope, &object)?;
     let (code, written) = update_or_create(scope, lens, object, &options).await?;

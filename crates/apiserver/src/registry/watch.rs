@@ -1,17 +1,16 @@
 //! WATCH: initial objects from a snapshot, then changes from the resource's ring at the client's own pace, with bookmarks. A
 //! client that falls behind the ring is told 410 and closed.
 
-use super::get::{parse_revision, wait};
+use super::get::wait;
 use super::list::{Cursor, converted};
 use super::outgoing::{Gone, Outgoing};
-use super::page::refuse;
 use super::selection::Selection;
+use super::watch_options::Options;
 use super::{Resource, Scope};
 use crate::cache::{Change, Entry, Piece, Place, Subscription, TooOld};
-use crate::error::{ApiResult, malformed_version, too_old};
-use crate::frames::{EventType, Frames};
+use crate::error::{ApiResult, too_old};
+use crate::frames::{EventType, Frames, Others};
 use crate::metrics::Events;
-use crate::request::Query;
 use crate::respond::{self, Reply};
 use crate::serve::Follows;
 use bytes::Bytes;
@@ -21,22 +20,16 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use nauplius_base::id;
 use nauplius_base::task::{CancellationToken, spawn};
 use nauplius_base::time::{Instant, Sleep, monotonic, sleep_until};
 use nauplius_client::transport::BoxError;
 use nauplius_meta::error::ApiError;
-use nauplius_meta::field::{FieldError, Path};
 use nauplius_streaming::{accept_messages, is_websocket_request};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The shortest watch when the client does not say; the longest is twice that, as upstream's `--min-request-timeout`.
-const MIN_TIMEOUT_S: u64 = 1_800;
-/// The longest that a client may ask for: ten years, which any clock can add to its time.
-const MAX_TIMEOUT_S: u64 = 10 * 366 * 86_400;
 /// How often a quiet watch gets a bookmark; upstream's.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its end a watch gets a last bookmark; upstream's.
@@ -95,79 +88,6 @@ fn plain(response: Response<Full<Bytes>>) -> Reply {
     response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
-/// Where a watch begins and how long it lasts.
-struct Options {
-    /// Wait until the cache is this new before the snapshot is taken: empty is everything acknowledged.
-    wait_for: Option<String>,
-    /// The revision after which changes are sent; `None` is the snapshot's.
-    after: Option<i64>,
-    initial_events: bool,
-    end_bookmark: bool,
-    bookmarks: bool,
-    timeout: Duration,
-}
-
-impl Options {
-    fn of(query: &Query) -> ApiResult<Self> {
-        check(query)?;
-        let version = query.get("resourceVersion").unwrap_or_default();
-        let from_now = matches!(version, "" | "0");
-        let requested = query.non_empty("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
-        let initial_events = requested.unwrap_or(from_now);
-        let explicit = !from_now && !initial_events;
-        let revision = || parse_revision(version).map_err(malformed_version);
-        let bookmarks = query.flag("allowWatchBookmarks");
-        Ok(Self {
-            wait_for: (!explicit).then(|| version.to_owned()),
-            after: if explicit { Some(revision()?) } else { None },
-            initial_events,
-            end_bookmark: requested == Some(true) && bookmarks,
-            bookmarks,
-            timeout: timeout(query)?,
-        })
-    }
-}
-
-fn check(query: &Query) -> ApiResult<()> {
-    let mut errors = Vec::new();
-    let path = Path::new("resourceVersionMatch");
-    let wanted = query.non_empty("resourceVersionMatch");
-    let initial = query.non_empty("sendInitialEvents").is_some();
-    if initial && wanted != Some("NotOlderThan") {
-        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        errors.push(FieldError::forbidden(&path, detail));
-    }
-    if let Some(wanted) = wanted {
-        if !initial {
-            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-            errors.push(FieldError::forbidden(&path, detail));
-        }
-        if wanted != "NotOlderThan" {
-            errors.push(FieldError::not_supported(&path, wanted, &["NotOlderThan"]));
-        }
-        if query.non_empty("continue").is_some() {
-            let detail = "resourceVersionMatch is forbidden when continue is provided";
-            errors.push(FieldError::forbidden(&path, detail));
-        }
-    }
-    refuse(errors)
-}
-
-fn timeout(query: &Query) -> ApiResult<Duration> {
-    let seconds = match query.non_empty("timeoutSeconds") {
-        Some(text) => text.parse::<i64>().map_err(|_| {
-            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-        })?,
-        None => 0,
-    };
-    let seconds = match seconds {
-        0 => MIN_TIMEOUT_S + id::below(MIN_TIMEOUT_S),
-        // Time that is up before it began: such a watch ends at once.
-        seconds => u64::try_from(seconds).unwrap_or(0).min(MAX_TIMEOUT_S),
-    };
-    Ok(Duration::from_secs(seconds))
-}
-
 /// Once in a while, and shortly before the watch ends, so that its successor begins where it ended.
 fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
     let usual = now + BOOKMARK_INTERVAL;
@@ -203,6 +123,8 @@ struct Watcher {
     sizes: Vec<usize>,
     /// The same for all watchers that see the same in the same form.
     seen: Arc<str>,
+    /// The same for all who see objects in the same form, whichever these are.
+    form: Arc<str>,
     /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
     converted: HashMap<usize, Arc<Entry>>,
     prepared: Vec<Arc<Change>>,
@@ -300,6 +222,7 @@ impl Watcher {
         Ok(Self {
             out: Outgoing::new(resource.has_form()),
             seen: seen(scope, &selection, &frames).into(),
+            form: frames.likeness().into(),
             sizes: Vec::new(),
             resource,
             selection,
@@ -384,7 +307,7 @@ impl Watcher {
                 *sent = reached;
             }
             (_, Place::After { revision, sent }) => (self.after, self.within) = (revision, sent),
-            (_, Place::Within { .. }) => {}
+            (_, Place::Within { .. } | Place::Object { .. }) => {}
         }
     }
 
@@ -410,7 +333,7 @@ impl Watcher {
             };
             *sent += 1;
             self.count(&entry);
-            let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision());
+            let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision(), None);
             if let Err(error) = pushed {
                 self.fail(&error);
             }
@@ -499,7 +422,16 @@ impl Watcher {
         };
         let entry = Arc::clone(entry);
         self.count(&entry);
-        self.out.push(&self.frames, event, &entry, change.revision)
+        let place = Place::Object {
+            revision: change.revision,
+            number: self.within,
+            before: event == EventType::Deleted,
+        };
+        let cache = &self.resource.cache;
+        let others = Others { objects: cache.objects(), form: &self.form, place };
+        // What was converted was converted for this watcher alone.
+        let others = (self.converted.is_empty() && cache.has_many_watchers()).then_some(&others);
+        self.out.push(&self.frames, event, &entry, change.revision, others)
     }
 
     fn count(&mut self, entry: &Entry) {

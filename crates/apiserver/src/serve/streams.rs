@@ -1,6 +1,7 @@
 //! The streams of an HTTP/2 connection. Each is a task of its own, so that requests of one connection run beside each other; but one that
-//! has become a watch goes on within the connection's turns. A change then wakes the connection once for all of its watches, what they have to
-//! send is gathered before anything is encrypted, and nobody contends for the connection's state. What a watch sends is not known here.
+//! has become a watch, or a list that is only copied, goes on within the connection's turns. A change then wakes the connection once for all
+//! of its watches, what they have to send is gathered before anything is encrypted, nobody contends for the connection's state, and no piece
+//! goes from thread to thread. What a stream sends is not known here.
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::task::AtomicWaker;
@@ -111,7 +112,7 @@ impl Followers {
             // All of them have their turn in one of the connection's, which is bounded by what each may send. One that panics ends alone.
             let alone = AssertUnwindSafe(unconstrained(stream)).catch_unwind().map(|ended| {
                 if ended.is_err() {
-                    tracing::error!("a watch panicked");
+                    tracing::error!("a stream panicked");
                 }
             });
             self.streams.push(Box::pin(alone));

@@ -53,10 +53,7 @@ async fn open(
     events: usize,
     origin: Instant,
 ) -> Result<JoinSet<Lags>, BenchError> {
-    let list = wire.text(0, &Ask::get(format!("{collection}?limit=1"))).await?;
-    let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default(); // Then the watch is refused.
-    let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    let ask = Ask::get(format!("{collection}?watch=1&timeoutSeconds=1800&resourceVersion={version}"));
+    let ask = from_now(wire, collection).await?;
     let mut open = JoinSet::new();
     for client in 0..watchers {
         let body = wire.good(client, &ask).await?.into_body();
@@ -64,6 +61,14 @@ async fn open(
         open.spawn(async move { read(body, &ask, events, origin).await });
     }
     Ok(open)
+}
+
+/// A watch of what changes from now on.
+pub async fn from_now(wire: &Wire, collection: &str) -> Result<Ask, BenchError> {
+    let list = wire.text(0, &Ask::get(format!("{collection}?limit=1"))).await?;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default(); // Then the watch is refused.
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    Ok(Ask::get(format!("{collection}?watch=1&timeoutSeconds=1800&resourceVersion={version}")))
 }
 
 async fn write(
@@ -75,10 +80,9 @@ async fn write(
 ) -> Result<Load, BenchError> {
     let budget = Budget { time: super::PATIENCE, requests: events };
     closed_loop(writers, budget, |client, _| async move {
-        let sent = format!("sent-{:0DIGITS$}", origin.elapsed().as_micros());
         let name = name("watches", client);
         let path = format!("{collection}/{name}");
-        wire.ok(client, &Ask::new(Method::PUT, path, config_map(&name, client, &sent))).await
+        wire.ok(client, &Ask::new(Method::PUT, path, config_map(&name, client, &mark(origin)))).await
     })
     .await
 }
@@ -105,13 +109,23 @@ async fn read(mut body: Incoming, ask: &Ask, events: usize, origin: Instant) -> 
         let ended = BenchError::WatchEnded { seen: lags_ms.len(), wanted: events };
         let data = patient_piece(&mut body, ask).await?.ok_or(ended)?;
         let now = origin.elapsed();
-        lines.take(&data, |line| lags_ms.extend(sent_at(line).map(|sent| lag_ms(now, sent))));
+        lines.take(&data, |line| lags_ms.extend(lag_of(line, now)));
     }
     Ok(lags_ms)
 }
 
+/// How long ago the write of an event was sent; `None` for events of others.
+pub fn lag_of(line: &[u8], now: Duration) -> Option<f64> {
+    Some(lag_ms(now, sent_at(line)?))
+}
+
 fn lag_ms(now: Duration, sent: Duration) -> f64 {
     now.saturating_sub(sent).as_secs_f64() * 1e3
+}
+
+/// What a write carries, so that its event tells when it was sent.
+pub fn mark(origin: Instant) -> String {
+    format!("sent-{:0DIGITS$}", origin.elapsed().as_micros())
 }
 
 /// When the write of an event was sent; `None` for events of others.
@@ -123,12 +137,13 @@ fn sent_at(line: &[u8]) -> Option<Duration> {
 
 /// Cuts a stream into lines; only what a piece leaves unfinished is copied.
 #[derive(Default)]
-struct Lines {
+pub struct Lines {
     rest: Vec<u8>,
 }
 
 impl Lines {
-    fn take(&mut self, data: &Bytes, mut each: impl FnMut(&[u8])) {
+    /// Shows each line that ends within `data`.
+    pub fn take(&mut self, data: &Bytes, mut each: impl FnMut(&[u8])) {
         let mut data = &data[..];
         while let Some(end) = memchr(b'\n', data) {
             if self.rest.is_empty() {

@@ -65,7 +65,7 @@ fn entries(out: &mut Writer, field: &Field, value: &Value) -> Encoded {
 }
 
 /// What a missing value that is no pointer is written as.
-fn zero(out: &mut Writer, field: &Field) -> Encoded {
+pub(super) fn zero(out: &mut Writer, field: &Field) -> Encoded {
     let number = field.number();
     match field.kind() {
         Kind::String => out.bytes(number, b""),
@@ -86,7 +86,7 @@ fn zero(out: &mut Writer, field: &Field) -> Encoded {
     Ok(())
 }
 
-fn single(out: &mut Writer, field: &Field, number: u32, value: &Value) -> Encoded {
+pub(super) fn single(out: &mut Writer, field: &Field, number: u32, value: &Value) -> Encoded {
     let wrong = || mismatch(field);
     match field.kind() {
         Kind::String => out.bytes(number, value.as_str().ok_or_else(wrong)?.as_bytes()),

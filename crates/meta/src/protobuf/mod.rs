@@ -2,6 +2,7 @@
 //! what the table says.
 mod decode;
 mod encode;
+mod transcode;
 mod wire;
 
 use serde_json::Value;
@@ -159,6 +160,12 @@ pub fn encode_message(value: &Value, ty: TypeRef) -> Result<Vec<u8>, ProtobufErr
     encode::message(value, ty).map(Writer::finish)
 }
 
+/// What [`encode_message`] writes of the object that these bytes are as JSON, without making a tree of them; an object that does not fit
+/// its type gives `None`, and its tree says why.
+pub fn transcode_message(json: &[u8], ty: TypeRef) -> Option<Vec<u8>> {
+    transcode::message(json, ty).ok()
+}
+
 /// Writes one event of a watch as it stands in a stream: a length of four bytes, then a WatchEvent without an envelope, which holds the
 /// enveloped object.
 pub fn watch_frame(event_type: &str, object: &[u8]) -> Vec<u8> {
@@ -232,11 +239,16 @@ pub fn list_frame(
     Ok((head, SEAL_TAIL))
 }
 
-/// What stands before an item of a list.
-pub fn list_item_head(message_bytes: usize) -> Vec<u8> {
-    let mut head = Writer::default();
+/// Writes what stands before an item of a list.
+pub fn write_list_item_head(out: &mut Vec<u8>, message_bytes: usize) {
+    let mut head = Writer::after(std::mem::take(out));
     head.bytes_head(2, message_bytes);
-    head.finish()
+    *out = head.finish();
+}
+
+/// How long that is.
+pub fn list_item_head_bytes(message_bytes: usize) -> usize {
+    1 + wire::varint_bytes(message_bytes as u64)
 }
 
 /// Writes an enveloped list of messages that are encoded already: `metadata` is a ListMeta, `items` the messages without envelopes.

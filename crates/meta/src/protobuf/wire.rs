@@ -1,4 +1,6 @@
 //! Protobuf's wire format: tags, varints and lengths. It must not know messages.
+use std::ops::Range;
+
 use super::ProtobufError;
 
 pub(super) const VARINT: u8 = 0;
@@ -11,9 +13,41 @@ const FIXED32: u8 = 5;
 #[derive(Default)]
 pub(super) struct Writer(Vec<u8>);
 
+/// How many bytes a varint takes.
+pub(super) fn varint_bytes(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
 impl Writer {
+    /// Goes on behind what was written already.
+    pub(super) fn after(written: Vec<u8>) -> Self {
+        Self(written)
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Writes once more what was written there.
+    pub(super) fn repeat(&mut self, range: Range<usize>) {
+        self.0.extend_from_within(range);
+    }
+
+    /// Takes out what was written there.
+    pub(super) fn cut(&mut self, range: Range<usize>) {
+        self.0.drain(range);
+    }
+
+    /// Makes a field of all that was written from `start` on.
+    pub(super) fn wrap(&mut self, field: u32, start: usize) {
+        let (end, length) = (self.0.len(), self.0.len() - start);
+        self.bytes_head(field, length);
+        let head = self.0.len() - end;
+        self.0[start..].rotate_right(head);
     }
 
     fn raw_varint(&mut self, mut number: u64) {

@@ -110,6 +110,9 @@ fn protobuf_is_written_byte_for_byte() {
     for_each(|path, value, ty| {
         let bytes = std::fs::read(path.with_extension("pb")).unwrap();
         let written = protobuf::encode(value, ty).map_err(|error| error.to_string())?;
+        if protobuf::transcode_message(&json::encode(value), ty) != protobuf::encode_message(value, ty).ok() {
+            return Err("transcoding gives another message".to_owned());
+        }
         if written == bytes {
             return Ok(());
         }

@@ -95,6 +95,8 @@ proptest! {
         let decoded = protobuf::decode(&bytes, ty).unwrap();
         prop_assert_eq!(&decoded, &object);
         prop_assert_eq!(protobuf::encode(&decoded, ty).unwrap(), bytes);
+        let message = protobuf::encode_message(&object, ty).unwrap();
+        prop_assert_eq!(protobuf::transcode_message(&json::encode(&object), ty), Some(message));
     }
 
     #[test]
@@ -116,6 +118,7 @@ proptest! {
     fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let pod = lookup_type("core/v1", "Pod").unwrap();
         let _either_way = (protobuf::decode_message(&bytes, pod), json::decode_strict(&bytes));
+        let _either_way = protobuf::transcode_message(&bytes, pod);
         let _either_way = yaml::decode(&String::from_utf8_lossy(&bytes));
         let mut sealed = protobuf::MAGIC.to_vec();
         sealed.extend_from_slice(&bytes);
@@ -132,6 +135,41 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let _either_way = protobuf::decode(&bytes, ty);
+    }
+}
+
+#[test]
+fn transcoding_is_encoding_whatever_the_order_and_refuses_what_does_not_fit() {
+    let pod = lookup_type("core/v1", "Pod").unwrap();
+    for text in [
+        r#"{"spec":{"containers":[{"image":"i","name":"c"}],"nodeName":null,"hostNetwork":true},"metadata":{"labels":{"b":"2","a":"1","é":""},"name":"\u0061\n"}}"#,
+        r#"{"unknown":{"x":[1,{}]},"kind":"Pod","spec":{"volumes":[{"name":"v","secret":{"secretName":"s"}}],"tolerations":[]}}"#,
+        r#"{"metadata":{"annotations":{},"managedFields":[{"fieldsV1":null,"time":null},{"fieldsV1":{"f:a":{}}}]},"spec":null}"#,
+        r#"{"metadata":{"name":"first","name":"second"},"spec":{"containers":[null],"nodeSelector":{"b":"1","a":"2","b":"3"}}}"#,
+        "{}",
+        "null",
+    ] {
+        let tree = json::decode(text.as_bytes()).unwrap();
+        let message = protobuf::encode_message(&tree, pod).unwrap();
+        assert_eq!(protobuf::transcode_message(text.as_bytes(), pod), Some(message), "{text}");
+    }
+    for text in [
+        r#"{"metadata":{"name":1}}"#,
+        r#"{"metadata":{"labels":[]}}"#,
+        r#"{"metadata":{"labels":{"a":null}}}"#,
+        r#"{"spec":{"containers":{}}}"#,
+        r#"{"spec":{"priority":1.5}}"#,
+        r#"{"spec":{"priority":18446744073709551615}}"#,
+        r#"{"spec":{"hostNetwork":"x"}}"#,
+        r#"{"metadata":{"creationTimestamp":"yesterday"}}"#,
+        r#"{"spec":7}"#,
+    ] {
+        let tree = json::decode(text.as_bytes()).unwrap();
+        assert!(protobuf::encode_message(&tree, pod).is_err(), "{text}");
+        assert_eq!(protobuf::transcode_message(text.as_bytes(), pod), None, "{text}");
+    }
+    for text in ["", "[]", "{", "{}x"] {
+        assert_eq!(protobuf::transcode_message(text.as_bytes(), pod), None, "{text}");
     }
 }
 
@@ -180,7 +218,13 @@ fn lists_of_encoded_items_read_as_lists() {
         [&item[..], &item[..]],
     )
     .unwrap();
-    let whole = [protobuf::list_item_head(item.len()), item.clone()].concat().repeat(2);
+    let mut whole = Vec::new();
+    for _ in 0..2 {
+        let before = whole.len();
+        protobuf::write_list_item_head(&mut whole, item.len());
+        assert_eq!(whole.len() - before, protobuf::list_item_head_bytes(item.len()));
+        whole.extend_from_slice(&item);
+    }
     let (head, tail) =
         protobuf::list_frame("v1", "NamespaceList", &json!({"resourceVersion": "7"}), whole.len()).unwrap();
     assert_eq!([&head, &whole, tail].concat(), bytes);

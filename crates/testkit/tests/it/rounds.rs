@@ -30,7 +30,7 @@ const DIRECTORY: &str = "NAUPLIUS_HISTORY_CHILD";
 const ROUNDS: &str = "NAUPLIUS_HISTORY_ROUNDS";
 const SEED: &str = "NAUPLIUS_HISTORY_SEED";
 /// Rounds of each test in CI; each has several kills or many faults.
-const CI_ROUNDS: u64 = 3;
+const CI_ROUNDS: u64 = 5;
 const KILLS: u64 = 4;
 /// How often the power of a disk goes in a round.
 const LIVES: u64 = 3;
