@@ -22,8 +22,8 @@ const LISTERS: usize = 200;
 const STALLED: usize = 2_000;
 const WRITERS: usize = 64;
 const STORM: usize = 4;
-/// Watchers that read: with a hundred updates a second they are sent 10,000 events.
-const READERS: usize = 100;
+/// Watchers that read: with two hundred updates a second they are sent 10,000 events.
+const READERS: usize = 50;
 /// Measurements of this kind take longer, in multiples of the others.
 const TIMES: f64 = 6.0;
 /// What a stalled watcher takes before it stalls: the window of a client that asks for no other.
