@@ -43,5 +43,5 @@ mod zpages;
 
 pub use chain::Limits;
 pub use request::UserInfo;
-pub use server::{ApiServer, Config, ServiceNetwork};
+pub use server::{ApiServer, Config, ServiceNetwork, StartError};
 pub use version::KUBERNETES_VERSION;

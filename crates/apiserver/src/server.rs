@@ -27,7 +27,7 @@ use nauplius_base::task::{CancellationToken, Group};
 use nauplius_client::meter::Sent;
 use nauplius_client::transport::{Body, Transport, TransportError};
 use nauplius_kinds::Kind;
-use nauplius_store::Store;
+use nauplius_store::{Store, StoreError};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
@@ -124,12 +124,23 @@ pub struct ApiServer {
     drained: CancellationToken,
 }
 
+/// Why an API server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What is in the store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object that every cluster has could not be written.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+}
+
 impl ApiServer {
     /// Fills the caches, writes the bootstrap objects and answers requests from then on. Its tasks belong to `group`.
     ///
     /// # Errors
-    /// When a bootstrap object cannot be written.
-    pub async fn start(config: Config, group: &Group) -> Result<Arc<Self>, BootstrapError> {
+    /// When the store is damaged, or a bootstrap object cannot be written.
+    pub async fn start(config: Config, group: &Group) -> Result<Arc<Self>, StartError> {
         let shutdown = group.token();
         let caches = Arc::clone(&config.caches);
         let server = Arc::new(Self {
@@ -147,13 +158,13 @@ impl ApiServer {
             drained: CancellationToken::new(),
             config,
         });
+        caches.load().await?;
+        server.health.caches_loaded();
         group.spawn("requests under way", chain::drain(Arc::clone(&server)));
         // Requests under way at the shutdown still need it.
         group.spawn("watch cache", Arc::clone(&caches).run(server.drained.clone()));
         let store = Arc::clone(&server.config.store);
         group.spawn("compaction", compaction::run(store, server.config.compaction_interval, shutdown));
-        caches.loaded().await;
-        server.health.caches_loaded();
         if let Some(definitions) = Definitions::start(&server).await {
             group.spawn("definitions", definitions.run(server.drained.clone()));
         }

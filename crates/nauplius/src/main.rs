@@ -2,6 +2,7 @@
 //! as a whole. No logic of Kubernetes' own lives here.
 
 mod allocator;
+mod backup_ranges;
 mod bench;
 mod cli;
 mod cluster;

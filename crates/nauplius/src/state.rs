@@ -1,6 +1,7 @@
 //! `backup`, `restore` and `store check`: what a person does to the state of a cluster. A running server does it itself, for it has the store
 //! open; of a cluster that is down the store is opened here.
 
+use crate::backup_ranges::BackupRanges;
 use crate::cli::{ClusterArgs, NewClusterArgs};
 use crate::cluster::{self, Cluster, MachineList};
 use crate::commands::known;
@@ -76,8 +77,11 @@ pub fn restore(args: &ClusterArgs, new: &NewClusterArgs, file: &Path) -> Result<
     // The addresses of API servers that ran are not those of one that will.
     let backup = Backup::open_leaving_out(file, Some(masters::KEYS.into()))
         .doing(&format!("use {}", file.display()))?;
-    let found = MachineList::open()?.get_or_make(args, new, up::check)?;
-    let restored = put_back(&found.cluster, backup);
+    let ranges = BackupRanges::of(&backup).doing(&format!("use {}", file.display()))?;
+    let known = cluster::look_up(&args.name)?;
+    let new = if known.is_some() { new.clone() } else { ranges.fill(new) };
+    let found = MachineList::open()?.get_or_make(args, &new, up::check)?;
+    let restored = ranges.check(&found.cluster).and_then(|()| put_back(&found.cluster, backup));
     if restored.is_err() && found.is_new {
         up::abandon(&found.cluster)?;
     }

@@ -146,11 +146,7 @@ impl Opened {
         let path = directory(cluster);
         match EmbeddedStore::open(&path, Options::default()).await {
             Ok(store) => Ok(Self::Embedded(store)),
-            Err(error @ StoreError::Corrupt { .. }) => Err(Failure::new(format!(
-                "cannot use the state in {}: {error}; `nauplius restore FILE --name {1}` puts a backup there, or begin anew after `nauplius delete --name {1}`",
-                path.display(),
-                cluster.name
-            ))),
+            Err(error @ StoreError::Corrupt { .. }) => Err(damaged(cluster, &error)),
             Err(error) => Err(Failure::new(format!("cannot open the store in {}: {error}", path.display()))),
         }
     }
@@ -217,6 +213,18 @@ pub async fn restore(cluster: &Cluster, backup: Backup) -> Result<Summary, Failu
         },
     }
     .doing("restore the store")
+}
+
+/// What to do about a store whose data cannot be read.
+pub fn damaged(cluster: &Cluster, error: &StoreError) -> Failure {
+    let place = match &cluster.etcd {
+        Some(etcd) => etcd.to_string(),
+        None => directory(cluster).display().to_string(),
+    };
+    Failure::new(format!(
+        "cannot use the state in {place}: {error}; `nauplius restore FILE --name {0}` puts a backup there, or begin anew after `nauplius delete --name {0}`",
+        cluster.name
+    ))
 }
 
 fn directory(cluster: &Cluster) -> PathBuf {

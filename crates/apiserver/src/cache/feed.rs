@@ -17,6 +17,23 @@ use std::time::Duration;
 const LOAD_PAGE: usize = 1_000;
 
 impl Caches {
+    /// Fills the caches for the first time. A store that does not answer is tried again; one that is damaged is not: nobody is served a
+    /// part of a cluster.
+    ///
+    /// # Errors
+    /// `Corrupt`, and `Closed`.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5)).with_jitter(0.5);
+        loop {
+            match self.load_all().await {
+                Ok(_) => return Ok(()),
+                Err(error @ (StoreError::Corrupt { .. } | StoreError::Closed)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "the watch cache cannot be filled yet"),
+            }
+            sleep(backoff.next_delay()).await;
+        }
+    }
+
     /// Keeps the caches filled until `shutdown`.
     ///
     /// # Errors
@@ -51,12 +68,19 @@ impl Caches {
                 ended => return ended,
             }
         }
+        let revision = self.load_all().await?;
+        self.follow(revision, backoff).await
+    }
+
+    /// Everything at one revision.
+    async fn load_all(&self) -> Result<Revision, StoreError> {
         let revision = self.store().revision().await?;
         for cache in self.all() {
             let entries = self.load_resource(&cache, revision).await?;
             cache.load(entries, revision.0);
         }
-        self.follow(revision, backoff).await
+        self.progress.send_replace(revision.0);
+        Ok(revision)
     }
 
     async fn follow(&self, seen: Revision, backoff: &mut Backoff) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use super::Site;
 use crate::failure::{Doing, Failure};
 use crate::identity::Identities;
 use crate::machine;
-use crate::storage::Opened;
+use crate::storage::{self, Opened};
 use nauplius_apiserver::authn::Authenticate;
 use nauplius_apiserver::authn::certificate::ClientCertificate;
 use nauplius_apiserver::authn::service_account::ServiceAccountTokens;
@@ -17,11 +17,14 @@ use nauplius_apiserver::component_status::Component;
 use nauplius_apiserver::discovery::OpenIdDocuments;
 use nauplius_apiserver::hooks::token::TokenIssuer;
 use nauplius_apiserver::proxy::KubeletDialer;
-use nauplius_apiserver::{ApiServer, Config, ServiceNetwork, admission, bootstrap, reviews, serve};
+use nauplius_apiserver::{
+    ApiServer, Config, ServiceNetwork, StartError, admission, bootstrap, reviews, serve,
+};
 use nauplius_base::task::Group;
 use nauplius_controllers::ControllerHealth;
 use nauplius_pki::PrivateKey;
 use nauplius_scheduler::SchedulerHealth;
+use nauplius_store::StoreError;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -39,7 +42,7 @@ pub struct Plane {
 /// Starts the API server and its listener.
 ///
 /// # Errors
-/// When bootstrap objects cannot be written or the port is taken.
+/// When the store is damaged, bootstrap objects cannot be written or the port is taken.
 pub async fn start(site: &Arc<Site>, store: &Opened, group: &Group) -> Result<Arc<Plane>, Failure> {
     let store = store.store();
     let served = nauplius_kinds::RuntimeConfig::parse(&site.cluster.runtime_config);
@@ -71,7 +74,10 @@ pub async fn start(site: &Arc<Site>, store: &Opened, group: &Group) -> Result<Ar
     config.kubelets = Some(KubeletDialer { tls: Arc::new(kubelet_client(site)?) });
     config.bootstrap = Some(bootstrap_settings(site, loopback));
     let listener = listen(site).await?;
-    let server = ApiServer::start(config, group).await.doing("start the API server")?;
+    let server = ApiServer::start(config, group).await.map_err(|error| match error {
+        StartError::Store(error @ StoreError::Corrupt { .. }) => storage::damaged(&site.cluster, &error),
+        error => Failure::new(format!("cannot start the API server: {error}")),
+    })?;
     let tls =
         serve::tls_config(Arc::clone(&site.credentials.api_server) as Arc<_>, site.credentials.roots()?);
     let tls = tls.doing("prepare TLS")?;

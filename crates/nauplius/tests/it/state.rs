@@ -53,6 +53,45 @@ fn a_cluster_in_files_is_backed_up_and_restored() {
     there_and_back(&cluster, &kubectl);
 }
 
+/// What is left of a store that is damaged or gone is told at once, and a backup mends it; a backup's addresses are kept.
+#[test]
+fn a_store_that_has_lost_its_data_is_refused_and_restored() {
+    let cluster = Cluster::named_only();
+    // No other test's cluster takes these by itself.
+    cluster.run_ok(&["up", "--service-cidr", "10.80.0.0/20", "--pod-cidr", "10.81.0.0/16"]);
+    let file = cluster.scratch.path().join("backup");
+    let file = file.to_str().unwrap();
+    cluster.run_ok(&["backup", file]);
+    cluster.run_ok(&["down"]);
+    let database = cluster.data_dir().join("store/store.db");
+    let whole = std::fs::read(&database).unwrap();
+    let mut damaged = whole.clone();
+    damaged[20_000..60_000].fill(0x5a);
+    for (left, what) in [(damaged, "the store is corrupt"), (Vec::new(), "the database is empty or gone")] {
+        std::fs::write(&database, left).unwrap();
+        let refused = cluster.run(&["up"]);
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && told.contains(what), "{told}");
+        assert!(told.contains("`nauplius restore FILE"), "{told}");
+        assert!(!cluster.run(&["store", "check"]).status.success());
+    }
+    cluster.run_ok(&["restore", file]);
+    cluster.run_ok(&["up"]);
+    assert!(cluster.run_ok(&["store", "check"]).contains("nothing is wrong"));
+
+    let other = Cluster::named_only();
+    let refused = other.run(&["restore", file, "--service-cidr", "10.82.0.0/20"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("the backup's services are in ") && told.contains("--service-cidr"), "{told}");
+    // The first cluster has its ranges still.
+    let refused = other.run(&["restore", file]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("which is used here already"), "{told}");
+    cluster.run_ok(&["delete"]);
+    assert!(other.run_ok(&["restore", file]).contains("goes on at revision"));
+    other.run_ok(&["up"]);
+}
+
 #[test]
 fn a_cluster_in_etcd_works_and_is_backed_up_and_restored() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,15 +1,18 @@
-//! The directory that one store owns: its lock and the names of its files.
+//! The directory that one store owns: its lock, the names of its files, and whether there was a database in it.
 
 use crate::{StoreError, StoreResult};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A directory that nobody else has open while this lives.
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
+
+/// What the lock's file says once the database is made.
+const MADE: &[u8] = b"made\n";
 
 impl Directory {
     /// Makes the directory when missing, and locks it.
@@ -18,10 +21,11 @@ impl Directory {
         // Everybody's secrets are in it.
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(|error| io("keep the store's directory to its owner", &error))?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = path.join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(lock);
         let file = file.map_err(|error| io("open the store's lock", &error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock: file }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => Err(io("lock the store's directory", &error)),
         }
@@ -30,6 +34,18 @@ impl Directory {
     /// The database.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("store.db")
+    }
+
+    /// Whether a database was made here: one that is empty or gone has lost everything, and is no new one.
+    pub(super) fn was_made(&self) -> StoreResult<bool> {
+        let length = self.lock.metadata().map_err(|error| io("look at the store's lock", &error))?.len();
+        Ok(length > 0)
+    }
+
+    /// Remembers that the database is made and synced.
+    pub(super) fn mark_made(&self) -> StoreResult<()> {
+        let written = self.lock.write_all_at(MADE, 0).and_then(|()| self.lock.sync_all());
+        written.map_err(|error| io("mark the store as made", &error))
     }
 
     /// Makes the names of new files survive a power cut.

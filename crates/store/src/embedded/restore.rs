@@ -63,7 +63,7 @@ fn known_revision(directory: &Directory, options: &Options) -> Revision {
 fn fill(path: &Path, options: &Options, backup: &Backup, above: Revision) -> StoreResult<Revision> {
     let directory = Directory::lock(path)?;
     let mut connection = connection::writing(&directory, options, options.writer_cache_kib)?;
-    schema::prepare(&mut connection)?;
+    schema::prepare(&mut connection, &directory)?;
     let mut leases = HashSet::new();
     let mut revision = above;
     for batch in backup.batches(BATCH_ENTRIES, BATCH_BYTES) {

@@ -5,6 +5,7 @@
 //! scans history, a read in the past seeks in `past`, a watch scans `change`, and clean-up deletes what a change superseded.
 
 use super::connection::read as read_error;
+use super::directory::Directory;
 use super::sum::Sum;
 use crate::{KeyValue, LeaseId, Revision, StoreError, StoreResult};
 use bytes::Bytes;
@@ -165,10 +166,16 @@ pub(super) fn meta(connection: &Connection) -> rusqlite::Result<Meta> {
     })
 }
 
-/// Makes the tables in a new file, and refuses a file that is not ours.
-pub(super) fn prepare(connection: &mut Connection) -> StoreResult<()> {
+/// Makes the tables in a new file, and refuses a file that is not ours, or that has lost what was in it.
+pub(super) fn prepare(connection: &mut Connection, directory: &Directory) -> StoreResult<()> {
     let failed = |error: rusqlite::Error| read_error(&error, "open the store's database");
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let was_made = directory.was_made()?;
+    if found == 0 && was_made {
+        return Err(StoreError::Corrupt {
+            detail: "the database is empty or gone, and there was one".to_owned(),
+        });
+    }
     if found == 0 {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     } else if found != FORMAT {
@@ -181,7 +188,8 @@ pub(super) fn prepare(connection: &mut Connection) -> StoreResult<()> {
         transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
-    Ok(())
+    directory.sync()?;
+    if was_made { Ok(()) } else { directory.mark_made() }
 }
 
 /// The bytes of the database, with what is still in the write-ahead log.

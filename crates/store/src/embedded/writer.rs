@@ -43,8 +43,7 @@ impl Start {
     pub(super) fn open(directory: &Directory, options: &Options) -> StoreResult<Self> {
         let failed = |error| read_error(&error, "open the store's database");
         let mut connection = connection::writing(directory, options, options.writer_cache_kib)?;
-        schema::prepare(&mut connection)?;
-        directory.sync()?;
+        schema::prepare(&mut connection, directory)?;
         let copier = connection::writing(directory, options, connection::SMALLEST_CACHE_KIB)?;
         let meta = schema::meta(&connection).map_err(failed)?;
         let leases = Leases::load(&connection, options.clock.clone()).map_err(failed)?;

@@ -192,3 +192,23 @@ async fn a_damaged_value_is_found() {
     assert_eq!(store.check().await.unwrap().problems.len(), 1);
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_that_is_gone_or_empty_is_no_new_one() {
+    for lose in [
+        |file: &std::path::Path| std::fs::remove_file(file),
+        |file: &std::path::Path| std::fs::write(file, b""),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        EmbeddedStore::open(scratch.path(), Options::default()).await.unwrap().close().await.unwrap();
+        for name in ["store.db-wal", "store.db-shm"] {
+            // There may be none.
+            let _ = std::fs::remove_file(scratch.path().join(name));
+        }
+        lose(&scratch.path().join("store.db")).unwrap();
+        let refused = EmbeddedStore::open(scratch.path(), Options::default()).await.err();
+        let expected =
+            StoreError::Corrupt { detail: "the database is empty or gone, and there was one".to_owned() };
+        assert_eq!(refused, Some(expected));
+    }
+}

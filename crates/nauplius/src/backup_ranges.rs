@@ -1,0 +1,113 @@
+//! The ranges of addresses that a backup's objects are of. A cluster that others' objects are put into must have the same: services and
+//! pods keep their addresses.
+
+use crate::cli::NewClusterArgs;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use ipnet::Ipv4Net;
+use nauplius_store::StoreResult;
+use nauplius_store::backup::Backup;
+use serde_json::Value;
+
+/// Where the range of services is written.
+const SERVICE_RANGE: &[u8] = b"/registry/networking.k8s.io/servicecidrs/kubernetes";
+const NODES: &[u8] = b"/registry/nodes/";
+/// A range of pods is of this size unless it is told otherwise; a node has a part of it.
+const POD_PREFIX: u8 = 16;
+const BATCH_ENTRIES: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What a backup says about addresses.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct BackupRanges {
+    services: Option<Ipv4Net>,
+    /// Each node's part of the range of pods.
+    nodes: Vec<Ipv4Net>,
+}
+
+impl BackupRanges {
+    /// Reads the whole backup.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn of(backup: &Backup) -> StoreResult<Self> {
+        let mut found = Self::default();
+        for batch in backup.batches(BATCH_ENTRIES, BATCH_BYTES) {
+            batch?.entries.iter().for_each(|entry| found.read(&entry.key, &entry.value));
+        }
+        Ok(found)
+    }
+
+    fn read(&mut self, key: &[u8], value: &[u8]) {
+        let range = |pointer: &str| {
+            let object: Value = serde_json::from_slice(value).ok()?;
+            object.pointer(pointer)?.as_str()?.parse::<Ipv4Net>().ok()
+        };
+        if key == SERVICE_RANGE {
+            self.services = range("/spec/cidrs/0");
+        } else if key.starts_with(NODES) {
+            self.nodes.extend(range("/spec/podCIDR"));
+        }
+    }
+
+    /// The flags of a cluster that is new, with the backup's ranges where they name none.
+    pub fn fill(&self, new: &NewClusterArgs) -> NewClusterArgs {
+        let mut new = new.clone();
+        new.service_cidr = new.service_cidr.or(self.services);
+        new.pod_cidr = new.pod_cidr.or_else(|| self.pods());
+        new
+    }
+
+    /// The range that all nodes' parts lie in.
+    fn pods(&self) -> Option<Ipv4Net> {
+        let first = self.nodes.first()?;
+        let around = Ipv4Net::new(first.network(), POD_PREFIX.min(first.prefix_len())).ok()?.trunc();
+        self.nodes.iter().all(|node| around.contains(node)).then_some(around)
+    }
+
+    /// Whether the cluster's objects can be the backup's.
+    ///
+    /// # Errors
+    /// Which range is another one, and what to do.
+    pub fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+        let other = |what: &str, has: Ipv4Net, wanted: Ipv4Net, flag: &str| {
+            Err(Failure::new(format!(
+                "the backup's {what} are in {wanted} and those of cluster {0} in {has}: restore it into a new cluster with {flag}",
+                cluster.name
+            )))
+        };
+        if let Some(wanted) = self.services.filter(|wanted| *wanted != cluster.service_cidr) {
+            return other("services", cluster.service_cidr, wanted, "--service-cidr");
+        }
+        match self.nodes.iter().find(|node| !cluster.pod_cidr.contains(*node)) {
+            Some(wanted) => other("pods", cluster.pod_cidr, *wanted, "--pod-cidr"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(range: &str) -> Ipv4Net {
+        range.parse().unwrap()
+    }
+
+    #[test]
+    fn a_backup_tells_its_ranges_and_flags_have_the_last_word() {
+        let mut ranges = BackupRanges::default();
+        ranges.read(SERVICE_RANGE, br#"{"spec":{"cidrs":["10.144.0.0/12"]}}"#);
+        ranges.read(b"/registry/nodes/one", br#"{"spec":{"podCIDR":"10.247.0.0/24"}}"#);
+        ranges.read(b"/registry/nodes/two", br#"{"spec":{}}"#);
+        ranges.read(b"/registry/pods/default/a", b"{}");
+        let filled = ranges.fill(&NewClusterArgs::default());
+        assert_eq!(filled.service_cidr, Some(net("10.144.0.0/12")));
+        assert_eq!(filled.pod_cidr, Some(net("10.247.0.0/16")));
+        let given = NewClusterArgs { pod_cidr: Some(net("10.240.0.0/12")), ..NewClusterArgs::default() };
+        assert_eq!(ranges.fill(&given).pod_cidr, Some(net("10.240.0.0/12")));
+        ranges.nodes.push(net("10.250.0.0/24"));
+        assert_eq!(ranges.fill(&NewClusterArgs::default()).pod_cidr, None);
+        assert_eq!(BackupRanges::default().fill(&NewClusterArgs::default()).service_cidr, None);
+    }
+}
