@@ -2,7 +2,6 @@
 //! pods keep their addresses.
 
 use crate::cli::NewClusterArgs;
-use crate::cluster::Cluster;
 use crate::failure::Failure;
 use ipnet::Ipv4Net;
 use nauplius_store::StoreResult;
@@ -65,22 +64,24 @@ impl BackupRanges {
         self.nodes.iter().all(|node| around.contains(node)).then_some(around)
     }
 
-    /// Whether the cluster's objects can be the backup's.
+    /// Whether a cluster with these ranges, where they are known, can have the backup's objects.
     ///
     /// # Errors
     /// Which range is another one, and what to do.
-    pub fn check(&self, cluster: &Cluster) -> Result<(), Failure> {
+    pub fn check(&self, name: &str, services: Option<Ipv4Net>, pods: Option<Ipv4Net>) -> Result<(), Failure> {
         let other = |what: &str, has: Ipv4Net, wanted: Ipv4Net, flag: &str| {
             Err(Failure::new(format!(
-                "the backup's {what} are in {wanted} and those of cluster {0} in {has}: restore it into a new cluster with {flag}",
-                cluster.name
+                "the backup's {what} are in {wanted} and those of cluster {name} in {has}: restore it into a new cluster, without {flag}"
             )))
         };
-        if let Some(wanted) = self.services.filter(|wanted| *wanted != cluster.service_cidr) {
-            return other("services", cluster.service_cidr, wanted, "--service-cidr");
+        if let (Some(wanted), Some(has)) = (self.services, services)
+            && wanted != has
+        {
+            return other("services", has, wanted, "--service-cidr");
         }
-        match self.nodes.iter().find(|node| !cluster.pod_cidr.contains(*node)) {
-            Some(wanted) => other("pods", cluster.pod_cidr, *wanted, "--pod-cidr"),
+        let Some(has) = pods else { return Ok(()) };
+        match self.nodes.iter().find(|node| !has.contains(*node)) {
+            Some(wanted) => other("pods", has, *wanted, "--pod-cidr"),
             None => Ok(()),
         }
     }
@@ -106,6 +107,11 @@ mod tests {
         assert_eq!(filled.pod_cidr, Some(net("10.247.0.0/16")));
         let given = NewClusterArgs { pod_cidr: Some(net("10.240.0.0/12")), ..NewClusterArgs::default() };
         assert_eq!(ranges.fill(&given).pod_cidr, Some(net("10.240.0.0/12")));
+        let check = |services, pods| ranges.check("a", services, pods).map_err(|failure| failure.to_string());
+        assert_eq!(check(None, None), Ok(()));
+        assert_eq!(check(Some(net("10.144.0.0/12")), Some(net("10.247.0.0/16"))), Ok(()));
+        assert!(check(Some(net("10.96.0.0/12")), None).unwrap_err().contains("without --service-cidr"));
+        assert!(check(None, Some(net("10.244.0.0/16"))).unwrap_err().contains("without --pod-cidr"));
         ranges.nodes.push(net("10.250.0.0/24"));
         assert_eq!(ranges.fill(&NewClusterArgs::default()).pod_cidr, None);
         assert_eq!(BackupRanges::default().fill(&NewClusterArgs::default()).service_cidr, None);

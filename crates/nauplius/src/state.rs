@@ -78,10 +78,12 @@ pub fn restore(args: &ClusterArgs, new: &NewClusterArgs, file: &Path) -> Result<
     let backup = Backup::open_leaving_out(file, Some(masters::KEYS.into()))
         .doing(&format!("use {}", file.display()))?;
     let ranges = BackupRanges::of(&backup).doing(&format!("use {}", file.display()))?;
+    ranges.check(&args.name, new.service_cidr, new.pod_cidr)?;
     let known = cluster::look_up(&args.name)?;
     let new = if known.is_some() { new.clone() } else { ranges.fill(new) };
     let found = MachineList::open()?.get_or_make(args, &new, up::check)?;
-    let restored = ranges.check(&found.cluster).and_then(|()| put_back(&found.cluster, backup));
+    let (services, pods) = (Some(found.cluster.service_cidr), Some(found.cluster.pod_cidr));
+    let restored = ranges.check(&args.name, services, pods).and_then(|()| put_back(&found.cluster, backup));
     if restored.is_err() && found.is_new {
         up::abandon(&found.cluster)?;
     }
