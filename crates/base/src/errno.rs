@@ -14,6 +14,8 @@ pub fn words(error: &Error) -> String {
         (None, None, ErrorKind::NotFound) => "no such file or directory".to_owned(),
         (None, None, ErrorKind::PermissionDenied) => "permission denied".to_owned(),
         (None, None, ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
+        (None, None, ErrorKind::HostUnreachable) => "no route to host".to_owned(),
+        (None, None, ErrorKind::NetworkUnreachable) => "network is unreachable".to_owned(),
         _ => plain(&error.to_string()),
     }
 }

@@ -73,6 +73,9 @@ pub(super) async fn connect(
 pub(super) fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => format!("connect: {}", errno::words(error)),
         _ if error.raw_os_error().is_some() => format!("connect: {}", errno::words(error)),
         _ => errno::words(error),
     }

@@ -124,6 +124,9 @@ impl Webhook {
 fn dialed(address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => format!("connect: {}", errno::words(error)),
         _ if error.raw_os_error().is_some() => format!("connect: {}", errno::words(error)),
         _ => errno::words(error),
     };
