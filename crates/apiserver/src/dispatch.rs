@@ -60,20 +60,22 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
     if let Some(reply) = health::serve(server, &call.info.path, &call.query).await {
         return reply;
     }
-    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
-        return respond::error(&ApiError::PathNotFound, &Output::json());
-    }
     if call.info.path.starts_with("/api") || call.info.path.starts_with("/openapi") {
         definitions::settle(server).await;
     }
     if let Some(reply) = discovery::serve(server, call) {
-        return reply;
+        return routed(call, reply);
+    }
+    if matches!(call.info.path.as_str(), "/version" | "/version/") {
+        return routed(call, version::serve(call.query.flag("pretty")));
+    }
+    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
+        return respond::error(&ApiError::PathNotFound, &Output::json());
     }
     if let Some(reply) = openapi::serve(server, call).await {
         return reply;
     }
     match call.info.path.as_str() {
-        "/version" | "/version/" => version::serve(call.query.flag("pretty")),
         "/metrics" => metrics::serve(server).await,
         "/metrics/slis" => health::slis(server).await,
         "/statusz" => zpages::status(call, &paths(server)),
@@ -87,6 +89,14 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
         path if path.starts_with("/api") => respond::error(&ApiError::PathNotFound, &Output::json()),
         _ => respond::json(StatusCode::NOT_FOUND, &json!({ "paths": paths(server) }), true),
     }
+}
+
+/// What upstream's router serves. It knows the methods of its paths: anything but a GET is 405 there.
+fn routed(call: &Call, reply: Reply) -> Reply {
+    if call.parts.method == Method::GET || reply.status() == StatusCode::NOT_FOUND {
+        return reply;
+    }
+    respond::error(&registry::scope::no_such_method(), &Output::json())
 }
 
 /// What the server was started with, of what operators tune.

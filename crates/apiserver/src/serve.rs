@@ -6,10 +6,12 @@ mod remainder;
 mod streams;
 
 use crate::authn::PeerCertificates;
+use crate::respond::Reply;
 use crate::server::ApiServer;
 use crate::tls_stream::{Driven, TlsStream};
 use activity::{Activity, Answer, Noted};
-use http::Request;
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use nauplius_base::task::spawn;
 use nauplius_base::time::{sleep, timeout};
-use nauplius_client::transport::Body;
+use nauplius_client::transport::{Body, empty};
 use remainder::Unhurried;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -256,9 +258,13 @@ async fn talk(shared: &Arc<Shared>, stream: TcpStream, session: ServerConnection
     let activity = Activity::new(!is_http2);
     let service = service_fn(|request: Request<Incoming>| {
         let (server, busy) = (Arc::clone(&shared.server), activity.begin());
+        let head_only = is_http2 && request.method() == Method::HEAD;
         let request = prepare(request, is_http2, address, peer.clone());
         async move {
-            let reply = server.handle(request).await;
+            let mut reply = server.handle(request).await;
+            if head_only {
+                reply = without_body(reply);
+            }
             if reply.extensions().get::<Follows>().is_some() {
                 streams::follow();
             }
@@ -300,6 +306,16 @@ async fn left(activity: &Activity, bounds: &Bounds) {
     let (_, pressed) = watch::channel(true);
     activity.spent(bounds, pressed).await;
     sleep(FAREWELL).await;
+}
+
+/// The answer to a HEAD: over HTTP/2 nobody else takes the body away, and clients take one for a breach of the protocol.
+fn without_body(reply: Reply) -> Reply {
+    let length = reply.body().size_hint().exact();
+    let mut reply = reply.map(|_| empty());
+    if let Some(length) = length {
+        reply.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    reply
 }
 
 fn peer_certificates(session: &ServerConnection) -> Option<PeerCertificates> {

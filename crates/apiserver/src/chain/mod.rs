@@ -24,7 +24,7 @@ use crate::warning::Warnings;
 use crate::{dispatch, gzip, health};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{HeaderName, WARNING};
+use http::header::{HeaderName, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use http_body::Body as _;
@@ -73,10 +73,20 @@ async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
     let mut flow = None;
     let mut reply = match admit(&server, request, &mut flow).await {
         Ok((call, body)) => serve(server, call, body).await,
-        Err(refusal) => respond::error(&refusal, &Output::json()),
+        Err(refusal) => refused(&refusal),
     };
     if let Some(flow) = flow {
         flow.mark(&mut reply);
+    }
+    reply
+}
+
+/// A refusal before anything is served. A 403 of the authorizer names what the client sent, so upstream tells browsers to take it as
+/// nothing but what it says it is.
+fn refused(refusal: &ApiError) -> Reply {
+    let mut reply = respond::error(refusal, &Output::json());
+    if reply.status() == StatusCode::FORBIDDEN {
+        reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     reply
 }

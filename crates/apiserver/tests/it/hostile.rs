@@ -362,6 +362,18 @@ async fn a_refused_body_may_come_after_its_answer() {
     until(&mut stream, |head| head[3] == 6 && head[4] & 1 == 1).await;
 }
 
+/// Over HTTP/2 a HEAD is answered by headers alone.
+#[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    const HEAD_ROOT: &[u8] = b"\x02\x04HEAD\x87\x84\x41\x01x";
+    let target = target(patient()).await;
+    let mut stream = target.open(b"h2").await;
+    stream.write_all(PREFACE).await.unwrap();
+    stream.write_all(&frame(1, 0x5, 1, HEAD_ROOT)).await.unwrap();
+    stream.flush().await.unwrap();
+    until(&mut stream, |head| head[3] == 1 && head[4] & 1 == 1).await;
+}
+
 /// Reads frames up to the wanted one; none of them resets a stream.
 async fn until(stream: &mut TlsStream<TcpStream>, wanted: fn(&[u8]) -> bool) {
     loop {

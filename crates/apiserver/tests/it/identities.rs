@@ -217,6 +217,7 @@ async fn strangers_see_only_what_is_public() {
             assert_eq!(client.get(path).await.code, 200, "{path}");
         }
         check("anonymous", &client, &tries).await;
+        assert_eq!(client.get("/api").await.headers["x-content-type-options"], "nosniff");
     }
     // Wrong credentials do not become no credentials.
     for token in ["nonsense", "a.b.c"] {
