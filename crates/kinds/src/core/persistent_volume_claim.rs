@@ -397,7 +397,8 @@ mod tests {
             claim("2Gi"),
             &[
                 "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
-             claims\n  - resources.requests.storage: \"1Gi\"\n  + resources.requests.storage: \"2Gi\"",
+             claims\n--- expected\n+++ got\n@@ -1,11 +1,11 @@\n {\n   \"accessModes\": [\n     \"ReadWriteOnce\"\n   ],\n   \"resources\": {\n     \
+             \"requests\": {\n-      \"storage\": \"1Gi\"\n+      \"storage\": \"2Gi\"\n     }\n   },\n   \"volumeMode\": \"Filesystem\"\n }",
             ],
         );
     }
