@@ -1,6 +1,6 @@
 //! Ports of the node that lead to pods: from outside, from the node, from pods, and over loopback.
 
-use crate::world::{CLIENT, NODE, World, call, world};
+use crate::world::{CLIENT, NODE, PATIENCE, SILENCE, World, call, call_in_vain, world};
 use nauplius_link::nft::{Family, Nft, Table};
 use nauplius_link::{Netns, sysctl};
 use nauplius_net::host_ports::{HostPort, HostPortError, HostPorts};
@@ -90,7 +90,7 @@ fn pods_do_not_reach_the_nodes_loopback() {
         rtnl.replace_route(&Route::via("127.9.0.0/16".parse().unwrap(), [10, 244, 0, 1].into(), eth0))
     });
     spoofed.unwrap().unwrap();
-    assert_eq!(call(&world.pods[at_a].netns, ([127, 9, 0, 1], 9000).into()), "dropped");
+    assert_eq!(call_in_vain(&world.pods[at_a].netns, ([127, 9, 0, 1], 9000).into()), "dropped");
     nauplius_link::Rtnl::open_in(&world.node).unwrap().delete_link(&bridge).unwrap();
     world.node.run(|| world.network().mend().unwrap()).unwrap();
     on_node(&world, |ports| ports.mend()).unwrap();
@@ -99,10 +99,10 @@ fn pods_do_not_reach_the_nodes_loopback() {
     assert_eq!(routed(&world), "0");
 }
 
-fn ask(from: &Netns, to: ([u8; 4], u16)) -> Option<Vec<u8>> {
+fn ask(from: &Netns, to: ([u8; 4], u16), limit: Duration) -> Option<Vec<u8>> {
     from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:5555").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+        socket.set_read_timeout(Some(limit)).unwrap();
         socket.send_to(b"?", SocketAddr::from(to)).unwrap();
         let mut buffer = [0; 16];
         // Silence is an answer, too.
@@ -115,7 +115,7 @@ fn ask(from: &Netns, to: ([u8; 4], u16)) -> Option<Vec<u8>> {
 fn answer_once(world: &World, pod: usize) -> std::thread::JoinHandle<()> {
     let (address, name) = (world.pods[pod].address, world.pods[pod].id.clone());
     let socket = world.pods[pod].netns.run(|| UdpSocket::bind((address, PORT)).unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 16];
         if let Ok((_, from)) = socket.recv_from(&mut buffer) {
@@ -130,15 +130,16 @@ fn udp_flows_follow_the_port() {
     let pods = [world.pod("a"), world.pod("b")];
     let port = [port(Protocol::Udp, None, 53)];
     // A flow from the very same socket address as those that come later.
-    assert_eq!(ask(&world.client, (NODE, 53)), None);
+    assert_eq!(ask(&world.client, (NODE, 53), SILENCE), None);
     for pod in pods {
         let address = world.pods[pod].address;
         on_node(&world, |ports| ports.add(address, &port)).unwrap();
         let answering = answer_once(&world, pod);
-        assert_eq!(ask(&world.client, (NODE, 53)), Some(world.pods[pod].id.clone().into_bytes()));
+        let answer = ask(&world.client, (NODE, 53), PATIENCE);
+        assert_eq!(answer, Some(world.pods[pod].id.clone().into_bytes()));
         answering.join().unwrap();
         on_node(&world, |ports| ports.remove(address)).unwrap();
     }
-    assert_eq!(ask(&world.client, (NODE, 53)), None);
+    assert_eq!(ask(&world.client, (NODE, 53), SILENCE), None);
     assert!(!table_is_there(&world));
 }
