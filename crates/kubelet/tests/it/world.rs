@@ -42,7 +42,7 @@ impl World {
     }
 
     pub async fn with(api: Api, runtime: Fake) -> Self {
-        Self::short_of(api, runtime, EvictionSettings::default()).await
+        Self::short_of(api, runtime, never_short()).await
     }
 
     /// A node with thresholds of its own.
@@ -123,6 +123,11 @@ impl World {
             .wait(text, |api| api.events().iter().any(|event| event.starts_with(text)).then_some(()))
             .await;
     }
+}
+
+/// Whatever the machine that tests run on is short of: pods stay, and images, too.
+fn never_short() -> EvictionSettings {
+    EvictionSettings { thresholds: Vec::new(), images: (100, 100), ..EvictionSettings::default() }
 }
 
 /// A certificate that stays as it is.
