@@ -21,6 +21,7 @@ mod replay;
 mod restore;
 mod schema;
 mod sum;
+mod told;
 mod watcher;
 mod writer;
 

@@ -10,6 +10,7 @@ use super::lease::{self, Leases};
 use super::log_room::LogRoom;
 use super::queue::{Command, Queue, Reply, Taken};
 use super::schema::{self, Meta, Seq};
+use super::told::Told;
 use super::{Options, cleanup};
 use crate::{Clock, LeaseId, Revision, StoreError, StoreResult, Txn, TxnOutcome};
 use rusqlite::Connection;
@@ -70,7 +71,7 @@ impl Start {
             Checkpoints::spawn(&mut self.connection, self.copier, self.options.checkpoint_pages)?;
         let writer = Writer {
             checkpoints: Some(checkpoints),
-            chores: Chores { cleaning: true, spare: true, rest_until: None, clock: Clock::system() },
+            chores: Chores::new(),
             connection: self.connection,
             room: LogRoom::new(&self.options),
             meta: self.meta,
@@ -93,9 +94,23 @@ struct Chores {
     spare: bool,
     rest_until: Option<Duration>,
     clock: Clock,
+    /// A store that is damaged, or has no room, fails at every try.
+    told_of_leases: Told,
+    told_of_cleanup: Told,
 }
 
 impl Chores {
+    fn new() -> Self {
+        Self {
+            cleaning: true,
+            spare: true,
+            rest_until: None,
+            clock: Clock::system(),
+            told_of_leases: Told::default(),
+            told_of_cleanup: Told::default(),
+        }
+    }
+
     fn are_left(&self) -> bool {
         self.cleaning || self.spare
     }
@@ -109,7 +124,7 @@ impl Chores {
         left
     }
 
-    fn failed(&mut self) {
+    fn rest_a_while(&mut self) {
         self.rest_until = Some(self.clock.now() + CHORES_REST);
     }
 }
@@ -325,13 +340,22 @@ impl Writer {
 
     fn tend(&mut self) {
         self.tend_checkpoint();
-        if self.chores.rest().is_none()
-            && let Err(error) = self.expire()
-        {
-            tracing::warn!(%error, "leases cannot be ended and will be tried again");
-            self.chores.failed();
+        if self.chores.rest().is_none() {
+            self.end_due_leases();
         }
         self.settle();
+    }
+
+    fn end_due_leases(&mut self) {
+        match self.expire() {
+            Ok(()) => self.chores.told_of_leases.went_well(),
+            Err(error) => {
+                if self.chores.told_of_leases.is_news(&error) {
+                    tracing::warn!(%error, "leases cannot be ended and will be tried again");
+                }
+                self.chores.rest_a_while();
+            }
+        }
     }
 
     fn tend_checkpoint(&mut self) {
@@ -349,11 +373,12 @@ impl Writer {
             return;
         }
         let done = if self.chores.cleaning { self.clean_idle() } else { self.give_back() };
-        if let Err(error) = done {
+        let Err(error) = done else { return self.chores.told_of_cleanup.went_well() };
+        if self.chores.told_of_cleanup.is_news(&error) {
             tracing::warn!(%error, "clean-up of the store failed and will be tried again");
-            self.chores.failed();
-            self.settling.drain(..).for_each(|reply| answer(reply, Err(error.clone())));
         }
+        self.chores.rest_a_while();
+        self.settling.drain(..).for_each(|reply| answer(reply, Err(error.clone())));
     }
 
     fn clean_idle(&mut self) -> StoreResult<()> {
