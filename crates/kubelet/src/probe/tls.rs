@@ -6,13 +6,11 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_util::io::InspectReader;
 
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
@@ -63,49 +61,14 @@ pub enum Refused {
 /// As Go tells an answer in plain HTTP from a broken one: by what stands where a record's header should.
 const HTTP: &[u8] = b"HTTP/";
 
-/// A connection that remembers how the peer began.
-pub struct Remembering {
-    stream: TcpStream,
-    begin: Vec<u8>,
-}
-
-impl AsyncRead for Remembering {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let missing = HTTP.len().saturating_sub(self.begin.len());
-        self.begin.extend(buffer.filled()[before..].iter().take(missing));
-        polled
-    }
-}
-
-impl AsyncWrite for Remembering {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 /// Speaks TLS over a connection to `ip`.
 ///
 /// # Errors
 /// Why the peer does not.
-pub async fn connect(stream: TcpStream, ip: IpAddr) -> Result<TlsStream<Remembering>, Refused> {
+pub async fn connect(
+    stream: TcpStream,
+    ip: IpAddr,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Refused> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -113,11 +76,22 @@ pub async fn connect(stream: TcpStream, ip: IpAddr) -> Result<TlsStream<Remember
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    let stream = Remembering { stream, begin: Vec::new() };
+    // How the peer began.
+    let begin = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&begin);
+    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+        let mut begin = lock(&noted);
+        let missing = HTTP.len().saturating_sub(begin.len());
+        begin.extend(bytes.iter().take(missing));
+    });
     let name = ServerName::IpAddress(ip.into());
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).into_fallible().await;
-    connected.map_err(|(error, stream)| match stream.begin.as_slice() {
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    connected.map_err(|error| match lock(&begin).as_slice() {
         HTTP => Refused::SpeaksHttp,
         _ => Refused::Other(error),
     })
+}
+
+fn lock(begin: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    begin.lock().unwrap_or_else(PoisonError::into_inner)
 }
