@@ -147,6 +147,7 @@ fn a_deployment(transcript: &mut Transcript<'_>) {
     transcript.run(&["logs", "deployment/hello", "--tail=1"]);
     transcript.run(&["exec", "deployment/hello", "--", "cat", "/etc/passwd"]);
     transcript.run(&["exec", "deployment/hello", "--", "sh", "-c", "exit 3"]);
+    transcript.run(&["exec", "deployment/hello", "--", "nope"]);
     transcript.run(&["get", "deployment", "hello", "-o", "jsonpath={.spec.replicas}{\"\\n\"}"]);
     transcript.run(&["get", "pods", "-l", "app=hello", "-o", "name"]);
     transcript.run(&[

@@ -6,7 +6,7 @@ use super::registry::Container;
 use super::shim_client::{Execution, ShimClient, ShimError};
 use crate::spec::{ContainerSpec, Process};
 use crate::wire::Request;
-use nauplius_base::time;
+use nauplius_base::{id, time};
 use nauplius_cri::{Code, CriError, v1};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -16,6 +16,8 @@ use tokio::net::unix::pipe;
 
 /// What `ExecSync` returns of each stream at most, as CRI says; the rest is read and dropped.
 const OUTPUT_LIMIT: usize = 16 << 20;
+/// What containerd says in front of all that goes wrong with a command; people search for these words.
+const NOT_EXECUTED: &str = "failed to exec in container";
 /// How long a finished command's descendants may hold its output open.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
@@ -73,7 +75,13 @@ impl Inner {
             return Ok(container);
         }
         let state = container.cri_state().as_str_name();
-        Err(CriError::unknown(format!("failed to exec in container: container is in {state} state")))
+        Err(CriError::unknown(format!("container is in {state} state")))
+    }
+
+    /// The same for a command that is to start now.
+    pub(crate) fn running_for_exec(&self, id: &str) -> Result<Container, CriError> {
+        self.running(id)
+            .map_err(|error| CriError::new(error.code, format!("{NOT_EXECUTED}: {}", error.message)))
     }
 
     /// Starts a command in a running container. With a terminal its master is returned and `ends` is not used.
@@ -84,6 +92,11 @@ impl Inner {
         tty: bool,
         ends: Option<Ends>,
     ) -> Result<(Execution, Option<OwnedFd>), CriError> {
+        // Nothing is known by it; people know errors by its being there.
+        let exec_id = id::hex(32);
+        if command.is_empty() {
+            return Err(CriError::unknown(format!("{}args must not be empty", refused_by_runc(&exec_id))));
+        }
         let process = Box::new(self.command_process(container, command, tty)?);
         let request = Request::Exec { id: container.record.id.clone(), process };
         let fds: Vec<_> = ends
@@ -91,7 +104,7 @@ impl Inner {
             .flat_map(|ends| [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()])
             .collect();
         let client = ShimClient::new(&self.sandbox_dir(&container.record.sandbox));
-        client.exec(&request, &fds).await.map_err(|error| exec_error(&error))
+        client.exec(&request, &fds).await.map_err(|error| not_started(&exec_id, &error))
     }
 
     /// The container's own process with another command: same user, environment, limits and filters.
@@ -101,9 +114,6 @@ impl Inner {
         command: &[String],
         tty: bool,
     ) -> Result<Process, CriError> {
-        if command.is_empty() {
-            return Err(CriError::invalid("the command to execute is empty"));
-        }
         let path = self.container_dir(&container.record.id).join(crate::shim::SPEC_FILE);
         let bytes = std::fs::read(&path).map_err(super::failed("read the container's spec"))?;
         let spec: ContainerSpec = serde_json::from_slice(&bytes)
@@ -120,7 +130,7 @@ impl Inner {
         &self,
         request: v1::ExecSyncRequest,
     ) -> Result<v1::ExecSyncResponse, CriError> {
-        let container = self.running(&request.container_id)?;
+        let container = self.running_for_exec(&request.container_id)?;
         let (mine, ends) = pipes(false, true, true)?;
         let (mut execution, _) = self.execute(&container, &request.cmd, false, Some(ends)).await?;
         let limit =
@@ -131,22 +141,34 @@ impl Inner {
             Some(limit) => match time::timeout(limit, work).await {
                 Ok(done) => done,
                 Err(_) => {
-                    execution.kill().await.map_err(|error| exec_error(&error))?;
+                    execution.kill().await.map_err(|error| went_wrong("kill the command", &error))?;
                     let seconds = limit.as_secs();
-                    let message = format!(
-                        "failed to exec in container: timeout {seconds}s exceeded: context deadline exceeded"
-                    );
+                    let message =
+                        format!("{NOT_EXECUTED}: timeout {seconds}s exceeded: context deadline exceeded");
                     return Err(CriError::new(Code::DeadlineExceeded, message));
                 }
             },
         };
-        let (stdout, stderr, exit_code) = done.map_err(|error| exec_error(&error))?;
+        let (stdout, stderr, exit_code) = done.map_err(|error| went_wrong("wait for the command", &error))?;
         Ok(v1::ExecSyncResponse { stdout, stderr, exit_code })
     }
 }
 
-fn exec_error(error: &ShimError) -> CriError {
-    CriError::unknown(format!("failed to exec in container: unable to start container process: {error}"))
+fn refused_by_runc(exec_id: &str) -> String {
+    format!("{NOT_EXECUTED}: failed to start exec {exec_id:?}: OCI runtime exec failed: exec failed: ")
+}
+
+fn not_started(exec_id: &str, error: &ShimError) -> CriError {
+    CriError::unknown(match error {
+        ShimError::Refused(reason) => {
+            format!("{}unable to start container process: {reason}", refused_by_runc(exec_id))
+        }
+        other => format!("{NOT_EXECUTED}: failed to start exec {exec_id:?}: {other}"),
+    })
+}
+
+fn went_wrong(what: &str, error: &ShimError) -> CriError {
+    CriError::unknown(format!("{NOT_EXECUTED}: failed to {what}: {error}"))
 }
 
 async fn collect(execution: &mut Execution, pipes: Pipes) -> Result<(Vec<u8>, Vec<u8>, i32), ShimError> {

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nauplius_base::{errno, id, task, time};
+use nauplius_base::{errno, task, time};
 use nauplius_cri::{CriError, v1};
 use nauplius_streaming::{
     PortForwardOptions, PortForwardSession, PortForwardStream, Refusal, RemoteCommandOptions,
@@ -93,7 +93,6 @@ fn secret() -> Result<String, CriError> {
     if usize::try_from(result) != Ok(bytes.len()) {
         return Err(CriError::unknown("the system has no randomness for a token"));
     }
-    debug_assert_ne!(id::suffix(1), "");
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -232,7 +231,7 @@ async fn run_exec(
 ) {
     let RemoteCommandSession { stdin, stdout, stderr, resize, outcome } = session;
     let started = async {
-        let container = inner.running(container)?;
+        let container = inner.running_for_exec(container)?;
         if options.tty {
             let (execution, master) = inner.execute(&container, command, true, None).await?;
             let master = master.ok_or_else(|| CriError::unknown("the shim handed over no terminal"))?;
@@ -242,9 +241,10 @@ async fn run_exec(
         let (execution, _) = inner.execute(&container, command, false, Some(ends)).await?;
         Ok::<_, CriError>((execution, Wiring::Pipes(mine)))
     };
+    let failed = |what: &str| format!("error executing command in container: {what}");
     let (mut execution, wiring) = match started.await {
         Ok(started) => started,
-        Err(error) => return outcome.failure(error.message),
+        Err(error) => return outcome.failure(failed(&error.message)),
     };
     let output = match wiring {
         Wiring::Pipes(pipes) => {
@@ -256,7 +256,7 @@ async fn run_exec(
         }
         Wiring::Terminal(master) => match forward_terminal(master, stdin, stdout, resize) {
             Ok(output) => output,
-            Err(error) => return outcome.failure(error.to_string()),
+            Err(error) => return outcome.failure(failed(&error.to_string())),
         },
     };
     let code = execution.exit_code().await;
@@ -268,7 +268,7 @@ async fn run_exec(
     match code {
         Ok(0) => outcome.success(),
         Ok(code) => outcome.exit_code(code),
-        Err(error) => outcome.failure(error.to_string()),
+        Err(error) => outcome.failure(failed(&error.to_string())),
     }
 }
 
@@ -362,7 +362,7 @@ async fn run_attach(
     };
     let (container, pipes) = match joined.await {
         Ok(joined) => joined,
-        Err(error) => return outcome.failure(error.message),
+        Err(error) => return outcome.failure(format!("error attaching to container: {}", error.message)),
     };
     let sizing = task::spawn("attach-resize", follow_sizes(Arc::clone(inner), container, resize));
     // Without output the client stays as long as it sends.

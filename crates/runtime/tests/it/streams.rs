@@ -44,12 +44,35 @@ async fn commands_run_beside_the_container() {
     })
     .await;
     let error = world.runtime.exec_sync(sync(&["nosuch"], 1)).await.unwrap_err();
-    assert!(error.message.ends_with("exec: \"nosuch\": executable file not found in $PATH"), "{error}");
+    let runc = "OCI runtime exec failed: exec failed: unable to start container process: ";
+    let reason = format!("{runc}exec: \"nosuch\": executable file not found in $PATH");
+    assert_eq!(
+        without_id(&error.message),
+        format!("failed to exec in container: failed to start exec ID: {reason}")
+    );
+    let error = world.runtime.exec_sync(sync(&[], 1)).await.unwrap_err();
+    let reason = "OCI runtime exec failed: exec failed: args must not be empty";
+    assert_eq!(
+        without_id(&error.message),
+        format!("failed to exec in container: failed to start exec ID: {reason}")
+    );
     let daemon = world.exec(&id, "sleep 78 & echo started").await.unwrap();
     assert_eq!((daemon.stdout.as_slice(), daemon.exit_code), (&b"started\n"[..], 0));
     world.stop(&id, 0).await;
-    assert!(world.exec(&id, "true").await.unwrap_err().message.contains("CONTAINER_EXITED"));
+    let ended = "container is in CONTAINER_EXITED state";
+    let error = world.exec(&id, "true").await.unwrap_err();
+    assert_eq!(error.message, format!("failed to exec in container: {ended}"));
+    let ask = ExecRequest { container_id: id.clone(), stdout: true, ..Default::default() };
+    assert_eq!(world.runtime.exec(ask).await.unwrap_err().message, ended);
     world.finish().await;
+}
+
+/// What containerd calls a command by is another each time.
+fn without_id(message: &str) -> String {
+    let (before, rest) = message.split_once('"').unwrap();
+    let (id, after) = rest.split_once('"').unwrap();
+    assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{message}");
+    format!("{before}ID{after}")
 }
 
 fn target(uri: &http::Uri) -> Target {
@@ -90,6 +113,17 @@ async fn exec_streams_both_ways() {
     client.stderr.take().unwrap().read_to_string(&mut error).await.unwrap();
     assert_eq!((out.as_str(), error.as_str()), ("got one\ntwo\n", "bad\n"));
     assert_eq!(client.outcome.outcome().await.unwrap(), Outcome::ExitCode(4));
+    let request =
+        ExecRequest { container_id: id, cmd: vec!["nosuch".to_owned()], stdout: true, ..Default::default() };
+    let missing = world.runtime.exec(request).await.unwrap().url;
+    let output = RemoteCommandOptions { stdin: false, stdout: true, stderr: false, tty: false };
+    let mut client = connect(&missing, output).await;
+    let mut out = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
+    let Outcome::Failure(told) = client.outcome.outcome().await.unwrap() else { panic!("it was found") };
+    let begin = "Internal error occurred: error executing command in container: failed to exec in container: failed to start exec ID: ";
+    let told = without_id(&told);
+    assert!(out.is_empty() && told.starts_with(begin) && told.ends_with("not found in $PATH"), "{told}");
     // The token was good once.
     let uri: http::Uri = url.parse().unwrap();
     let socket = TcpStream::connect(uri.authority().unwrap().as_str()).await.unwrap();
