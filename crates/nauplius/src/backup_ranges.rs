@@ -2,6 +2,7 @@
 //! pods keep their addresses.
 
 use crate::cli::NewClusterArgs;
+use crate::cluster::Obstacle;
 use crate::failure::Failure;
 use ipnet::Ipv4Net;
 use nauplius_store::StoreResult;
@@ -64,6 +65,37 @@ impl BackupRanges {
         self.nodes.iter().all(|node| around.contains(node)).then_some(around)
     }
 
+    /// Whether a new cluster can have those of the backup's ranges that no flag names others for.
+    ///
+    /// # Errors
+    /// Who is in the way, and what to do.
+    pub fn check_free(
+        &self,
+        new: &NewClusterArgs,
+        obstacle: impl Fn(&Ipv4Net) -> Option<Obstacle>,
+    ) -> Result<(), Failure> {
+        let services = self.services.filter(|_| new.service_cidr.is_none());
+        let pods = self.pods().filter(|_| new.pod_cidr.is_none());
+        for (what, wanted) in [("services", services), ("pods", pods)] {
+            let Some(wanted) = wanted else { continue };
+            let (who, advice) = match obstacle(&wanted) {
+                Some(Obstacle::Cluster { name, .. }) => (
+                    format!("cluster {name} uses that range"),
+                    format!(
+                        "`nauplius delete --name {name}` makes room, or restore the backup into that cluster, with --name {name}"
+                    ),
+                ),
+                Some(Obstacle::Machine { address }) => (
+                    format!("this machine has the address {address} in that range"),
+                    "restore it on another machine, or take that address away first".to_owned(),
+                ),
+                Some(Obstacle::Services { .. }) | None => continue,
+            };
+            return Err(Failure::new(format!("the backup's {what} are in {wanted}, and {who}: {advice}")));
+        }
+        Ok(())
+    }
+
     /// Whether a cluster with these ranges, where they are known, can have the backup's objects.
     ///
     /// # Errors
@@ -90,9 +122,32 @@ impl BackupRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn net(range: &str) -> Ipv4Net {
         range.parse().unwrap()
+    }
+
+    #[test]
+    fn who_is_in_the_way_is_told_with_what_to_do() {
+        let ranges = BackupRanges { services: Some(net("10.96.0.0/12")), nodes: vec![net("10.244.0.0/24")] };
+        let check = |new: &NewClusterArgs, wanted: &str, obstacle: Obstacle| {
+            let checked = ranges.check_free(new, |range| (*range == net(wanted)).then(|| obstacle.clone()));
+            checked.map_err(|failure| failure.to_string())
+        };
+        let none = NewClusterArgs::default();
+        let cluster = Obstacle::Cluster { name: "old".to_owned(), range: net("10.96.0.0/12") };
+        let told = check(&none, "10.96.0.0/12", cluster.clone()).unwrap_err();
+        assert_eq!(
+            told,
+            "the backup's services are in 10.96.0.0/12, and cluster old uses that range: `nauplius delete --name old` makes room, or restore the backup into that cluster, with --name old"
+        );
+        let machine = Obstacle::Machine { address: Ipv4Addr::new(10, 244, 7, 7) };
+        let told = check(&none, "10.244.0.0/16", machine).unwrap_err();
+        assert!(told.starts_with("the backup's pods are in 10.244.0.0/16, and this machine has"), "{told}");
+        let wider = NewClusterArgs { pod_cidr: Some(net("10.240.0.0/12")), ..none.clone() };
+        assert_eq!(check(&wider, "10.244.0.0/16", cluster.clone()), Ok(()), "the flag has another");
+        assert_eq!(check(&none, "10.0.0.0/8", cluster), Ok(()));
     }
 
     #[test]

@@ -84,7 +84,9 @@ fn bench_up(rounds: u32) -> Result<serde_json::Value, Failure> {
         let since = time::monotonic();
         // The list is locked while it is held, and the server that starts wants it, too.
         let found = MachineList::open()?.get_or_make(&args, &NewClusterArgs::default(), up::check)?;
-        up::bring_up(&found, &Interrupts::catch()?)?;
+        for warning in up::bring_up(&found, &Interrupts::catch()?)? {
+            eprintln!("nauplius: {warning}");
+        }
         seconds.push(since.elapsed().as_secs_f64());
         commands::remove(&found.cluster)?;
     }

@@ -42,6 +42,9 @@ pub struct Cluster {
     pub name: String,
     /// Where its state is.
     pub data_dir: PathBuf,
+    /// Directories that are made for it, `data_dir` and those above that were not there, the innermost first. They go with it.
+    #[serde(default)]
+    pub made_dirs: Vec<PathBuf>,
     /// Port of the API server.
     pub port: u16,
     /// Port of the kubelet.
@@ -160,6 +163,44 @@ impl Machine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Failure::io("cannot read", &path, &error)),
         }
+    }
+}
+
+/// Who has addresses of a range already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another cluster.
+    Cluster {
+        /// Its name.
+        name: String,
+        /// What it has them for.
+        range: Ipv4Net,
+    },
+    /// The machine itself.
+    Machine {
+        /// One of its addresses.
+        address: Ipv4Addr,
+    },
+    /// The new cluster's other range.
+    Services {
+        /// That range.
+        range: Ipv4Net,
+    },
+}
+
+impl Obstacle {
+    fn refuse(&self, wanted: Ipv4Net) -> Failure {
+        Failure::new(match self {
+            Self::Cluster { name, range } => {
+                format!("range {wanted} overlaps {range} of cluster {name}: choose another")
+            }
+            Self::Machine { address } => {
+                format!("range {wanted} has the address {address} of this machine in it: choose another")
+            }
+            Self::Services { range } => {
+                format!("range {wanted} overlaps {range}, which is for services: choose another")
+            }
+        })
     }
 }
 
@@ -285,9 +326,11 @@ impl MachineList {
                 && !node_ports.contains(*candidate)
                 && others.iter().all(|other| other.kubelet_port != *candidate && other.port != *candidate)
         };
+        let data_dir = self.data_dir(args)?;
         Ok(Cluster {
             name: args.name.clone(),
-            data_dir: self.data_dir(args)?,
+            made_dirs: self.made_dirs(args, &data_dir),
+            data_dir,
             port,
             kubelet_port: (FIRST_KUBELET_PORT..)
                 .find(|candidate| of_nobody(candidate) && is_free(*candidate))
@@ -307,22 +350,44 @@ impl MachineList {
     }
 
     fn ranges(&self, new: &NewClusterArgs) -> Result<(Ipv4Net, Ipv4Net), Failure> {
-        let others = self.machine.clusters.values();
-        let mut taken: Vec<Ipv4Net> = others.flat_map(|other| [other.service_cidr, other.pod_cidr]).collect();
-        let own = self.surroundings.addresses.iter().copied().map(Ipv4Net::from);
-        // A bridge of another cluster is within that cluster's range: the first to be found is the better explanation.
-        taken.extend(own);
-        let service_cidr =
-            pick_range(new.service_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12), &taken)?;
-        taken.push(service_cidr);
+        let first = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
+        let service_cidr = pick_range(new.service_cidr, first, |range| self.obstacle(range))?;
+        let services = |range: &Ipv4Net| {
+            overlap(range, &service_cidr).then_some(Obstacle::Services { range: service_cidr })
+        };
+        let first = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
         let pod_cidr =
-            pick_range(new.pod_cidr, Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16), &taken)?;
+            pick_range(new.pod_cidr, first, |range| self.obstacle(range).or_else(|| services(range)))?;
         check_size("a service range (--service-cidr)", service_cidr, 12, 27)?;
         check_size("a pod range (--pod-cidr)", pod_cidr, 8, 24)?;
         Ok((service_cidr, pod_cidr))
     }
 
-    /// A directory that is nobody else's: `delete` removes it with all that is in it.
+    /// Who has addresses of a range that a new cluster would have.
+    pub fn obstacle(&self, range: &Ipv4Net) -> Option<Obstacle> {
+        let theirs = self.machine.clusters.values().find_map(|other| {
+            let its = [other.service_cidr, other.pod_cidr].into_iter().find(|its| overlap(range, its));
+            its.map(|range| Obstacle::Cluster { name: other.name.clone(), range })
+        });
+        // A bridge of another cluster is within that cluster's range, which is the better explanation.
+        theirs.or_else(|| {
+            let mut own = self.surroundings.addresses.iter().copied();
+            own.find(|address| range.contains(address)).map(|address| Obstacle::Machine { address })
+        })
+    }
+
+    /// Those on the way to the cluster's directory that are not there yet. What was made for another cluster goes with the last that is in it.
+    fn made_dirs(&self, args: &ClusterArgs, data_dir: &Path) -> Vec<PathBuf> {
+        let for_another = |path: &Path| {
+            self.machine.clusters.values().any(|other| other.made_dirs.iter().any(|dir| dir == path))
+        };
+        // What is in our own directory is ours.
+        let is_ours = |path: &Path| args.data_dir.is_none() && path == data_dir;
+        let made = |path: &&Path| is_missing(path) || for_another(path) || is_ours(path);
+        data_dir.ancestors().filter(made).map(Path::to_owned).collect()
+    }
+
+    /// A directory that is nobody else's: `delete` removes all that is in it.
     fn data_dir(&self, args: &ClusterArgs) -> Result<PathBuf, Failure> {
         let directory = absolute_data_dir(args)?.unwrap_or_else(|| self.root.join(&args.name));
         let shown = directory.display();
@@ -392,6 +457,10 @@ fn unfit_node_ip(given: Ipv4Addr) -> Option<&'static str> {
         ip if ip.is_unspecified() => Some("nodeIP can't be an all zeros address"),
         _ => None,
     }
+}
+
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn absolute_data_dir(args: &ClusterArgs) -> Result<Option<PathBuf>, Failure> {
@@ -577,21 +646,15 @@ fn check_unchanged(known: &Cluster, args: &ClusterArgs, new: &NewClusterArgs) ->
     }
 }
 
-/// What was asked for if it is free, else the first free one of that size from `first` on.
-fn pick_range(wanted: Option<Ipv4Net>, first: Ipv4Net, taken: &[Ipv4Net]) -> Result<Ipv4Net, Failure> {
-    let overlaps = |range: &Ipv4Net| taken.iter().find(|other| overlap(range, other)).copied();
+/// What was asked for if nobody has it, else the first free one of that size from `first` on.
+fn pick_range(
+    wanted: Option<Ipv4Net>,
+    first: Ipv4Net,
+    obstacle: impl Fn(&Ipv4Net) -> Option<Obstacle>,
+) -> Result<Ipv4Net, Failure> {
     if let Some(wanted) = wanted {
         let wanted = wanted.trunc();
-        return match overlaps(&wanted) {
-            Some(own) if own.prefix_len() == 32 => Err(Failure::new(format!(
-                "range {wanted} has the address {} of this machine in it: choose another",
-                own.addr()
-            ))),
-            Some(other) => Err(Failure::new(format!(
-                "range {wanted} overlaps {other}, which is used here already: choose another"
-            ))),
-            None => Ok(wanted),
-        };
+        return obstacle(&wanted).map_or(Ok(wanted), |obstacle| Err(obstacle.refuse(wanted)));
     }
     let size = 1_u64 << (32 - first.prefix_len());
     let candidates = (0..u64::from(u32::MAX) / size).map_while(|step| {
@@ -599,7 +662,7 @@ fn pick_range(wanted: Option<Ipv4Net>, first: Ipv4Net, taken: &[Ipv4Net]) -> Res
         let network = u32::try_from(network).ok().filter(|network| network >> 24 == 10)?;
         Ipv4Net::new(Ipv4Addr::from(network), first.prefix_len()).ok()
     });
-    let mut free = candidates.filter(|range| overlaps(range).is_none());
+    let mut free = candidates.filter(|range| obstacle(range).is_none());
     free.next()
         .ok_or_else(|| Failure::new(format!("no free range of the size of {first} is left in 10.0.0.0/8")))
 }
@@ -733,7 +796,10 @@ mod tests {
                 NewClusterArgs { service_node_port_range: "10000+300".parse().ok(), ..new() },
                 "shares ports with cluster one",
             ),
-            (NewClusterArgs { service_cidr: net("10.100.0.0/16"), ..new() }, "overlaps 10.96.0.0/12"),
+            (
+                NewClusterArgs { service_cidr: net("10.100.0.0/16"), ..new() },
+                "overlaps 10.96.0.0/12 of cluster one: choose another",
+            ),
             (NewClusterArgs { service_cidr: net("172.16.0.0/28"), ..new() }, "is between /12 and /27"),
             (NewClusterArgs { service_cidr: net("128.0.0.0/8"), ..new() }, "is between /12 and /27"),
             (NewClusterArgs { pod_cidr: net("172.16.0.0/25"), ..new() }, "is between /8 and /24"),
@@ -741,7 +807,10 @@ mod tests {
                 NewClusterArgs { pod_cidr: net("192.0.2.0/24"), ..new() },
                 "has the address 192.0.2.2 of this machine",
             ),
-            (NewClusterArgs { pod_cidr: net("10.128.0.0/16"), ..new() }, "overlaps 10.128.0.0/12"),
+            (
+                NewClusterArgs { pod_cidr: net("10.128.0.0/16"), ..new() },
+                "overlaps 10.128.0.0/12, which is for services",
+            ),
             (
                 NewClusterArgs { service_account_issuer: vec!["tokens".to_owned()], ..new() },
                 "--service-account-issuer \"tokens\" must be an address like https://",
@@ -781,6 +850,26 @@ mod tests {
             assert!(refusal.contains(expected), "{refusal}");
         }
         assert_eq!(list.machine.clusters.len(), 1);
+    }
+
+    #[test]
+    fn what_is_made_for_a_cluster_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let mut list = open(&root.path().join("list"));
+        let made = |list: &mut MachineList, name: &str, below: Option<&str>| {
+            let data_dir = below.map(|below| root.path().join(below));
+            let args = ClusterArgs { name: name.to_owned(), data_dir };
+            let found = list.get_or_make(&args, &new(), |_| Ok(())).unwrap();
+            found.cluster.make_data_dir().unwrap();
+            let shown = |path: &PathBuf| path.strip_prefix(root.path()).unwrap().display().to_string();
+            found.cluster.made_dirs.iter().map(shown).collect::<Vec<_>>()
+        };
+        std::fs::create_dir_all(root.path().join("there/empty")).unwrap();
+        std::fs::create_dir_all(root.path().join("list/own")).unwrap();
+        assert_eq!(made(&mut list, "one", Some("a/b/c")), ["a/b/c", "a/b", "a"]);
+        assert_eq!(made(&mut list, "two", Some("a/b/d")), ["a/b/d", "a/b", "a"], "the last one removes them");
+        assert_eq!(made(&mut list, "three", Some("there/empty")), [""; 0]);
+        assert_eq!(made(&mut list, "own", None), ["list/own"]);
     }
 
     #[test]

@@ -15,6 +15,11 @@ pub enum Report {
         /// What is being done, for a person.
         name: String,
     },
+    /// The stage cannot go on yet.
+    Waiting {
+        /// For what, and why it is not there, for a person.
+        what: String,
+    },
     /// Everything works, but there is something to say.
     Warning {
         /// One line for a person.
@@ -59,6 +64,12 @@ impl Reporter {
         self.report(&Report::Warning { message });
     }
 
+    /// Reports what the stage waits for.
+    pub fn waiting(self, what: &str) {
+        tracing::info!(what, "waiting");
+        self.report(&Report::Waiting { what: what.to_owned() });
+    }
+
     /// Reports the beginning of a stage.
     pub fn stage(self, name: &str) {
         tracing::info!(stage = name, "starting");
@@ -91,6 +102,15 @@ impl Display {
             bar.enable_steady_tick(Duration::from_millis(80));
         }
         self.current = Some((name.to_owned(), bar, nauplius_base::time::monotonic()));
+    }
+
+    /// Says what the stage waits for: on its live line as long as it lives, or on one of its own.
+    pub fn waiting(&mut self, what: &str) {
+        match &self.current {
+            Some((name, bar, _)) if self.live => bar.set_message(format!("{name}: waiting for {what}")),
+            // Whoever does not read this waits all the same.
+            _ => drop(writeln!(std::io::stderr(), "  waiting for {what}")),
+        }
     }
 
     /// Ends the last stage well.

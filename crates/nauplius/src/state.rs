@@ -3,7 +3,7 @@
 
 use crate::backup_ranges::BackupRanges;
 use crate::cli::{ClusterArgs, NewClusterArgs};
-use crate::cluster::{self, Cluster, MachineList};
+use crate::cluster::{self, Cluster, Found, MachineList};
 use crate::commands::known;
 use crate::control::{self, Answer, Ask};
 use crate::failure::{Doing, Failure};
@@ -59,7 +59,7 @@ fn by_whoever_has_it(
     }
     let _held = server::try_lock(cluster)?.ok_or_else(|| in_between(cluster))?;
     block_on(async {
-        let store = Opened::open(cluster).await?;
+        let store = Opened::open(cluster, storage::tell).await?;
         let done = act(&store).await;
         store.close().await?;
         done
@@ -79,15 +79,24 @@ pub fn restore(args: &ClusterArgs, new: &NewClusterArgs, file: &Path) -> Result<
         .doing(&format!("use {}", file.display()))?;
     let ranges = BackupRanges::of(&backup).doing(&format!("use {}", file.display()))?;
     ranges.check(&args.name, new.service_cidr, new.pod_cidr)?;
-    let known = cluster::look_up(&args.name)?;
-    let new = if known.is_some() { new.clone() } else { ranges.fill(new) };
-    let found = MachineList::open()?.get_or_make(args, &new, up::check)?;
+    let found = find_or_make(args, new, &ranges)?;
     let (services, pods) = (Some(found.cluster.service_cidr), Some(found.cluster.pod_cidr));
     let restored = ranges.check(&args.name, services, pods).and_then(|()| put_back(&found.cluster, backup));
     if restored.is_err() && found.is_new {
         up::abandon(&found.cluster)?;
     }
     restored
+}
+
+/// The cluster of this name, or a new one with the backup's ranges.
+fn find_or_make(args: &ClusterArgs, new: &NewClusterArgs, ranges: &BackupRanges) -> Result<Found, Failure> {
+    let known = cluster::look_up(&args.name)?;
+    let mut list = MachineList::open()?;
+    if known.is_some() {
+        return list.get_or_make(args, new, up::check);
+    }
+    ranges.check_free(new, |range| list.obstacle(range))?;
+    list.get_or_make(args, &ranges.fill(new), up::check)
 }
 
 fn put_back(cluster: &Cluster, backup: Backup) -> Result<(), Failure> {

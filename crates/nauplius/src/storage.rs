@@ -3,6 +3,7 @@
 use crate::cli::EtcdArgs;
 use crate::cluster::Cluster;
 use crate::failure::{Doing, Failure};
+use nauplius_base::{errno, time};
 use nauplius_store::backup::{self, Backup, Summary};
 use nauplius_store::embedded::{CheckReport, EmbeddedStore, Options};
 use nauplius_store::etcd::{EtcdOptions, EtcdStore};
@@ -15,8 +16,12 @@ use std::time::Duration;
 
 /// What the API server's keys begin with.
 const ROOT: &str = "/registry/";
-/// How long a server waits for etcd at its start.
+/// How long etcd is waited for at first.
 const ETCD_PATIENCE: Duration = Duration::from_secs(20);
+/// How long one try to reach a member lasts before what keeps it is told.
+const ETCD_TRY: Duration = Duration::from_millis(500);
+/// How long a member that was reached may take to answer the first try; with each, it may take longer.
+const ETCD_ANSWER: Duration = Duration::from_secs(3);
 
 /// An etcd cluster that keeps a cluster's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,13 +79,43 @@ impl Etcd {
     /// # Errors
     /// When etcd does not answer or refuses.
     pub async fn remove_keys(&self) -> Result<u64, Failure> {
-        let options = EtcdOptions { patience: ETCD_PATIENCE, timeout: ETCD_PATIENCE, ..self.options() };
-        let removed = async { EtcdStore::connect(options).await?.remove_all().await };
-        removed.await.map_err(|error| {
+        let failed = |error: &dyn fmt::Display| {
             Failure::new(format!(
                 "cannot remove the cluster's keys from {self}: {error}; without --etcd-keys they stay"
             ))
-        })
+        };
+        self.wait(tell).await.map_err(|error| failed(&error))?;
+        let options = EtcdOptions { timeout: ETCD_PATIENCE, ..self.options() };
+        let removed = async { EtcdStore::connect(options).await?.remove_all().await };
+        removed.await.map_err(|error| failed(&reason(&error)))
+    }
+
+    /// Waits until a member answers, and says meanwhile why none does.
+    async fn wait(&self, tell: impl Fn(&str)) -> Result<(), String> {
+        self.options().check().map_err(|error| reason(&error))?;
+        let (since, mut told) = (time::monotonic(), String::new());
+        loop {
+            let timeout = since.elapsed().max(ETCD_ANSWER);
+            let options = EtcdOptions { patience: ETCD_TRY, timeout, ..self.options() };
+            let Err(error) = EtcdStore::connect(options).await else { return Ok(()) };
+            let reason = reason(&error);
+            if !matches!(error, StoreError::Unavailable { .. } | StoreError::TimedOut { .. }) {
+                return Err(reason);
+            }
+            if since.elapsed() >= ETCD_PATIENCE {
+                return Err(format!("{reason} (tried for {} s)", since.elapsed().as_secs()));
+            }
+            if told != reason {
+                tell(&format!("etcd at {}: {reason}", self.servers.join(",")));
+                told = reason;
+            }
+        }
+    }
+
+    async fn connect(&self, tell: impl Fn(&str)) -> Result<EtcdStore, Failure> {
+        let unusable = |reason: String| Failure::new(format!("cannot use {self}: {reason}"));
+        self.wait(tell).await.map_err(unusable)?;
+        EtcdStore::connect(self.options()).await.map_err(|error| unusable(reason(&error)))
     }
 
     /// How a person removes the keys that stay.
@@ -107,6 +142,20 @@ impl Etcd {
     }
 }
 
+/// Why etcd cannot be used, without what is said around it anyway.
+fn reason(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable { reason } => errno::plain(reason),
+        StoreError::TimedOut { .. } => "no answer".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What a command waits for.
+pub fn tell(what: &str) {
+    eprintln!("nauplius: waiting for {what}");
+}
+
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::io("cannot use", path, &error))
 }
@@ -121,25 +170,15 @@ pub enum Opened {
 }
 
 impl Opened {
-    /// Opens the cluster's store.
+    /// Opens the cluster's store. An etcd that does not answer at once is waited for, which `tell` is told.
     ///
     /// # Errors
     /// When another process has it open, its files are damaged, or etcd does not answer.
-    pub async fn open(cluster: &Cluster) -> Result<Self, Failure> {
+    pub async fn open(cluster: &Cluster, tell: impl Fn(&str)) -> Result<Self, Failure> {
         match &cluster.etcd {
-            Some(etcd) => Self::connect(etcd).await,
+            Some(etcd) => etcd.connect(tell).await.map(Self::Etcd),
             None => Self::open_files(cluster).await,
         }
-    }
-
-    async fn connect(etcd: &Etcd) -> Result<Self, Failure> {
-        let options = EtcdOptions { patience: ETCD_PATIENCE, timeout: ETCD_PATIENCE, ..etcd.options() };
-        // It waits longer for the first answer than for later ones.
-        EtcdStore::connect(options)
-            .await
-            .map_err(|error| Failure::new(format!("cannot use {etcd}: {error}")))?;
-        let store = EtcdStore::connect(etcd.options()).await;
-        store.map(Self::Etcd).map_err(|error| Failure::new(format!("cannot use {etcd}: {error}")))
     }
 
     async fn open_files(cluster: &Cluster) -> Result<Self, Failure> {
@@ -205,14 +244,11 @@ impl Opened {
 /// # Errors
 /// When the store cannot be written.
 pub async fn restore(cluster: &Cluster, backup: Backup) -> Result<Summary, Failure> {
-    match &cluster.etcd {
+    let restored = match &cluster.etcd {
         None => EmbeddedStore::restore(&directory(cluster), Options::default(), backup).await,
-        Some(etcd) => match EtcdStore::connect(etcd.options()).await {
-            Ok(store) => store.restore(&backup).await,
-            Err(error) => Err(error),
-        },
-    }
-    .doing("restore the store")
+        Some(etcd) => etcd.connect(tell).await?.restore(&backup).await,
+    };
+    restored.doing("restore the store")
 }
 
 /// What to do about a store whose data cannot be read.

@@ -52,26 +52,30 @@ pub fn up(args: &ClusterArgs, new: &NewClusterArgs) -> Result<(), Failure> {
         return install_kubeconfig(cluster).map(|path| print_next(cluster, &path));
     }
     let since = time::monotonic();
-    bring_up(&found, &interrupts)?;
+    let warnings = bring_up(&found, &interrupts)?;
     drop(interrupts);
+    warn(&warnings);
     let kubeconfig = install_kubeconfig(cluster)?;
     println!("Cluster {} works, {:.1} s after the start.", cluster.name, since.elapsed().as_secs_f64());
     print_next(cluster, &kubeconfig);
     Ok(())
 }
 
-/// Starts the server of a cluster that is down. When that fails for one that has never worked, nothing is left of it; one that was there
+/// Starts the server of a cluster that is down, and returns what a person should know of it. When that fails for one that has never worked, nothing is left of it; one that was there
 /// is as it was after an interruption.
 ///
 /// # Errors
 /// Why the server did not come up.
-pub fn bring_up(found: &Found, interrupts: &Interrupts) -> Result<(), Failure> {
+pub fn bring_up(found: &Found, interrupts: &Interrupts) -> Result<Vec<String>, Failure> {
     let cluster = &found.cluster;
     if !found.is_new {
         check(cluster)?;
     }
     let ran = server::pods(cluster);
-    let Err(failure) = start(cluster, interrupts) else { return Ok(()) };
+    let failure = match start(cluster, interrupts) {
+        Ok(warnings) => return Ok(warnings),
+        Err(failure) => failure,
+    };
     let interrupted = failure.signal().is_some();
     if found.is_new {
         abandon(cluster)?;
@@ -135,14 +139,14 @@ fn ended_meanwhile() -> Failure {
     Failure::new("the server ended meanwhile: run `up` again")
 }
 
-/// Starts the server anew; containers run on.
+/// Starts the server anew; containers run on. What the new one warns of its status says as well, which is told when all is mended.
 fn restart(found: &Found, interrupts: &Interrupts, lost: &str) -> Result<(), Failure> {
     println!("The {lost} was missing: the server starts again and makes it.");
     let cluster = &found.cluster;
     let question = Ask::Stop { containers: false };
     control::ask(&cluster.control_socket(), &question, ANSWER_TIMEOUT)?.ok_or_else(ended_meanwhile)?;
     server::wait_until_stopped(cluster, || Ok(CHANGE_TIMEOUT))?;
-    bring_up(found, interrupts)
+    bring_up(found, interrupts).map(drop)
 }
 
 /// The status of a cluster that works; what has just been mended may need a moment.
@@ -209,11 +213,11 @@ pub fn abandon(cluster: &Cluster) -> Result<(), Failure> {
     cluster::forget(&cluster.name)
 }
 
-/// Starts the server and follows its stages until it works or fails.
+/// Starts the server and follows its stages until it works, with its warnings, or fails.
 ///
 /// # Errors
 /// The server's own words, or the end of its log when it had none.
-fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
+fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<Vec<String>, Failure> {
     interrupts.check()?;
     let mut server = spawn(cluster)?;
     interrupts.tell(&server);
@@ -232,8 +236,7 @@ fn start(cluster: &Cluster, interrupts: &Interrupts) -> Result<(), Failure> {
     match last {
         Some(Report::Ready) => {
             display.finish();
-            warn(&warnings);
-            Ok(())
+            Ok(warnings)
         }
         Some(Report::Failed { message }) => {
             display.fail();
@@ -279,6 +282,7 @@ fn follow(reports: ChildStdout, display: &mut Display, warnings: &mut Vec<String
     for line in BufReader::new(reports).lines() {
         match serde_json::from_str(&line.ok()?).ok()? {
             Report::Stage { name } => display.stage(&name),
+            Report::Waiting { what } => display.waiting(&what),
             Report::Warning { message } => warnings.push(message),
             last => return Some(last),
         }

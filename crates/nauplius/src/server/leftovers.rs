@@ -1,11 +1,12 @@
 //! What a server leaves: its lock, pods that run on, and everything that `down` and `delete` remove.
 
 use super::network;
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::failure::{Doing, Failure};
 use crate::lock::{self, Lock};
 use crate::memory;
 use nauplius_base::time;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -109,8 +110,41 @@ pub fn remove_everything(cluster: &Cluster) -> Result<(), Failure> {
         block_on(async { super::node::open_alone(cluster).await?.destroy().await })?;
     }
     clear(cluster)?;
-    for directory in [&cluster.data_dir, &cluster.run_dir()] {
-        remove_tree(directory)?;
+    remove_data(cluster)?;
+    remove_tree(&cluster.run_dir())
+}
+
+/// Removes the cluster's state, and the directories that were made for it unless something else is in them by now. What was there before stays.
+pub(super) fn remove_data(cluster: &Cluster) -> Result<(), Failure> {
+    if cluster.made_dirs.contains(&cluster.data_dir) {
+        remove_tree(&cluster.data_dir)?;
+    } else {
+        empty(&cluster.data_dir)?;
+    }
+    cluster.made_dirs.iter().try_for_each(|directory| match std::fs::remove_dir(directory) {
+        Err(error) if is_harmless(&error) || error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed.map_err(|error| Failure::io("cannot remove", directory, &error)),
+    })
+}
+
+/// It is gone, or somebody's disk is mounted there.
+fn is_harmless(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy)
+}
+
+fn empty(directory: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::io("cannot empty", directory, &error);
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            cluster::remove_file(&entry.path())?;
+        }
     }
     Ok(())
 }
@@ -118,8 +152,7 @@ pub fn remove_everything(cluster: &Cluster) -> Result<(), Failure> {
 /// A directory that a disk is mounted on can be emptied, not removed: the mount is somebody else's.
 pub(super) fn remove_tree(directory: &Path) -> Result<(), Failure> {
     match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Ok(()),
+        Err(error) if is_harmless(&error) => Ok(()),
         removed => removed.map_err(|error| Failure::io("cannot remove", directory, &error)),
     }
 }

@@ -180,7 +180,7 @@ struct Running {
 
 async fn bring_up(site: &Arc<Site>, group: &Group, stop: &mpsc::Sender<Stop>) -> Result<Running, Failure> {
     site.reporter.stage("Store");
-    let store = Opened::open(&site.cluster).await?;
+    let store = Opened::open(&site.cluster, |what| site.reporter.waiting(what)).await?;
     site.reporter.stage("API server");
     let plane = plane::start(site, &store, group).await?;
     site.reporter.stage("Container runtime");

@@ -5,8 +5,8 @@ use crate::cluster::{Cluster, NAUPLIUS};
 use crate::commands::run_pod;
 use crate::kube_rs::{connect, demo_pod};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::{Client, ResourceExt};
 use nauplius_base::time;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
@@ -114,6 +114,18 @@ fn a_disk_that_is_short_is_told_by_up_and_status() {
     let again = cluster.run(&["up"]);
     assert!(again.status.success(), "{again:?}");
     assert_eq!(String::from_utf8(again.stderr).unwrap(), format!("nauplius: {told}\n"));
+    // A node that is gone comes back with another server, which finds the disk no better: that is told once.
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    threads.block_on(async {
+        let nodes: Api<Node> = Api::all(connect(&cluster).await);
+        let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
+        nodes.delete(&node.name_any(), &DeleteParams::default()).await.unwrap();
+    });
+    let mended = cluster.run(&["up"]);
+    assert!(mended.status.success(), "{mended:?}");
+    assert!(String::from_utf8_lossy(&mended.stdout).contains("the server starts again"), "{mended:?}");
+    let lines = String::from_utf8(mended.stderr).unwrap();
+    assert_eq!(lines.matches(&told).count(), 1, "{lines}");
     let status = cluster.run(&["status"]);
     let lines = String::from_utf8(status.stdout).unwrap();
     assert!(!status.status.success(), "{lines}");

@@ -86,10 +86,16 @@ fn a_store_that_has_lost_its_data_is_refused_and_restored() {
     // The first cluster has its ranges still.
     let refused = other.run(&["restore", file]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains("which is used here already"), "{told}");
+    let advice = format!("`nauplius delete --name {0}` makes room, or restore the backup", cluster.name);
+    assert!(told.contains("the backup's services are in ") && told.contains(&advice), "{told}");
     cluster.run_ok(&["delete"]);
-    assert!(other.run_ok(&["restore", file]).contains("goes on at revision"));
+    let (above, below) = (other.scratch.path().join("a"), other.scratch.path().join("a/b"));
+    let restored = other.run_ok(&["restore", file, "--data-dir", below.to_str().unwrap()]);
+    assert!(restored.contains("goes on at revision"), "{restored}");
     other.run_ok(&["up"]);
+    assert!(below.join("store").exists());
+    other.run_ok(&["delete"]);
+    assert!(!above.exists(), "what was made for the cluster goes with it");
 }
 
 #[test]
@@ -98,10 +104,14 @@ fn a_cluster_in_etcd_works_and_is_backed_up_and_restored() {
     let Some(etcd) = runtime.block_on(EtcdProcess::start("a_cluster_in_etcd", &[])) else { return };
     let cluster = Cluster::named_only();
     let refused = cluster.run(&["up", "--etcd-servers", "http://127.0.0.1:1"]);
-    assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("cannot use etcd at http://127.0.0.1:1"),
-        "{refused:?}"
-    );
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let waits =
+        told.lines().filter(|line| *line == "  waiting for etcd at http://127.0.0.1:1: connection refused");
+    assert_eq!(waits.count(), 1, "{told}");
+    let last = told.lines().last().unwrap_or_default();
+    let reason =
+        "nauplius: cannot use etcd at http://127.0.0.1:1 below /registry: connection refused (tried for 2";
+    assert!(last.starts_with(reason), "{told}");
     cluster.run_ok(&["up", "--etcd-servers", etcd.client_url(), "--etcd-prefix", "/east"]);
     assert!(!cluster.data_dir().join("store").exists(), "its state is in etcd only");
     let Some(kubectl) = kubectl::any("a_cluster_in_etcd", &cluster) else { return };

@@ -1,5 +1,7 @@
 //! What may be set about the etcd backend, in upstream's terms.
 
+use super::members::Members;
+use crate::StoreResult;
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +26,14 @@ pub struct EtcdOptions {
 }
 
 impl EtcdOptions {
+    /// Whether the addresses and files in it can be used; nobody is asked.
+    ///
+    /// # Errors
+    /// `Unavailable`, which of them cannot.
+    pub fn check(&self) -> StoreResult<()> {
+        Members::new(self.clone()).map(drop)
+    }
+
     /// Members over plain HTTP or with well-known CAs, keys as they are.
     #[must_use]
     pub fn new(servers: Vec<String>) -> Self {

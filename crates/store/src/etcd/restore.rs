@@ -3,7 +3,7 @@
 
 use super::keys::Keys;
 use super::members::{Again, Members};
-use super::refusal::plain;
+use super::refusal::{Refusal, plain};
 use super::{EtcdStore, kv, wire};
 use crate::backup::{Backup, Batch, REVISION_MARGIN, Summary};
 use crate::{ALL_KEYS, KeyRange, LeaseId, Op, RangeRequest, Store, StoreError, StoreResult, Txn};
@@ -22,7 +22,13 @@ pub(super) async fn ahead(members: &Members, keys: &Keys) -> StoreResult<i64> {
         let request = request.clone();
         async move { kv(channel).range(request).await }
     };
-    let found = plain(members.call(Again::Harmless, call).await, "connect")?.kvs;
+    let found = match members.call(Again::Harmless, call).await {
+        // It is the first that is asked of them: what cannot be done without them needs not be said.
+        Err(Refusal::NotSent(reason) | Refusal::Unavailable(reason)) => {
+            return Err(StoreError::Unavailable { reason });
+        }
+        answer => plain(answer, "connect")?.kvs,
+    };
     let Some(note) = found.first() else { return Ok(0) };
     let number = std::str::from_utf8(&note.value).ok().and_then(|text| text.parse().ok());
     number.ok_or_else(|| StoreError::Corrupt {
