@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nauplius_base::lookup;
 use nauplius_base::task::spawn;
 use nauplius_base::time::timeout;
 use nauplius_client::kubeconfig;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::BufReader;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 
 /// Clients that share a connection: servers allow about this many streams.
 pub const STREAMS: usize = 100;
@@ -54,8 +55,8 @@ impl Target {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let connect = |reason: String| BenchError::Connect { address: authority.to_owned(), reason };
         let port = uri.port_u16().unwrap_or(443);
-        let address = lookup_host((host.as_str(), port)).await.map(|mut found| found.next());
-        let address = address.map_err(|error| connect(error.to_string()))?;
+        let found = lookup::resolve(&host).await.map_err(|error| connect(error.to_string()))?;
+        let address = found.first().map(|ip| SocketAddr::new(*ip, port));
         let address = address.ok_or_else(|| connect("its name has no address".to_owned()))?;
         let tls = tls(&entry).map_err(credentials)?;
         let server_name = ServerName::try_from(host).map_err(|error| credentials(error.to_string()))?;

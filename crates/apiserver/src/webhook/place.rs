@@ -1,7 +1,7 @@
 //! Where a webhook is: from its configuration to a URL, and from that to an address.
 
 use crate::cache::Caches;
-use nauplius_base::id;
+use nauplius_base::{id, lookup};
 use nauplius_meta::field::quote;
 use nauplius_meta::object;
 use serde_json::Value;
@@ -77,18 +77,9 @@ impl Place {
         if let Some(service) = &self.service {
             return service.addresses(caches, self.port);
         }
-        // A host that is no address is a name.
-        if let Ok(ip) = self.server_name().parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
-        }
-        let found = tokio::net::lookup_host((self.server_name(), self.port)).await;
-        let found: Vec<SocketAddr> =
-            found.map_err(|error| format!("dial tcp: lookup {}: {error}", self.host))?.collect();
-        if found.is_empty() {
-            Err(format!("dial tcp: lookup {}: no such host", self.host))
-        } else {
-            Ok(found)
-        }
+        let found = lookup::resolve(self.server_name()).await;
+        let found = found.map_err(|error| format!("dial tcp: lookup {}: {error}", self.host))?;
+        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect())
     }
 }
 

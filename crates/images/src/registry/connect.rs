@@ -1,7 +1,7 @@
 //! Connections: name to address, TCP, TLS, HTTP/1.1. Knows no registry.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,13 @@ use http::Uri;
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use nauplius_base::{errno, task, time};
+use nauplius_base::{dial, errno, task, time};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-use super::dns;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,18 +60,8 @@ fn tls_error(error: &std::io::Error) -> ConnectError {
 }
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let failed = |reason: String| ConnectError::Unreachable(format!("dial tcp{reason}"));
-    let addresses = dns::resolve(host).await.map_err(|error| failed(format!(": lookup {host}: {error}")))?;
-    let mut last = ": no address".to_owned();
-    for address in addresses {
-        let address = SocketAddr::new(address, port);
-        match time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = format!(" {address}: connect: {}", errno::words(&error)),
-            Err(_) => last = format!(" {address}: i/o timeout"),
-        }
-    }
-    Err(failed(last))
+    let dialled = dial::dial(host, port, CONNECT_TIMEOUT).await;
+    dialled.map_err(|error| ConnectError::Unreachable(error.to_string()))
 }
 
 async fn speak(

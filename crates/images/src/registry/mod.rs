@@ -3,7 +3,6 @@
 
 mod challenge;
 mod connect;
-mod dns;
 mod exchange;
 mod http;
 

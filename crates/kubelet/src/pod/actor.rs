@@ -440,20 +440,21 @@ impl Actor {
     fn finish_probe(&mut self, due: &Due, answer: &Answer) {
         let title = due.kind.title();
         let result = match answer {
-            Answer::Success => "successful",
+            Answer::Success | Answer::Warning(_) => "successful",
             Answer::Failure(_) => "failed",
             Answer::Unknown(_) => "unknown",
         };
         self.context.probe_counts.count(&self.pod, &due.name, title, result);
-        let text = match answer {
+        let told = match answer {
             Answer::Success => None,
-            Answer::Failure(output) => Some(format!("{title} probe failed: {output}")),
+            Answer::Warning(output) => Some(("ProbeWarning", format!("{title} probe warning: {output}"))),
+            Answer::Failure(output) => Some(("Unhealthy", format!("{title} probe failed: {output}"))),
             Answer::Unknown(error) => {
-                Some(format!("{title} probe errored and resulted in unknown state: {error}"))
+                Some(("Unhealthy", format!("{title} probe errored and resulted in unknown state: {error}")))
             }
         };
-        if let Some(text) = text.filter(|_| self.state.phase == Phase::Running) {
-            self.job().event(Some(&due.name), EventKind::Warning, "Unhealthy", text);
+        if let Some((reason, text)) = told.filter(|_| self.state.phase == Phase::Running) {
+            self.job().event(Some(&due.name), EventKind::Warning, reason, text);
         }
         self.schedule.report(due, answer, &self.pod, &mut self.state.probes, self.clock.now());
     }

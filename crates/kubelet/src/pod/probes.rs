@@ -51,6 +51,8 @@ impl Kind {
 pub enum Answer {
     /// Well.
     Success,
+    /// Well, but there is something to say.
+    Warning(String),
     /// Not well, in words.
     Failure(String),
     /// It could not be asked: counts for nothing.
@@ -212,7 +214,9 @@ impl Schedule {
         entry.running = false;
         entry.next_at = after(now, seconds(probe.period_seconds, 10).max(Duration::from_secs(1)));
         match answer {
-            Answer::Success => (entry.successes, entry.failures) = (entry.successes + 1, 0),
+            Answer::Success | Answer::Warning(_) => {
+                (entry.successes, entry.failures) = (entry.successes + 1, 0);
+            }
             Answer::Failure(_) => (entry.successes, entry.failures) = (0, entry.failures + 1),
             Answer::Unknown(_) => return,
         }

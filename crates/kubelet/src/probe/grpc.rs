@@ -1,7 +1,6 @@
 //! The gRPC health check, version 1: one call whose two messages are short enough to be written and read here. Words are those of
 //! upstream's probe and of Go's gRPC below it.
 
-use super::address;
 use crate::pod::crash::go_seconds;
 use crate::pod::probes::Answer;
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use nauplius_base::time::Instant;
 use nauplius_base::{errno, task, time};
 use nauplius_kinds::api::core::GRPCAction;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -54,8 +53,7 @@ struct Refusal {
 
 /// Asks; only SERVING is well.
 pub async fn probe(action: &GRPCAction, ip: &str, limit: Duration) -> Answer {
-    let port = u16::try_from(action.port).map_err(|_| format!("port {} is out of range", action.port));
-    let to = match address(ip, port) {
+    let to = match address(ip, action.port) {
         Ok(to) => to,
         Err(error) => return Answer::Unknown(error),
     };
@@ -71,6 +69,12 @@ pub async fn probe(action: &GRPCAction, ip: &str, limit: Duration) -> Answer {
     let answer = ask(sender, to, action, deadline).await;
     connection.abort();
     judge(answer, &limit)
+}
+
+fn address(ip: &str, port: i32) -> Result<SocketAddr, String> {
+    let ip: IpAddr = ip.parse().map_err(|_| format!("the pod's address {ip:?} is none"))?;
+    let port = u16::try_from(port).map_err(|_| format!("port {port} is out of range"))?;
+    Ok(SocketAddr::new(ip, port))
 }
 
 fn left(deadline: Instant) -> Duration {

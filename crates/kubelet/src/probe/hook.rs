@@ -1,11 +1,11 @@
 //! Runs a container's lifecycle hooks. A hook ends well or says why not; who waits for it sets the limit.
 
-use super::http::Unanswered;
-use super::{address, http, port};
+use super::http;
+use super::http::{Ask, Unanswered};
+use super::location::Location;
 use nauplius_base::time;
 use nauplius_cri::{RuntimeService, v1};
 use nauplius_kinds::api::core::{Container, HTTPGetAction, LifecycleHandler};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A request of a hook may take so long.
@@ -24,12 +24,12 @@ pub struct Target<'a> {
 }
 
 /// How a hook ran that ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ran {
     /// As it was asked for.
     AsAsked,
     /// Over plain HTTP, although over TLS was asked for: the server there has none.
-    WithoutTls(SocketAddr),
+    WithoutTls(String),
 }
 
 /// Runs the handler.
@@ -51,12 +51,12 @@ pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<Ran,
         };
     }
     if let Some(action) = &handler.http_get {
-        let host = action.host.as_deref().filter(|host| !host.is_empty()).or(target.ip).unwrap_or_default();
-        let to = address(host, port(target.container, &action.port))?;
-        return match ask(to, action).await {
+        let to = Location::of(target.container, action, target.ip.unwrap_or_default())?;
+        return match ask(&to, action).await {
             Err(Unanswered::WithoutTls) => {
-                ask(to, &without_tls(action)).await.map_err(|error| error.to_string())?;
-                Ok(Ran::WithoutTls(to))
+                let plain = Location { tls: false, ..to.clone() };
+                ask(&plain, &without_credentials(action)).await.map_err(|error| error.to_string())?;
+                Ok(Ran::WithoutTls(to.authority()))
             }
             outcome => outcome.map(|()| Ran::AsAsked).map_err(|error| error.to_string()),
         };
@@ -69,16 +69,16 @@ pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<Ran,
 }
 
 /// Any answer will do: as upstream, a hook tells the application something and asks nothing.
-async fn ask(to: SocketAddr, action: &HTTPGetAction) -> Result<(), Unanswered> {
-    match time::timeout(HTTP_LIMIT, http::get(to, action, http::HOOK_AGENT)).await {
+async fn ask(to: &Location, action: &HTTPGetAction) -> Result<(), Unanswered> {
+    match time::timeout(HTTP_LIMIT, http::get(to, Ask::of(action, http::HOOK_AGENT))).await {
         Ok(answer) => answer.map(drop),
         Err(_) => Err(Unanswered::Other("HTTP hook timed out".to_owned())),
     }
 }
 
-/// The same in the open, without what must not be read on its way.
-fn without_tls(action: &HTTPGetAction) -> HTTPGetAction {
-    let mut action = HTTPGetAction { scheme: Some("HTTP".to_owned()), ..action.clone() };
+/// What may be read on its way.
+fn without_credentials(action: &HTTPGetAction) -> HTTPGetAction {
+    let mut action = action.clone();
     let headers = action.http_headers.iter_mut();
     headers.for_each(|headers| headers.retain(|own| !own.name.eq_ignore_ascii_case("authorization")));
     action

@@ -3,17 +3,17 @@
 pub mod grpc;
 pub mod hook;
 pub mod http;
+mod location;
 mod tls;
 
 use crate::pod::facts;
 use crate::pod::probes::{Answer, Due, definition};
-use nauplius_base::{errno, time};
+use nauplius_base::dial::dial;
+use nauplius_base::time;
 use nauplius_cri::{Code, RuntimeService, v1};
 use nauplius_kinds::api::IntOrString;
 use nauplius_kinds::api::core::{Container, Pod};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Longer output of a probe is cut, as upstream does.
 pub const OUTPUT_MAX: usize = 10 * 1024;
@@ -21,14 +21,17 @@ pub const OUTPUT_MAX: usize = 10 * 1024;
 /// A port by its number or its name in the container.
 pub fn port(container: &Container, wanted: &IntOrString) -> Result<u16, String> {
     let number = match wanted {
-        IntOrString::Int(number) => Some(*number),
+        IntOrString::Int(number) => *number,
         IntOrString::String(text) => {
             let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(text));
-            named.map(|port| port.container_port).or_else(|| text.parse().ok()) // Neither name nor number: refused below.
+            let number = named.map_or_else(|| text.parse(), |port| Ok(port.container_port));
+            number.map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))?
         }
     };
-    let number = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| format!("couldn't find port: {wanted:?}"))
+    match u16::try_from(number) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("invalid port number: {number}")),
+    }
 }
 
 /// Runs a probe once.
@@ -47,8 +50,8 @@ pub async fn run(runtime: &dyn RuntimeService, pod: &Pod, due: &Due, ip: &str) -
     }
     if let Some(action) = &probe.tcp_socket {
         let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
-        return match address(host, port(container, &action.port)) {
-            Ok(address) => connect(address, limit).await,
+        return match port(container, &action.port) {
+            Ok(port) => connect(host, port, limit).await,
             Err(error) => Answer::Unknown(error),
         };
     }
@@ -58,17 +61,12 @@ pub async fn run(runtime: &dyn RuntimeService, pod: &Pod, due: &Due, ip: &str) -
     }
 }
 
-/// Addresses only: names would need a resolver of the pod's.
-pub fn address(host: &str, port: Result<u16, String>) -> Result<SocketAddr, String> {
-    let ip: IpAddr = host.parse().map_err(|_| format!("host {host:?} is not an IP address"))?;
-    Ok(SocketAddr::new(ip, port?))
-}
-
-async fn connect(address: SocketAddr, limit: Duration) -> Answer {
-    match time::timeout(limit, TcpStream::connect(address)).await {
+async fn connect(host: &str, port: u16, limit: Duration) -> Answer {
+    match time::timeout(limit, dial(host, port, limit)).await {
         Ok(Ok(_)) => Answer::Success,
-        Ok(Err(error)) => Answer::Failure(format!("dial tcp {address}: connect: {}", errno::words(&error))),
-        Err(_) => Answer::Failure(format!("dial tcp {address}: i/o timeout")),
+        Ok(Err(error)) => Answer::Failure(error.to_string()),
+        // Only names can take longer than their addresses.
+        Err(_) => Answer::Failure(format!("dial tcp: lookup {host}: i/o timeout")),
     }
 }
 
@@ -88,5 +86,26 @@ async fn exec(runtime: &dyn RuntimeService, id: &str, cmd: Vec<String>, limit: D
             Answer::Failure(format!("command timed out: {text:?} timed out after {}s", limit.as_secs()))
         }
         Err(error) => Answer::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nauplius_kinds::api::core::ContainerPort;
+
+    #[test]
+    fn ports_go_by_number_and_name() {
+        let named =
+            ContainerPort { name: Some("web".to_owned()), container_port: 8080, ..ContainerPort::default() };
+        let container = Container { ports: Some(vec![named]), ..Container::default() };
+        let check = |wanted: IntOrString, expected: Result<u16, &str>| {
+            assert_eq!(port(&container, &wanted), expected.map_err(str::to_owned));
+        };
+        check(IntOrString::Int(80), Ok(80));
+        check(IntOrString::String("web".to_owned()), Ok(8080));
+        check(IntOrString::String("81".to_owned()), Ok(81));
+        check(IntOrString::String("api".to_owned()), Err("strconv.Atoi: parsing \"api\": invalid syntax"));
+        check(IntOrString::Int(70_000), Err("invalid port number: 70000"));
     }
 }

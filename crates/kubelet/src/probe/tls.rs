@@ -5,7 +5,6 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -61,13 +60,13 @@ pub enum Refused {
 /// As Go tells an answer in plain HTTP from a broken one: by what stands where a record's header should.
 const HTTP: &[u8] = b"HTTP/";
 
-/// Speaks TLS over a connection to `ip`.
+/// Speaks TLS over a connection to `host`, a name or an address.
 ///
 /// # Errors
 /// Why the peer does not.
 pub async fn connect(
     stream: TcpStream,
-    ip: IpAddr,
+    host: &str,
 ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Refused> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -84,7 +83,8 @@ pub async fn connect(
         let missing = HTTP.len().saturating_sub(begin.len());
         begin.extend(bytes.iter().take(missing));
     });
-    let name = ServerName::IpAddress(ip.into());
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| Refused::Other(io::Error::other(error)))?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|error| match lock(&begin).as_slice() {
         HTTP => Refused::SpeaksHttp,

@@ -105,12 +105,12 @@ fn a_cluster_in_etcd_works_and_is_backed_up_and_restored() {
     let cluster = Cluster::named_only();
     let refused = cluster.run(&["up", "--etcd-servers", "http://127.0.0.1:1"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    let waits =
-        told.lines().filter(|line| *line == "  waiting for etcd at http://127.0.0.1:1: connection refused");
+    let waits = told.lines().filter(|line| {
+        *line == "  waiting for etcd at http://127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused"
+    });
     assert_eq!(waits.count(), 1, "{told}");
     let last = told.lines().last().unwrap_or_default();
-    let reason =
-        "nauplius: cannot use etcd at http://127.0.0.1:1 below /registry: connection refused (tried for 2";
+    let reason = "nauplius: cannot use etcd at http://127.0.0.1:1 below /registry: dial tcp 127.0.0.1:1: connect: connection refused (tried for 2";
     assert!(last.starts_with(reason), "{told}");
     cluster.run_ok(&["up", "--etcd-servers", etcd.client_url(), "--etcd-prefix", "/east"]);
     assert!(!cluster.data_dir().join("store").exists(), "its state is in etcd only");

@@ -2,6 +2,7 @@
 //! did not reach it, and every read, is tried there.
 
 use super::EtcdOptions;
+use super::dialer::Dialer;
 use super::refusal::Refusal;
 use crate::{StoreError, StoreResult};
 use nauplius_base::backoff::Backoff;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Response, Status};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take with its handshake; each address of a member has less.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// As upstream's client of etcd.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,14 +68,14 @@ impl Members {
             return Ok((channel.clone(), state.turn));
         }
         // Certificates are read anew for each connection: they may have been renewed.
-        let channel = self.endpoint(state.current)?.connect_lazy();
+        let channel = self.endpoint(state.current)?.connect_with_connector_lazy(Dialer);
         state.channel = Some(channel.clone());
         Ok((channel, state.turn))
     }
 
     /// A connection to a particular member.
     pub(super) fn member(&self, index: usize) -> StoreResult<Channel> {
-        Ok(self.endpoint(index)?.connect_lazy())
+        Ok(self.endpoint(index)?.connect_with_connector_lazy(Dialer))
     }
 
     /// The member that was used at `turn` failed.
@@ -128,7 +130,6 @@ impl Members {
         let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| failed(&error))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)

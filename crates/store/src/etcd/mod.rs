@@ -2,6 +2,7 @@
 //! fetched in pages at one revision, watches survive the loss of a member.
 
 mod check;
+mod dialer;
 mod keys;
 mod lease;
 mod members;

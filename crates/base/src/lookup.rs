@@ -1,12 +1,11 @@
 //! Names to addresses without the C library's resolver, which a static program does not have: numbers, `/etc/hosts`, then
 //! queries to the servers of `/etc/resolv.conf`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
+use crate::time;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use nauplius_base::time;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -18,9 +17,11 @@ const DNS_PORT: u16 = 53;
 
 /// Why a name has no address, in the words that people know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LookupError {
+pub enum LookupError {
+    /// Every server that was asked knows none.
     #[error("no such host")]
     NoSuchHost,
+    /// No server could say.
     #[error("{0}")]
     Unanswered(String),
 }
@@ -33,8 +34,11 @@ struct Settings {
     ndots: usize,
 }
 
-/// The addresses of a host, IPv4 first.
-pub(super) async fn resolve(host: &str) -> Result<Vec<IpAddr>, LookupError> {
+/// The addresses of a host, IPv4 first; never none.
+///
+/// # Errors
+/// [`LookupError`].
+pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, LookupError> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
@@ -195,9 +199,9 @@ fn answers(answer: &Message, asked: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task;
     use hickory_proto::rr::Record;
     use hickory_proto::rr::rdata::A;
-    use nauplius_base::task;
 
     #[test]
     fn files_are_read_as_the_c_library_does() {
