@@ -17,7 +17,7 @@ pub enum Role {
     Ephemeral,
 }
 
-/// The least time between asking a container to end and killing it, unless no time at all was asked for.
+/// The least time between asking a container to end and killing it, whatever grace there is.
 pub const MIN_GRACE_S: i64 = 2;
 const DEFAULT_GRACE_S: i64 = 30;
 
@@ -115,6 +115,11 @@ pub fn restarts(pod: &Pod, container: &Container, role: Role, exit_code: i32) ->
         // An init container that succeeded is done whatever the policy.
         _ => role == Role::Main || exit_code != 0,
     }
+}
+
+/// Whether a container that is killed because it failed comes up again.
+pub fn restarts_on_failure(pod: &Pod, container: &Container) -> bool {
+    container.restart_policy.as_deref().unwrap_or_else(|| restart_policy(pod)) != "Never"
 }
 
 /// The seconds a pod gets to end: what its deletion says, else its spec.

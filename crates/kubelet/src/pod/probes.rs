@@ -94,6 +94,12 @@ impl Verdicts {
         }
     }
 
+    /// As if a probe had failed.
+    #[cfg(test)]
+    pub fn fail(&mut self, id: &str, probe: &'static str) {
+        self.failed.insert(id.to_owned(), probe);
+    }
+
     fn retain(&mut self, known: &dyn Fn(&str) -> bool) {
         self.ready.retain(|id, _| known(id));
         self.started.retain(|id| known(id));

@@ -423,31 +423,41 @@ impl Step<'_> {
         let running = observed.containers.iter().filter(|view| view.state == ContainerState::Running);
         for view in running {
             let Some((container, role)) = facts::container(pod, &view.name) else { continue };
-            let failed = self.state.probes.failed(&view.id);
-            let why = match failed {
-                Some(probe) => format!("failed {probe} probe"),
-                None if !view.hash.is_empty()
-                    && view.hash != names::container_hash(container)
-                    && matches!(role, Role::Main | Role::Sidecar) =>
-                {
-                    "definition changed".to_owned()
-                }
-                None => continue,
-            };
+            let Some((message, grace_s)) = self.failing(view, container, role) else { continue };
             if self.busy(&Job::Kill(view.id.clone())) {
                 continue;
             }
-            let message = format!("Container {} {why}, will be restarted", view.name);
-            let probe = match failed {
-                Some("startup") => container.startup_probe.as_ref(),
-                Some(_) => container.liveness_probe.as_ref(),
-                None => None,
-            };
-            let grace_s =
-                probe.and_then(|probe| probe.termination_grace_period_seconds).unwrap_or(facts::grace_s(pod));
             let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
             self.act(Job::Kill(view.id.clone()), action);
         }
+    }
+
+    /// Why a running container is to be stopped, in upstream's words, and the seconds that it gets.
+    fn failing(&self, view: &ContainerView, container: &Container, role: Role) -> Option<(String, i64)> {
+        let pod = self.input.pod;
+        let changed = !view.hash.is_empty()
+            && view.hash != names::container_hash(container)
+            && matches!(role, Role::Main | Role::Sidecar);
+        let failed = self.state.probes.failed(&view.id).filter(|_| !changed);
+        let why = match failed {
+            Some(probe) => format!("failed {probe} probe"),
+            None if changed => "definition changed".to_owned(),
+            None => return None,
+        };
+        let probe = match failed {
+            Some("startup") => container.startup_probe.as_ref(),
+            Some(_) => container.liveness_probe.as_ref(),
+            None => None,
+        };
+        let grace_s = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        let message = match role {
+            Role::Sidecar => format!("Init container {} {why}", view.name),
+            _ if changed || facts::restarts_on_failure(pod, container) => {
+                format!("Container {} {why}, will be restarted", view.name)
+            }
+            _ => format!("Container {} {why}", view.name),
+        };
+        Some((message, grace_s.unwrap_or(facts::grace_s(pod))))
     }
 
     /// Containers get what the pod is allotted, if need be by starting anew.
@@ -558,24 +568,36 @@ impl Step<'_> {
         }
     }
 
-    /// Init containers in order. True when the main ones may start.
+    /// Init containers in order. True when the main ones may start. Those before the last that has begun were through once: their sidecars
+    /// are kept up, and hold nobody up.
     fn initialize(&mut self) -> bool {
-        let pod = self.input.pod;
-        for container in facts::init_containers(pod) {
-            let role = if facts::is_sidecar(container) { Role::Sidecar } else { Role::Init };
-            let view = self.input.observed.current(&container.name);
-            let passed = view.is_some_and(|view| match role {
-                Role::Sidecar => {
-                    view.state == ContainerState::Running && self.state.probes.started(view, container)
-                }
-                _ => view.state == ContainerState::Exited && view.exit_code == 0,
-            });
-            if !passed {
-                self.keep_up(container, role);
+        let init = facts::init_containers(self.input.pod);
+        let begun = init.iter().rposition(|container| self.input.observed.current(&container.name).is_some());
+        let (before, next) = match begun {
+            Some(last) if self.is_through(&init[last]) => (last + 1, last + 1),
+            Some(last) => (last, last),
+            None => (0, 0),
+        };
+        for sidecar in init[..before].iter().filter(|container| facts::is_sidecar(container)) {
+            if self.keep_up(sidecar, Role::Sidecar) {
                 return false;
             }
         }
-        true
+        let Some(container) = init.get(next) else { return true };
+        let role = if facts::is_sidecar(container) { Role::Sidecar } else { Role::Init };
+        self.keep_up(container, role);
+        false
+    }
+
+    /// Whether the next init container may follow this one.
+    fn is_through(&self, container: &Container) -> bool {
+        self.input.observed.current(&container.name).is_some_and(|view| {
+            if facts::is_sidecar(container) {
+                view.state == ContainerState::Running && self.state.probes.started(view, container)
+            } else {
+                view.state == ContainerState::Exited && view.exit_code == 0
+            }
+        })
     }
 
     /// Starts a container unless it runs, is done, or waits out a back-off. True when it was started.

@@ -256,6 +256,57 @@ fn init_containers_run_in_order_and_sidecars_stay() {
 }
 
 #[test]
+fn a_sidecar_that_crashes_holds_no_init_container_up() {
+    let mut stage = Stage::new(
+        r#"{"initContainers":[{"name":"s","restartPolicy":"Always"},{"name":"i"},{"name":"j"}],"containers":[{"name":"a"}]}"#,
+    );
+    stage.state.volumes_ready = true;
+    stage.observed.sandboxes = vec![sandbox(true)];
+    stage.has(exited("s", 1, 1, 2, 1));
+    stage.has(exited("i", 0, 1, 4, 0));
+    let message = String::new();
+    let waiting =
+        Waiting { reason: "CrashLoopBackOff".to_owned(), message, retry_at: at(30), settles_at: None };
+    stage.state.waiting.insert("s".to_owned(), waiting);
+    stage.step(5);
+    stage.settle();
+    stage.has(exited("j", 0, 5, 6, 0));
+    stage.step(30);
+    stage.settle();
+    stage.has(running("s", 2, 30));
+    stage.step(31);
+    stage.check(
+        "5 Running | start j/0 | wake 30
+         30 Running | start s/2
+         31 Running | start a/0",
+    );
+}
+
+#[test]
+fn what_fails_is_told_with_what_becomes_of_it() {
+    let probe = r#""livenessProbe":{"exec":{"command":["a"]},"terminationGracePeriodSeconds":3}"#;
+    for (policy, message) in [
+        (r#""restartPolicy":"Always""#, "Container a failed liveness probe, will be restarted"),
+        (r#""restartPolicy":"Never""#, "Container a failed liveness probe"),
+    ] {
+        let mut stage = Stage::new(&format!(
+            r#"{{{policy},"initContainers":[{{"name":"s","restartPolicy":"Always",{probe}}}],"containers":[{{"name":"a",{probe}}}]}}"#
+        ));
+        stage.state.volumes_ready = true;
+        stage.observed.sandboxes = vec![sandbox(true)];
+        for name in ["a", "s"] {
+            let view = running(name, 0, 1);
+            stage.state.probes.fail(&view.id, "liveness");
+            stage.has(view);
+        }
+        stage.step(2);
+        stage.check(&format!(
+            "2 Running | kill a0 in 3s: {message} | kill s0 in 3s: Init container s failed liveness probe"
+        ));
+    }
+}
+
+#[test]
 fn ephemeral_containers_start_first_and_once() {
     let mut stage = Stage::new(
         r#"{"initContainers":[{"name":"i"}],"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"e"}]}"#,

@@ -71,7 +71,7 @@ async fn a_pod_that_writes_too_much_is_evicted_and_apparmor_is_refused() {
     let status = world.phase("writer", "Failed").await;
     assert_eq!(status["reason"], "Evicted");
     assert_eq!(status["message"], "Usage of EmptyDir volume \"v\" exceeds the limit \"64Ki\". ");
-    assert!(world.runtime.calls().iter().any(|call| call.ends_with("in 1s")), "{:?}", world.runtime.calls());
+    assert!(world.runtime.calls().iter().any(|call| call.ends_with("in 2s")), "{:?}", world.runtime.calls());
     if std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
         .is_ok_and(|text| text.starts_with('Y'))
     {

@@ -582,3 +582,29 @@ async fn a_deadline_is_told_when_the_grace_is_over() {
     assert_eq!(status["reason"], "DeadlineExceeded");
     assert!(status["containerStatuses"][0]["state"]["terminated"].is_object(), "{status}");
 }
+
+#[tokio::test]
+async fn hooks_of_sidecars_run_at_once_and_sidecars_end_last() {
+    let world = World::new(&[IMAGE]).await;
+    let mut spec = one(json!({"lifecycle": {"preStop": {"exec": {"command": ["pre", "c"]}}}}));
+    spec["terminationGracePeriodSeconds"] = json!(30);
+    spec["initContainers"] = json!([{"name": "s", "image": IMAGE, "restartPolicy": "Always",
+        "lifecycle": {"preStop": {"exec": {"command": ["pre", "s"]}}}}]);
+    world.create("p", spec);
+    world.phase("p", "Running").await;
+    world.runtime.obey(false);
+    world.delete("p", 30);
+    let stop = |name: &str| format!("stop {} in ", world.runtime.id(name));
+    let (stop_main, stop_sidecar) = (stop("c"), stop("s"));
+    let place = |begin: &str| world.runtime.calls().iter().position(|call| call.starts_with(begin));
+    world
+        .api
+        .wait("the sidecar's hook", |_| {
+            (place("exec pre s").is_some() && place(&stop_main).is_some()).then_some(())
+        })
+        .await;
+    world.event("Killing: Stopping container s").await;
+    assert_eq!(place(&stop_sidecar), None, "{:?}", world.runtime.calls());
+    world.runtime.obey(true);
+    world.api.wait("the sidecar's end", |_| place(&stop_sidecar)).await;
+}
