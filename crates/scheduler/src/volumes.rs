@@ -1,5 +1,5 @@
 //! Volumes that a pod takes by claims: whether each claim can be used at all, and on which nodes. The messages and their order are
-//! those of upstream's plugins VolumeRestrictions and VolumeBinding. Nothing here binds a claim or makes a volume.
+//! those of upstream's plugins VolumeRestrictions, VolumeBinding and VolumeZone. Nothing here binds a claim or makes a volume.
 
 use crate::cluster::{NodeInfo, PodInfo};
 use crate::select::term_matches;
@@ -16,6 +16,13 @@ const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const DELAYED: &str = "WaitForFirstConsumer";
 const EXCLUSIVE: &str = "ReadWriteOncePod";
+/// Labels that say where a volume is, and what nodes have in their place by now.
+const PLACES: [(&str, &str); 4] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("topology.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("topology.kubernetes.io/region", "topology.kubernetes.io/region"),
+];
 
 /// A claim that a pod names, with what the caches hold for it.
 #[derive(Debug, Clone)]
@@ -177,8 +184,27 @@ impl Volumes {
             reasons
                 .push("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)".to_owned());
         }
+        if reasons.is_empty() && !self.bound.iter().flatten().all(|volume| is_placed_at(volume, node)) {
+            reasons.push("node(s) had no available volume zone".to_owned());
+        }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
+}
+
+/// Whether a volume is in the node's zone and region, as its labels say. A node that says nothing of these is anywhere.
+fn is_placed_at(volume: &PersistentVolume, node: &NodeInfo) -> bool {
+    if PLACES.iter().all(|(label, _)| node.label(label).is_none()) {
+        return true;
+    }
+    PLACES.iter().all(|(label, now)| {
+        let wanted = volume.meta().labels.as_ref().and_then(|labels| labels.get(*label));
+        // A list with an empty name in it says nothing.
+        let Some(wanted) = wanted.filter(|list| list.split("__").all(|name| !name.trim().is_empty())) else {
+            return true;
+        };
+        let place = node.label(label).or_else(|| node.label(now));
+        place.is_some_and(|place| wanted.split("__").any(|name| name.trim() == place))
+    })
 }
 
 fn reaches(volume: &PersistentVolume, node: &NodeInfo) -> bool {
@@ -190,7 +216,7 @@ fn reaches(volume: &PersistentVolume, node: &NodeInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::{pod, simple_node};
+    use crate::cluster::testing::{node, pod, simple_node};
     use serde_json::{Value, json};
 
     fn taking(volume: &Value) -> Arc<Pod> {
@@ -276,6 +302,27 @@ mod tests {
         assert!(check(&wanted).is_empty());
         wanted.volume = on("b");
         assert_eq!(check(&wanted), ["node(s) didn't match PersistentVolume's node affinity"]);
+    }
+
+    #[test]
+    fn a_volume_that_is_in_another_zone_is_out_of_reach() {
+        let pod = named();
+        let mut wanted = wanted(&pod, Some(&bound(&json!([]))));
+        let mut check = |of_volume: Value, of_node: Value| {
+            let volume = json!({"metadata": {"name": "pv", "labels": of_volume}, "spec": {}});
+            wanted.volume = Some(Arc::new(PersistentVolume::decode(volume.to_string().as_bytes()).unwrap()));
+            let node = node(&json!({"metadata": {"name": "a", "labels": of_node}}));
+            let volumes = prepare(&pod, std::slice::from_ref(&wanted)).unwrap();
+            volumes.check(&NodeInfo::new(node)).err().unwrap_or_default()
+        };
+        let elsewhere = ["node(s) had no available volume zone"];
+        let (old, new) = ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone");
+        assert!(check(json!({new: "z1__z2"}), json!({new: "z2"})).is_empty());
+        assert!(check(json!({old: "z1"}), json!({new: "z1"})).is_empty());
+        assert!(check(json!({new: "z1"}), json!({})).is_empty(), "a node without zones");
+        assert!(check(json!({new: "z1__"}), json!({new: "z3"})).is_empty(), "no list of zones");
+        assert_eq!(check(json!({new: "z1__z2"}), json!({new: "z3"})), elsewhere);
+        assert_eq!(check(json!({new: "z1"}), json!({"topology.kubernetes.io/region": "r"})), elsewhere);
     }
 
     #[test]
