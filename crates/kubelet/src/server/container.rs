@@ -10,15 +10,21 @@ use nauplius_kinds::api::core::{ContainerStatus, Pod};
 use nauplius_kinds::{Object, api};
 use std::sync::Arc;
 
+/// What streams say of a pod that is not here.
+pub(super) const NO_POD: &str = "pod does not exist";
+
+impl Target {
+    /// Whether the pod is the one that is meant, and not another of its name.
+    pub(super) fn is_of(&self, pod: &Pod) -> bool {
+        self.uid.as_deref().is_none_or(|uid| uid == pod.uid())
+    }
+}
+
 impl Server {
-    /// The pod, or the answer that it is not here.
-    pub(super) fn pod(&self, target: &Target) -> Result<Arc<Pod>, Box<Answer>> {
-        let snapshot = self.pods.snapshot();
-        let found = snapshot.find(&target.namespace, &target.pod);
-        let found = found.filter(|pod| target.uid.as_deref().is_none_or(|uid| uid == pod.uid()));
-        found.cloned().ok_or_else(|| {
-            Box::new(text(StatusCode::NOT_FOUND, &format!("pod {:?} does not exist", target.pod)))
-        })
+    /// The pod of that name, or the answer that it is not here.
+    pub(super) fn pod(&self, target: &Target, missing: &str) -> Result<Arc<Pod>, Box<Answer>> {
+        let found = self.pods.snapshot().find(&target.namespace, &target.pod).cloned();
+        found.ok_or_else(|| Box::new(text(StatusCode::NOT_FOUND, missing)))
     }
 
     pub(super) async fn observed(&self, pod: &Pod) -> Result<Observed, Box<Answer>> {
@@ -26,14 +32,19 @@ impl Server {
         seen.map_err(|error| Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())))
     }
 
-    /// The id of the running container, or the answer that there is none.
+    /// The id of the running container, or the answer that there is none. That is an error of the server's, as upstream has it.
     pub(super) async fn running(&self, target: &Target) -> Result<String, Box<Answer>> {
-        let pod = self.pod(target)?;
+        let pod = self.pod(target, NO_POD)?;
+        let missing = || {
+            let message = format!("container not found ({:?})", target.container);
+            Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, &message))
+        };
+        if !target.is_of(&pod) {
+            return Err(missing());
+        }
         let observed = self.observed(&pod).await?;
         let newest = observed.newest(&target.container).filter(|view| view.state == ContainerState::Running);
-        newest.map(|view| view.id.clone()).ok_or_else(|| {
-            Box::new(text(StatusCode::NOT_FOUND, &format!("container not found ({:?})", target.container)))
-        })
+        newest.map(|view| view.id.clone()).ok_or_else(missing)
     }
 
     pub(super) async fn running_pods(&self) -> Answer {

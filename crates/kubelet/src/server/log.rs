@@ -60,7 +60,7 @@ impl Server {
 
     async fn try_log(&self, target: &Target, query: &Query) -> Result<Answer, Box<Answer>> {
         let refuse = |message: String| Box::new(text(StatusCode::BAD_REQUEST, &message));
-        let pod = self.pod(target)?;
+        let pod = self.pod(target, &format!("pod {:?} does not exist", target.pod))?;
         let options = options(query).map_err(refuse)?;
         if facts::any_container(&pod, &target.container).is_none() {
             let message = format!("container {:?} not found in pod {:?}", target.container, target.pod);

@@ -2,7 +2,9 @@
 
 use super::Server;
 use super::answer::{Answer, bytes, full, text};
+use super::container::NO_POD;
 use super::route::{Query, Target};
+use crate::names;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -99,27 +101,31 @@ impl Server {
         target: &Target,
         query: &Query,
     ) -> Answer {
-        let pod = match self.pod(target) {
-            Ok(pod) => pod,
+        let port = match ports(query) {
+            Ok(ports) => ports,
+            Err(message) => return text(StatusCode::BAD_REQUEST, &message),
+        };
+        let pod_sandbox_id = match self.sandbox(target).await {
+            Ok(id) => id,
             Err(answer) => return *answer,
         };
-        let observed = match self.observed(&pod).await {
-            Ok(observed) => observed,
-            Err(answer) => return *answer,
-        };
-        let Some(sandbox) = observed.sandbox() else {
-            return text(StatusCode::NOT_FOUND, &format!("not found ({:?})", crate::names::describe(&pod)));
-        };
-        let named = query.all("port").flat_map(|value| value.split(','));
-        let ports: Result<Vec<i32>, _> = named.filter(|text| !text.is_empty()).map(str::parse).collect();
-        let Ok(port) = ports else {
-            return text(StatusCode::BAD_REQUEST, "query parameter \"port\" is no number");
-        };
-        let ask = v1::PortForwardRequest { pod_sandbox_id: sandbox.id.clone(), port };
-        match self.context.runtime.port_forward(ask).await {
+        match self.context.runtime.port_forward(v1::PortForwardRequest { pod_sandbox_id, port }).await {
             Ok(answer) => splice(request, &answer.url).await,
             Err(error) => failed(&error),
         }
+    }
+
+    /// The id of the pod's sandbox, or the answer that there is none.
+    async fn sandbox(&self, target: &Target) -> Result<String, Box<Answer>> {
+        let pod = self.pod(target, NO_POD)?;
+        if !target.is_of(&pod) {
+            return Err(Box::new(text(StatusCode::NOT_FOUND, "pod not found")));
+        }
+        let observed = self.observed(&pod).await?;
+        observed.sandbox().map(|sandbox| sandbox.id.clone()).ok_or_else(|| {
+            let message = format!("failed to find sandboxID for pod {}", names::describe(&pod));
+            Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, &message))
+        })
     }
 
     pub(super) async fn run(&self, target: &Target, query: &Query) -> Answer {
@@ -144,6 +150,31 @@ impl Server {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// The ports that a query names. Only the old WebSocket protocols need them, which say so themselves when there are none.
+fn ports(query: &Query) -> Result<Vec<i32>, String> {
+    let mut ports = Vec::new();
+    for text in query.all("port") {
+        if text.is_empty() {
+            return Err("query parameter \"port\" cannot be empty".to_owned());
+        }
+        for port in text.split(',') {
+            match port.parse::<u16>() {
+                Ok(0) => return Err(format!("port {text:?} must be > 0")),
+                Ok(port) => ports.push(i32::from(port)),
+                Err(_) => return Err(format!("unable to parse {text:?} as a port: {}", number_error(port))),
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// Why Go reads no port from a text.
+fn number_error(text: &str) -> String {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let reason = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("strconv.ParseUint: parsing {text:?}: {reason}")
 }
 
 /// Numeric addresses only, as the runtime's endpoints have.
@@ -201,6 +232,23 @@ async fn pass(response: Response<Incoming>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_read_as_go_does() {
+        let check = |query: &str, expected: Result<&[i32], &str>| {
+            assert_eq!(ports(&Query::parse(query)), expected.map(<[i32]>::to_vec).map_err(str::to_owned));
+        };
+        check("", Ok(&[]));
+        check("port=80,443&port=8080", Ok(&[80, 443, 8080]));
+        check("port=", Err("query parameter \"port\" cannot be empty"));
+        check("port=0", Err("port \"0\" must be > 0"));
+        let syntax =
+            "unable to parse \"80,web\" as a port: strconv.ParseUint: parsing \"web\": invalid syntax";
+        check("port=80,web", Err(syntax));
+        let range =
+            "unable to parse \"70000\" as a port: strconv.ParseUint: parsing \"70000\": value out of range";
+        check("port=70000", Err(range));
+    }
 
     #[test]
     fn endpoints_are_numeric() {

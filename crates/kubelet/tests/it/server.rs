@@ -167,6 +167,17 @@ async fn commands_are_spliced_to_the_runtime() {
     assert!(request.starts_with("POST /exec/token HTTP/1.1"), "{request}");
     assert!(request.to_lowercase().contains("x-stream-protocol-version: v4.channel.k8s.io"));
     assert!(world.runtime.calls().contains(&"stream sh -c tty=true".to_owned()));
-    let refused = get(&world, Some("reader"), "/exec/n/p/c?command=sh", "").await;
-    assert!(refused.contains("you must specify at least 1 of stdin, stdout, stderr"));
+    for (path, status, words) in [
+        ("/exec/n/p/c?command=sh", 400, "you must specify at least 1 of stdin, stdout, stderr"),
+        ("/exec/n/x/c?command=sh&output=1", 404, "pod does not exist"),
+        ("/exec/n/p/z?command=sh&output=1", 500, "container not found (\"z\")"),
+        ("/attach/n/p/other-uid/c?output=1", 500, "container not found (\"c\")"),
+        ("/portForward/n/x", 404, "pod does not exist"),
+        ("/portForward/n/p/other-uid", 404, "pod not found"),
+        ("/portForward/n/p?port=0", 400, "port \"0\" must be > 0"),
+    ] {
+        let refused = get(&world, Some("reader"), path, "").await;
+        let begin = format!("HTTP/1.1 {status} ");
+        assert!(refused.starts_with(&begin) && refused.ends_with(words), "{path}: {refused}");
+    }
 }
