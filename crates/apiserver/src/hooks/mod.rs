@@ -2,6 +2,7 @@
 //! calls hooks by resource and knows no kind; a hook knows its kind and nothing of HTTP.
 
 pub(crate) mod binding;
+mod budget;
 mod definitions;
 mod eviction;
 mod namespaces;

@@ -1,5 +1,6 @@
 //! Connections to kubelets: where they listen, TLS both ways, one request each.
 
+use super::dial::believing;
 use crate::error::{ApiResult, unreadable};
 use crate::registry::Scope;
 use bytes::Bytes;
@@ -93,14 +94,15 @@ fn known(addresses: &[Value]) -> String {
 }
 
 impl KubeletDialer {
-    async fn dial(&self, address: &Address) -> Result<TlsStream<TcpStream>, DialError> {
+    async fn dial(&self, address: &Address, unverified: bool) -> Result<TlsStream<TcpStream>, DialError> {
         let address = address.0;
+        let tls = if unverified { Arc::new(believing(&self.tls)) } else { Arc::clone(&self.tls) };
         let failed = |reason: String| DialError::Connect { address, reason };
         let connect = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::IpAddress(address.ip().into());
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await
+            TlsConnector::from(tls).connect(name, stream).await
         };
         match timeout(DIAL_TIMEOUT, connect).await {
             Ok(connected) => connected.map_err(|error| failed(super::dial::in_words(&error))),
@@ -108,10 +110,15 @@ impl KubeletDialer {
         }
     }
 
-    /// Asks for `target`; the body streams for as long as its reader wants.
-    pub(super) async fn get(&self, address: &Address, target: &str) -> Result<Response<Incoming>, DialError> {
+    /// Asks for `target`, when it must be so of whoever answers there; the body streams for as long as its reader wants.
+    pub(super) async fn get(
+        &self,
+        address: &Address,
+        target: &str,
+        unverified: bool,
+    ) -> Result<Response<Incoming>, DialError> {
         let http = |error: &dyn std::fmt::Display| DialError::Http(errno::plain(&error.to_string()));
-        let stream = TokioIo::new(self.dial(address).await?);
+        let stream = TokioIo::new(self.dial(address, unverified).await?);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| http(&error))?;
         spawn("log of a kubelet", async move {
@@ -143,7 +150,7 @@ impl KubeletDialer {
         if !nauplius_streaming::is_upgrade_request(request.headers()) {
             return Err(DialError::NotAnUpgrade);
         }
-        let backend = self.dial(address).await?;
+        let backend = self.dial(address, false).await?;
         let host = address.0.to_string();
         forward_upgrade(&mut request, backend, uri, &host, &HeaderMap::new()).await.map_err(|error| {
             match error {
@@ -154,8 +161,9 @@ impl KubeletDialer {
     }
 }
 
-/// A kubelet's refusal as upstream passes it on.
-pub(super) async fn refusal(response: Response<Incoming>, resource: &GroupResource, name: &str) -> ApiError {
+/// A kubelet's refusal of a log as upstream passes it on: without a verb.
+pub(super) async fn refusal(response: Response<Incoming>, name: &str) -> ApiError {
+    let resource = GroupResource::new("", "pods/log");
     let code = response.status().as_u16();
     let text = match Limited::new(response.into_body(), MAX_REFUSAL_BYTES).collect().await {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
@@ -165,6 +173,6 @@ pub(super) async fn refusal(response: Response<Incoming>, resource: &GroupResour
     match code {
         500 => ApiError::InternalError(text),
         400 => ApiError::BadRequest(text),
-        code => ApiError::from(generic_server_response(code, "GET", resource, name, &text, 0, false)),
+        code => ApiError::from(generic_server_response(code, "", &resource, name, &text, 0, false)),
     }
 }

@@ -33,7 +33,7 @@ use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::object;
 use nauplius_streaming::{Message, Splice, accept_messages_of, is_websocket_request};
-use pod::Streams;
+use pod::{LogOptions, Streams};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -52,32 +52,32 @@ pub(crate) async fn serve(scope: &Scope, body: Body) -> ApiResult<Reply> {
     let Some(dialer) = &scope.server.config.kubelets else {
         return Err(ApiError::NotImplemented("this server has no credentials for kubelets".to_owned()));
     };
-    get::wait(scope, None).await?;
-    let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
-    let pod = entry.object().map_err(unreadable)?;
-    let target = match subresource {
-        "log" => pod::log_target(&pod, &scope.call.query)?,
-        "exec" => pod::stream_target("exec", &pod, &Streams::of(&scope.call.query, true)?)?,
-        "attach" => pod::stream_target("attach", &pod, &Streams::of(&scope.call.query, false)?)?,
-        _ => pod::port_forward_target(&pod, &scope.call.query)?,
-    };
     if connects {
         admit(scope, subresource).await?;
+        stream(scope, dialer, subresource, body).await
+    } else {
+        log(scope, dialer).await
     }
+}
+
+async fn find(scope: &Scope) -> ApiResult<Value> {
+    get::wait(scope, None).await?;
+    let entry = scope.resource.cache.get(scope.namespace(), scope.name()).ok_or_else(|| scope.not_found())?;
+    entry.object().map_err(unreadable)
+}
+
+async fn stream(scope: &Scope, dialer: &KubeletDialer, subresource: &str, body: Body) -> ApiResult<Reply> {
+    let (pod, query) = (find(scope).await?, &scope.call.query);
+    let target = match subresource {
+        "exec" => pod::stream_target("exec", &pod, &Streams::of(query, true))?,
+        "attach" => pod::stream_target("attach", &pod, &Streams::of(query, false))?,
+        _ => pod::port_forward_target(&pod, query)?,
+    };
     let node = object::get_str(&pod, &["spec", "nodeName"]);
     if node.is_empty() {
-        if connects {
-            return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", scope.name())));
-        }
-        // As upstream: nothing was logged yet.
-        return Ok(respond::text(StatusCode::OK, ""));
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", scope.name())));
     }
-    let address = kubelet::address(scope, node)?;
-    if connects {
-        upgrade(scope, dialer, &address, &target, body).await
-    } else {
-        log(scope, dialer, &address, &target).await
-    }
+    upgrade(scope, dialer, &kubelet::address(scope, node)?, &target, body).await
 }
 
 /// A stream cannot be tried.
@@ -112,15 +112,21 @@ async fn admit(scope: &Scope, subresource: &str) -> ApiResult<()> {
     scope.server.config.admission.validate(&review, Some(&options), None).await
 }
 
-async fn log(
-    scope: &Scope,
-    dialer: &KubeletDialer,
-    address: &kubelet::Address,
-    target: &str,
-) -> ApiResult<Reply> {
-    let response = dialer.get(address, target).await.map_err(|error| unreachable(&error))?;
+async fn log(scope: &Scope, dialer: &KubeletDialer) -> ApiResult<Reply> {
+    let options = LogOptions::of(&scope.call.query, scope.name())?;
+    let pod = find(scope).await?;
+    let target = pod::log_target(&pod, &options)?;
+    let node = object::get_str(&pod, &["spec", "nodeName"]);
+    if node.is_empty() {
+        // Nothing was logged yet.
+        return Ok(no_content());
+    }
+    let address = kubelet::address(scope, node)?;
+    let got = dialer.get(&address, &target, options.unverified).await;
+    let response =
+        got.map_err(|error| failed(format!("Get \"https://{}{target}\": {error}", address.socket())))?;
     if !response.status().is_success() {
-        return Err(kubelet::refusal(response, &scope.resource.group_resource, scope.name()).await);
+        return Err(kubelet::refusal(response, scope.name()).await);
     }
     if is_websocket_request(&scope.call.parts.headers) {
         return Ok(log_over_websocket(scope, response.into_body()));
@@ -177,7 +183,7 @@ async fn upgrade(
     let forwarded =
         dialer.upgrade(&scope.call.parts, address, target, body).await.map_err(|error| match error {
             kubelet::DialError::NotAnUpgrade => ApiError::bad_request("Upgrade request required"),
-            other => unreachable(&other),
+            other => failed(format!("error dialing backend: {other}")),
         })?;
     run_splice(forwarded.splice, scope.call.seat.clone(), scope.server.shutdown_token().clone());
     Ok(forwarded.response.map(|body| body.map_err(Into::into).boxed_unsync()))
@@ -197,7 +203,13 @@ fn run_splice(splice: Option<Splice>, seat: Option<Arc<Seat>>, shutdown: Cancell
     });
 }
 
-fn unreachable(error: &kubelet::DialError) -> ApiError {
-    let message = format!("error dialing backend: {error}");
-    ApiError::Status(Box::new(Status::failure(500, Reason::InternalError, message)))
+fn no_content() -> Reply {
+    let mut reply = respond::text(StatusCode::NO_CONTENT, "");
+    reply.headers_mut().remove(http::header::CONTENT_TYPE);
+    reply
+}
+
+/// What is nobody's fault in particular has no reason, as upstream has it.
+fn failed(message: String) -> ApiError {
+    ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, message)))
 }

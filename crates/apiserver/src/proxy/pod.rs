@@ -2,6 +2,7 @@
 
 use crate::error::ApiResult;
 use crate::request::Query;
+use nauplius_base::time::rfc3339_seconds;
 use nauplius_client::api::escape;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::field::{FieldError, Path};
@@ -56,42 +57,59 @@ fn target(endpoint: &str, pod: &Value, container: Option<&str>, params: &[(&str,
     target
 }
 
-/// `/containerLogs/...`
-pub(super) fn log_target(pod: &Value, query: &Query) -> ApiResult<String> {
-    if query.flag("insecureSkipTLSVerifyBackend") {
-        let message = "insecureSkipTLSVerifyBackend is not supported: kubelets are always verified";
-        return Err(ApiError::bad_request(message));
-    }
-    let container = container(pod, query.get("container").unwrap_or_default())?;
-    let mut params = Vec::new();
-    for name in ["follow", "previous", "timestamps"] {
-        if query.flag(name) {
-            params.push((name, "true".to_owned()));
+/// Which part of which log is wanted.
+pub(super) struct LogOptions<'a> {
+    container: &'a str,
+    params: Vec<(&'static str, String)>,
+    /// Whoever answers as the kubelet is believed.
+    pub unverified: bool,
+}
+
+impl<'a> LogOptions<'a> {
+    /// Reads the query of a request about the pod `name`, which need not exist.
+    pub fn of(query: &'a Query, name: &str) -> ApiResult<Self> {
+        let mut params = Vec::new();
+        for name in ["follow", "previous", "timestamps"] {
+            if query.flag(name) {
+                params.push((name, "true".to_owned()));
+            }
         }
-    }
-    let mut errors = Vec::new();
-    for (name, least) in [("tailLines", 0), ("limitBytes", 1)] {
-        params.extend(count(query, name, least, &mut errors)?.map(|count| (name, count)));
-    }
-    match (query.non_empty("sinceTime"), query.non_empty("sinceSeconds")) {
-        (Some(_), Some(_)) => {
+        let mut errors = Vec::new();
+        let since_time = since_time(query)?;
+        for (name, least) in [("tailLines", 0), ("limitBytes", 1)] {
+            params.extend(count(query, name, least, &mut errors)?.map(|count| (name, count)));
+        }
+        if since_time.is_some() && query.non_empty("sinceSeconds").is_some() {
             let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
             errors.push(FieldError::forbidden(&Path::root(), detail));
-        }
-        (Some(since), None) => params.push(("sinceTime", since.to_owned())),
-        (None, _) => {
+        } else {
+            params.extend(since_time.map(|since| ("sinceTime", since)));
             let since = count(query, "sinceSeconds", 1, &mut errors)?;
             params.extend(since.map(|since| ("sinceSeconds", since)));
         }
+        if query.non_empty("stream").is_some() {
+            // Upstream's gate for it is off.
+            errors.push(FieldError::forbidden(&Path::new("stream"), "may not be specified"));
+        }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&GroupKind::new("", "PodLogOptions"), name, errors));
+        }
+        let container = query.get("container").unwrap_or_default();
+        Ok(Self { container, params, unverified: query.flag("insecureSkipTLSVerifyBackend") })
     }
-    if query.non_empty("stream").is_some() {
-        // Upstream's gate for it is off.
-        errors.push(FieldError::forbidden(&Path::new("stream"), "may not be specified"));
-    }
-    if !errors.is_empty() {
-        return Err(ApiError::invalid(&GroupKind::new("", "PodLogOptions"), object::name(pod), errors));
-    }
-    Ok(target("containerLogs", pod, Some(container), &params))
+}
+
+/// The time is passed on in whole seconds, as upstream does it.
+fn since_time(query: &Query) -> ApiResult<Option<String>> {
+    let Some(text) = query.non_empty("sinceTime") else { return Ok(None) };
+    let since = nauplius_meta::time::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    Ok(Some(rfc3339_seconds(since)))
+}
+
+/// `/containerLogs/...`
+pub(super) fn log_target(pod: &Value, options: &LogOptions<'_>) -> ApiResult<String> {
+    let container = container(pod, options.container)?;
+    Ok(target("containerLogs", pod, Some(container), &options.params))
 }
 
 /// A number of the query that is at least so much.
@@ -114,8 +132,8 @@ pub(super) struct Streams<'a> {
 }
 
 impl<'a> Streams<'a> {
-    /// Reads the options of exec or attach.
-    pub fn of(query: &'a Query, exec: bool) -> ApiResult<Self> {
+    /// Reads the options of exec or attach. Whether they make sense is the kubelet's to say, and the runtime's.
+    pub fn of(query: &'a Query, exec: bool) -> Self {
         let mut params = Vec::new();
         for (option, param) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
         {
@@ -123,17 +141,10 @@ impl<'a> Streams<'a> {
                 params.push((param, "1".to_owned()));
             }
         }
-        if params.iter().all(|(param, _)| *param == "tty") {
-            return Err(ApiError::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
-        }
         if exec {
-            let before = params.len();
             params.extend(query.all("command").map(|word| ("command", word.to_owned())));
-            if params.len() == before {
-                return Err(ApiError::bad_request("you must specify a command to execute"));
-            }
         }
-        Ok(Self { container: query.get("container").unwrap_or_default(), params })
+        Self { container: query.get("container").unwrap_or_default(), params }
     }
 }
 
@@ -166,7 +177,9 @@ mod tests {
     }
 
     fn log(pod: &Value, query: &str) -> String {
-        log_target(pod, &Query::parse(query)).unwrap_or_else(|error| error.message())
+        let query = Query::parse(query);
+        let options = LogOptions::of(&query, "p");
+        options.and_then(|options| log_target(pod, &options)).unwrap_or_else(|error| error.message())
     }
 
     #[test]
@@ -183,6 +196,18 @@ mod tests {
             "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
         );
         assert_eq!(
+            log(&one, "sinceTime=2026-01-02T03:04:05.9%2B01:00&insecureSkipTLSVerifyBackend=true"),
+            "/containerLogs/n/p/a?sinceTime=2026-01-02T02%3A04%3A05Z"
+        );
+        assert_eq!(
+            log(&one, "sinceTime=then"),
+            "parsing time \"then\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"then\" as \"2006\""
+        );
+        assert_eq!(
+            log(&one, "sinceTime=2026-01-02T03:04:05Z&sinceSeconds=0"),
+            "PodLogOptions \"p\" is invalid: : Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+        );
+        assert_eq!(
             log(&pod(&["a", "b"], &["i"]), ""),
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
@@ -191,13 +216,16 @@ mod tests {
     #[test]
     fn streams() {
         let query = Query::parse("command=sh&command=-c&command=echo+%26&stdin=true&stdout=true&tty=true");
-        let streams = Streams::of(&query, true).unwrap();
+        let streams = Streams::of(&query, true);
         assert_eq!(
             stream_target("exec", &pod(&["a"], &[]), &streams).unwrap(),
             "/exec/n/p/a?input=1&output=1&tty=1&command=sh&command=-c&command=echo%20%26"
         );
-        assert!(Streams::of(&Query::parse("command=x"), true).is_err());
-        assert!(Streams::of(&Query::parse("stdout=1"), true).is_err());
+        let query = Query::parse("command=x");
+        assert_eq!(
+            stream_target("attach", &pod(&["a"], &[]), &Streams::of(&query, false)).unwrap(),
+            "/attach/n/p/a"
+        );
         let ports = Query::parse("ports=80,81");
         assert_eq!(port_forward_target(&pod(&["a"], &[]), &ports).unwrap(), "/portForward/n/p?port=80%2C81");
     }

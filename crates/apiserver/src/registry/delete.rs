@@ -82,8 +82,8 @@ impl Transform for Delete<'_> {
     fn step<'a>(&'a mut self, existing: &'a Existing) -> BoxFuture<'a, ApiResult<Step>> {
         Box::pin(async move {
             let old = &existing.object;
-            self.check_preconditions(old)?;
             let scope = self.scope;
+            check_preconditions(scope, self.name, self.options, old)?;
             let review =
                 scope.review(Operation::Delete, self.name, self.options.dry_run, &self.options.object);
             scope.server.config.admission.validate(&review, None, Some(old)).await?;
@@ -112,33 +112,39 @@ impl Transform for Delete<'_> {
     }
 }
 
-impl Delete<'_> {
-    fn check_preconditions(&self, old: &Value) -> ApiResult<()> {
-        // Upstream names the kind here, where it names the resource everywhere else.
-        let kind = &self.scope.resource.group_kind;
-        let kind = GroupResource::new(kind.group.as_str(), kind.kind.as_str());
-        let conflict = |message: String| Err(ApiError::conflict(&kind, self.name, message));
-        if let Some(uid) = &self.options.uid
-            && uid != object::uid(old)
-        {
-            return conflict(format!(
-                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
-                 deleted and then recreated",
-                object::uid(old)
-            ));
-        }
-        if let Some(version) = &self.options.resource_version
-            && version != object::resource_version(old)
-        {
-            return conflict(format!(
-                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). \
-                 The object might have been modified",
-                object::resource_version(old)
-            ));
-        }
-        Ok(())
+/// Whether the object is the one that is to be deleted, in the form that it is to have.
+pub(crate) fn check_preconditions(
+    scope: &Scope,
+    name: &str,
+    options: &DeleteOptions,
+    old: &Value,
+) -> ApiResult<()> {
+    // Upstream names the kind here, where it names the resource everywhere else.
+    let kind = &scope.resource.group_kind;
+    let kind = GroupResource::new(kind.group.as_str(), kind.kind.as_str());
+    let conflict = |message: String| Err(ApiError::conflict(&kind, name, message));
+    if let Some(uid) = &options.uid
+        && uid != object::uid(old)
+    {
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+             deleted and then recreated",
+            object::uid(old)
+        ));
     }
+    if let Some(version) = &options.resource_version
+        && version != object::resource_version(old)
+    {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). \
+             The object might have been modified",
+            object::resource_version(old)
+        ));
+    }
+    Ok(())
+}
 
+impl Delete<'_> {
     fn grace(&self, old: &Value) -> Grace {
         // Negative grace counts as one second, as upstream has it.
         let requested = self.options.grace_period_s.map(|seconds| if seconds < 0 { 1 } else { seconds });

@@ -243,6 +243,12 @@ async fn logs_and_streams_come_from_the_kubelet() {
     pod_on_node(&world, &admin).await;
     let log = admin.get("/api/v1/namespaces/default/pods/p/log?tailLines=3").await;
     assert_eq!(String::from_utf8_lossy(&log.bytes), "asked /containerLogs/default/p/c?tailLines=3\n");
+    let pod = json!({"metadata": {"name": "waits"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    admin.post("/api/v1/namespaces/default/pods", &pod).await.expect(201);
+    let log = admin.get("/api/v1/namespaces/default/pods/waits/log").await;
+    assert_eq!((log.code.as_u16(), log.bytes.len()), (204, 0), "nothing was logged yet");
+    let exec = admin.post("/api/v1/namespaces/default/pods/waits/exec?command=x", &json!({})).await;
+    assert_eq!(exec.refusal(), "400 pod waits does not have a host assigned");
     let plain = admin
         .with_headers(Method::POST, "/api/v1/namespaces/default/pods/p/exec?command=x&stdout=1", &[], "")
         .await;
