@@ -143,6 +143,51 @@ async fn evictions_delete() {
     fixture.get(&format!("{PODS}/p")).await.expect(404);
 }
 
+/// A pod that runs on a node, ready or not.
+async fn running(fixture: &Fixture, name: &str, ready: &str) {
+    let pod = json!({"metadata": {"name": name, "labels": {"app": "a"}},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+    fixture.post(PODS, &pod).await.expect(201);
+    let condition = json!({"type": "Ready", "status": ready});
+    let status = json!({"status": {"phase": "Running", "conditions": [condition]}});
+    let path = format!("{PODS}/{name}/status");
+    fixture.patch(&path, "application/merge-patch+json", &status).await.expect(200);
+}
+
+#[tokio::test]
+async fn evicted_pods_are_told_and_budgets_spare_those_that_are_not_ready() {
+    let fixture = model().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}});
+    fixture.post(budgets, &budget).await.expect(201);
+    let counted = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 2}});
+    fixture.patch(&format!("{budgets}/b/status"), "application/merge-patch+json", &counted).await.expect(200);
+    running(&fixture, "ready", "True").await;
+    running(&fixture, "unready", "False").await;
+    let eviction =
+        |name: &str| json!({"metadata": {"name": name}, "deleteOptions": {"gracePeriodSeconds": 5}});
+    let refused = fixture.post(&format!("{PODS}/ready/eviction"), &eviction("ready")).await;
+    assert_eq!(refused.refusal(), "429 Cannot evict pod as it would violate the pod's disruption budget.");
+    fixture.post(&format!("{PODS}/unready/eviction?dryRun=All"), &eviction("unready")).await.expect(201);
+    let tried = fixture.get(&format!("{PODS}/unready")).await.json();
+    assert!(tried["metadata"]["deletionTimestamp"].is_null(), "the query says that it is only tried");
+    fixture.post(&format!("{PODS}/unready/eviction"), &eviction("unready")).await.expect(201);
+    let evicted = fixture.get(&format!("{PODS}/unready")).await.json();
+    assert_eq!(evicted["metadata"]["deletionGracePeriodSeconds"], 5);
+    let told =
+        evicted["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "DisruptionTarget");
+    assert_eq!(told.unwrap()["reason"], "EvictionByEvictionAPI");
+    let allows = json!({"status": {"disruptionsAllowed": 1}});
+    fixture.patch(&format!("{budgets}/b/status"), "application/merge-patch+json", &allows).await.expect(200);
+    fixture.post(&format!("{PODS}/ready/eviction"), &eviction("ready")).await.expect(201);
+    let status = fixture.get(&format!("{budgets}/b")).await.json()["status"].clone();
+    assert_eq!(
+        (&status["disruptionsAllowed"], &status["conditions"][0]["reason"]),
+        (&json!(0), &json!("InsufficientPods"))
+    );
+    assert!(status["disruptedPods"]["ready"].is_string(), "{status}");
+}
+
 #[tokio::test]
 async fn deployments_scale_and_count_generations() {
     let fixture = model().await;
