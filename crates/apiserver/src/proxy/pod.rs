@@ -81,7 +81,8 @@ impl<'a> LogOptions<'a> {
         }
         if since_time.is_some() && query.non_empty("sinceSeconds").is_some() {
             let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-            errors.push(FieldError::forbidden(&Path::root(), detail));
+            // So reads a path that consists of an empty name.
+            errors.push(FieldError::forbidden(&Path::new("[]"), detail));
         } else {
             params.extend(since_time.map(|since| ("sinceTime", since)));
             let since = count(query, "sinceSeconds", 1, &mut errors)?;
@@ -205,7 +206,7 @@ mod tests {
         );
         assert_eq!(
             log(&one, "sinceTime=2026-01-02T03:04:05Z&sinceSeconds=0"),
-            "PodLogOptions \"p\" is invalid: : Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+            "PodLogOptions \"p\" is invalid: []: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
         );
         assert_eq!(
             log(&pod(&["a", "b"], &["i"]), ""),

@@ -69,6 +69,12 @@ fn is_ending(namespace: &Namespace) -> bool {
         && finalizers(namespace).iter().any(|known| known == FINALIZER)
 }
 
+/// Whether it stays for the sake of others when we are done with it.
+fn is_kept(namespace: &Namespace) -> bool {
+    let own = namespace.metadata.finalizers.as_deref().unwrap_or_default();
+    !own.is_empty() || finalizers(namespace).iter().any(|known| known != FINALIZER)
+}
+
 impl Namespaces {
     fn left(&self, namespace: &str) -> BTreeMap<usize, Left> {
         let mut all: BTreeMap<usize, Left> = BTreeMap::new();
@@ -150,6 +156,13 @@ fn plan(graph: &Graph, view: &View, now: Timestamp) -> Plan {
     let mut plan = Plan::nothing();
     let namespace = &view.namespace;
     if view.left.is_empty() {
+        // Whoever keeps it longer is not to read that something is left in it.
+        if is_kept(namespace)
+            && let Some(update) = conditions::update(graph, view, None, now)
+        {
+            plan.act(update);
+            return plan;
+        }
         // Nothing can be made any more, so that events, which nobody follows, are the last to go.
         let events = graph.resources.all().into_iter().find(|(_, resource)| resource.is_events());
         plan.actions.extend(events.map(|(_, resource)| delete_all(&resource, namespace.name())));

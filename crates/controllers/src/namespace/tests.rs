@@ -32,6 +32,20 @@ fn pods_go_first_then_the_rest_then_the_namespace() {
 }
 
 #[test]
+fn one_that_others_keep_is_told_to_be_empty_first() {
+    let graph = Graph::new(Resources::builtin());
+    let mut view = view(BTreeMap::new());
+    Arc::make_mut(&mut view.namespace).spec.as_mut().unwrap().finalizers =
+        Some(vec!["kubernetes".to_owned(), "example.com/mine".to_owned()]);
+    assert_eq!(trace(&plan(&graph, &view, at(1))), ["PUT n/status"]);
+    let Some(Action::Write(write)) = conditions::update(&graph, &view, None, at(1)) else {
+        panic!("no write")
+    };
+    view.namespace = Arc::new(Namespace::decode(&write.body).unwrap());
+    assert_eq!(trace(&plan(&graph, &view, at(2))), ["DELETE n/events", "PUT n/finalize"]);
+}
+
+#[test]
 fn the_status_names_what_is_left() {
     let graph = Graph::new(Resources::builtin());
     let pods = graph.resources.find("v1", "Pod").unwrap();

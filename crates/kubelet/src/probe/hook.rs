@@ -54,8 +54,8 @@ pub async fn run(target: &Target<'_>, handler: &LifecycleHandler) -> Result<Ran,
         let to = Location::of(target.container, action, target.ip.unwrap_or_default())?;
         return match ask(&to, action).await {
             Err(Unanswered::WithoutTls) => {
-                let plain = Location { tls: false, ..to.clone() };
-                ask(&plain, &without_credentials(action)).await.map_err(|error| error.to_string())?;
+                let plain = without_credentials(action);
+                ask(&to.in_the_open(), &plain).await.map_err(|error| error.to_string())?;
                 Ok(Ran::WithoutTls(to.authority()))
             }
             outcome => outcome.map(|()| Ran::AsAsked).map_err(|error| error.to_string()),

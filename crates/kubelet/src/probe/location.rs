@@ -33,6 +33,11 @@ impl Location {
         })
     }
 
+    /// The same place, asked in the open.
+    pub fn in_the_open(&self) -> Self {
+        Self { tls: false, ..self.clone() }
+    }
+
     /// Host and port.
     pub fn authority(&self) -> String {
         if self.host.contains(':') {
