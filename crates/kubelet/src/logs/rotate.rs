@@ -4,7 +4,7 @@
 use crate::context::Context;
 use nauplius_base::task::CancellationToken;
 use nauplius_base::time::{self, MissedTickBehavior};
-use nauplius_cri::v1;
+use nauplius_cri::{CriError, v1};
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -42,12 +42,17 @@ pub fn remove(log: &Path) {
     }
 }
 
-/// Moves the log away when it is too long, and removes the oldest. True when the runtime has to open a new one.
-fn rotate(log: &Path, size_max: u64) -> io::Result<bool> {
+/// Moves the log away when it is too long, has a new one opened in its place, and removes the oldest. When none is opened it stays where it
+/// was, for it is still written to.
+async fn rotate(
+    log: &Path,
+    size_max: u64,
+    open: impl AsyncFnOnce() -> Result<(), CriError>,
+) -> io::Result<()> {
     match fs::metadata(log) {
         Ok(metadata) if metadata.len() >= size_max => {}
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
     let old = rotated(log);
@@ -55,8 +60,13 @@ fn rotate(log: &Path, size_max: u64) -> io::Result<bool> {
         fs::remove_file(file)?;
     }
     let stamp = time::now().strftime("%Y%m%d-%H%M%S").to_string();
-    fs::rename(log, format!("{}.{stamp}", log.display()))?;
-    Ok(true)
+    let moved = PathBuf::from(format!("{}.{stamp}", log.display()));
+    fs::rename(log, &moved)?;
+    if let Err(error) = open().await {
+        fs::rename(&moved, log)?;
+        return Err(io::Error::other(format!("failed to reopen container log: {error}")));
+    }
+    Ok(())
 }
 
 /// Looks at the logs of all running containers until shutdown.
@@ -91,18 +101,11 @@ async fn look(context: &Context) {
         if log.as_os_str().is_empty() {
             continue;
         }
-        match rotate(&log, SIZE_MAX) {
-            Ok(false) => {}
-            Ok(true) => reopen(context, &container.id).await,
-            Err(error) => tracing::warn!(path = %log.display(), %error, "a log could not be rotated"),
+        let request = v1::ReopenContainerLogRequest { container_id: container.id };
+        let open = async || context.runtime.reopen_container_log(request).await.map(drop);
+        if let Err(error) = rotate(&log, SIZE_MAX, open).await {
+            tracing::warn!(path = %log.display(), %error, "a log could not be rotated");
         }
-    }
-}
-
-async fn reopen(context: &Context, id: &str) {
-    let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
-    if let Err(error) = context.runtime.reopen_container_log(request).await {
-        tracing::warn!(container = id, %error, "the runtime did not open a new log");
     }
 }
 
@@ -110,22 +113,34 @@ async fn reopen(context: &Context, id: &str) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn long_logs_move_and_few_are_kept() {
+    #[tokio::test]
+    async fn long_logs_move_and_few_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("0.log");
-        assert!(!rotate(&log, 4).unwrap());
+        let never = async || panic!("it is short");
+        rotate(&log, 4, never).await.unwrap();
         for stamp in ["20260101-000001", "20260101-000002", "20260101-000003", "20260101-000004"] {
             fs::write(directory.path().join(format!("0.log.{stamp}")), "x").unwrap();
         }
         fs::write(&log, "abc").unwrap();
-        assert!(!rotate(&log, 4).unwrap());
+        rotate(&log, 4, never).await.unwrap();
         fs::write(&log, "abcd").unwrap();
-        assert!(rotate(&log, 4).unwrap());
+        rotate(&log, 4, async || Ok(())).await.unwrap();
         let left = rotated(&log);
         assert_eq!(left.len(), 4);
         assert!(left[0].ends_with("0.log.20260101-000002") && !log.exists());
         remove(&log);
+        assert!(rotated(&log).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_still_written_to_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("0.log");
+        fs::write(&log, "abcd").unwrap();
+        let refused = rotate(&log, 4, async || Err(CriError::unknown("no"))).await.unwrap_err();
+        assert!(refused.to_string().contains("failed to reopen container log"), "{refused}");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "abcd");
         assert!(rotated(&log).is_empty());
     }
 }
