@@ -142,7 +142,9 @@ impl<'a> Bench<'a> {
 
     /// Removes every object of a resource.
     pub async fn remove(&self, resource: Resource) -> Result<(), BenchError> {
-        remove_all(&self.wire, &self.collection(resource)).await
+        // Servers end connections that were idle through a long measurement.
+        let wire = self.target.connect(1).await?;
+        remove_all(&wire, &self.collection(resource)).await
     }
 
     /// Makes the objects `from..to` of a collection.

@@ -107,8 +107,15 @@ impl Inner {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let mut sender = self.sender().await?;
-        let response = sender.send_request(request).await;
-        let response = response.map_err(|error| TransportError::Broken(describe(&error)))?;
+        let response = match send(&mut sender, request).await {
+            Ok(response) => response,
+            // A server ends idle connections when it likes, also while we begin: nothing was sent, so nothing is done twice.
+            Err(Unsent::Whole(request)) => {
+                let again = self.sender().await?.send_request(*request).await;
+                again.map_err(|error| TransportError::Broken(describe(&error)))?
+            }
+            Err(Unsent::Broken(error)) => return Err(error),
+        };
         Ok(response.map(|body| body.map_err(|error| Box::new(error) as BoxError).boxed_unsync()))
     }
 
@@ -121,6 +128,24 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Why there is no answer.
+enum Unsent {
+    /// The connection had ended before it took the request.
+    Whole(Box<Request<Body>>),
+    /// The request may have arrived.
+    Broken(TransportError),
+}
+
+async fn send(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+) -> Result<Response<hyper::body::Incoming>, Unsent> {
+    sender.try_send_request(request).await.map_err(|mut failed| match failed.take_message() {
+        Some(request) => Unsent::Whole(Box::new(request)),
+        None => Unsent::Broken(TransportError::Broken(describe(failed.error()))),
+    })
 }
 
 impl Transport for Https {
@@ -140,5 +165,25 @@ fn describe(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", describe(source)),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_a_closed_connection_did_not_take_comes_back_whole() {
+        let (near, _far) = tokio::io::duplex(4096);
+        let handshake =
+            hyper::client::conn::http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(near));
+        let (mut sender, connection) = handshake.await.expect("a handshake waits for nothing");
+        drop(connection);
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(b"{}"));
+        let request =
+            Request::post("https://server/api").body(body.map_err(|never| match never {}).boxed_unsync());
+        let sent = send(&mut sender, request.expect("a request")).await;
+        assert!(matches!(sent, Err(Unsent::Whole(request)) if request.uri().path() == "/api"));
+        assert!(sender.is_closed(), "so that the next one is dialled");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::ensure::{Place, ensure, keep as leave};
 use super::keep::{FIRST_RETRY, LAST_RETRY};
-use crate::cache::{Change, ResourceCache};
+use crate::cache::{Batch, Change, ResourceCache};
 use crate::hooks::{address_object, service_addresses};
 use crate::server::ApiServer;
 use nauplius_base::backoff::Backoff;
@@ -45,7 +45,7 @@ pub(super) async fn keep(server: &Arc<ApiServer>, client: &Client) {
 /// Adds what went since `seen`; says whether that was all.
 fn gather(server: &ApiServer, cache: &ResourceCache, seen: &mut i64, missing: &mut Lost) -> bool {
     match cache.changes_after(*seen) {
-        Ok(changes) => {
+        Ok(Batch { changes, .. }) => {
             missing.extend(changes.iter().filter_map(|change| lost(change)));
             let Some(last) = changes.last() else { return true };
             *seen = last.revision;

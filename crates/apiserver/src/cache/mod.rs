@@ -3,6 +3,7 @@
 
 mod entry;
 mod feed;
+mod held;
 mod pieces;
 mod prefetch;
 mod resource;
@@ -13,9 +14,10 @@ mod wakes;
 #[cfg(test)]
 pub(crate) use entry::tests_support;
 pub use entry::{Entry, UnreadableObject};
+pub(crate) use held::{Entries, Held};
 pub(crate) use pieces::{Piece, Pieces, Place};
 pub use resource::ResourceCache;
-pub use ring::{Change, TooOld};
+pub use ring::{Batch, Change, TooOld};
 pub use snapshot::{Position, Snapshot};
 pub use wakes::Subscription;
 

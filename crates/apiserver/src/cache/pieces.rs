@@ -25,9 +25,19 @@ pub(crate) enum Place {
     After { revision: i64, sent: usize },
     /// At one change's object, in its form before or after the change.
     Object { revision: i64, number: usize, before: bool },
+    /// So many bytes into one change's object.
+    Part { revision: i64, number: usize, before: bool, sent: usize },
 }
 
 impl Place {
+    /// So many bytes into this object; `None` for what is no object.
+    pub fn part(self, sent: usize) -> Option<Self> {
+        match self {
+            Self::Object { revision, number, before } => Some(Self::Part { revision, number, before, sent }),
+            Self::Within { .. } | Self::After { .. } | Self::Part { .. } => None,
+        }
+    }
+
     /// Whether both are among objects, or both among changes.
     pub fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)

@@ -1,7 +1,8 @@
 //! The cache of one resource: its newest snapshot and its ring of changes, changed by the feed alone.
 
+use super::held::{Entries, Held, Holders};
 use super::pieces::{Pieces, Shelf};
-use super::ring::{Change, Ring, TooOld};
+use super::ring::{Batch, Change, Ring, TooOld};
 use super::wakes::{Subscription, Wakes};
 use super::{Entry, ROOT, Snapshot};
 use nauplius_kinds::Kind;
@@ -16,6 +17,7 @@ pub struct ResourceCache {
     wakes: Wakes,
     pieces: Pieces,
     objects: Pieces,
+    holders: Holders,
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl ResourceCache {
             wakes: Wakes::new(),
             pieces: Pieces::new(Arc::clone(&shelf)),
             objects: Pieces::of_objects(shelf),
+            holders: Holders::default(),
         }
     }
 
@@ -111,8 +114,19 @@ impl ResourceCache {
     ///
     /// # Errors
     /// [`TooOld`] when they are not all kept.
-    pub fn changes_after(&self, revision: i64) -> Result<Vec<Arc<Change>>, TooOld> {
+    pub fn changes_after(&self, revision: i64) -> Result<Batch, TooOld> {
         self.read(|state| state.ring.after(revision))
+    }
+
+    /// Objects of a snapshot for a watch that goes on with the changes after `after`. They are taken away when these are no longer kept.
+    pub(crate) fn hold(&self, entries: Entries, after: i64) -> Arc<Held> {
+        let held = self.holders.hold(entries, after);
+        self.release();
+        held
+    }
+
+    fn release(&self) {
+        self.holders.release_before(self.read(|state| state.ring.floor()));
     }
 
     /// To be woken by changes from now on.
@@ -151,6 +165,7 @@ impl ResourceCache {
             std::mem::replace(state, State { closed, ..new })
         });
         drop(old);
+        self.release();
         self.wakes.wake(revision);
     }
 
@@ -190,6 +205,7 @@ impl ResourceCache {
                 }
             }
         }
+        self.release();
         self.wakes.wake(newest);
     }
 }

@@ -25,6 +25,13 @@ pub struct Position {
     index: usize,
 }
 
+impl Position {
+    /// Whether a chunk begins here.
+    pub fn is_first_of_chunk(self) -> bool {
+        self.index == 0
+    }
+}
+
 impl Snapshot {
     /// A snapshot of entries that are already in order.
     pub fn from_sorted(entries: Vec<Arc<Entry>>) -> Self {
@@ -90,6 +97,14 @@ impl Snapshot {
     /// The place after this one.
     pub fn after(&self, position: Position) -> Position {
         self.normal(Position { chunk: position.chunk, index: position.index + 1 })
+    }
+
+    /// Lets go of the entries of the chunk before a place, for who reads on from there alone.
+    pub fn leave_behind(&mut self, position: Position) {
+        let Some(behind) = position.chunk.checked_sub(1) else { return };
+        if self.chunks.get(behind).is_some_and(|chunk| !chunk.is_empty()) {
+            Arc::make_mut(&mut self.chunks)[behind] = Arc::default();
+        }
     }
 
     /// How many entries stand from one place up to another.

@@ -20,6 +20,10 @@ const KIB: usize = 1 << 10;
 /// Bodies up to this need no room of their own.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
 
+/// Large bodies that are decoded, stored and answered at once, whatever their number: each takes several times its bytes, and more would
+/// not be done sooner.
+pub(super) const MAX_WORKED_ON: usize = 2;
+
 /// Bounds of what is done at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -59,6 +63,7 @@ pub(crate) struct InFlight {
     compressions: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
+    worked_on: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -71,6 +76,7 @@ impl InFlight {
             large_lists: Arc::new(Semaphore::new(limits.large_lists.max(1))),
             compressions: Arc::new(Semaphore::new(limits.compressions)),
             bodies: Arc::new(Semaphore::new(limits.body_bytes.max(MAX_BODY_BYTES) / KIB)),
+            worked_on: Arc::new(Semaphore::new(MAX_WORKED_ON)),
             limits,
         }
     }
@@ -98,7 +104,7 @@ impl InFlight {
         Arc::clone(&self.compressions).try_acquire_owned().ok()
     }
 
-    /// Waits until there is room for a large request body; a small one needs no room. One of unknown length counts as the largest.
+    /// Waits until there is room to receive a large request body; a small one needs no room. One of unknown length counts as the largest.
     pub(crate) async fn body(&self, size: &http_body::SizeHint) -> Option<OwnedSemaphorePermit> {
         let most = MAX_BODY_BYTES as u64;
         let bytes = size.exact().unwrap_or(most).min(most);
@@ -107,6 +113,12 @@ impl InFlight {
         }
         let kib = u32::try_from(bytes / KIB as u64).unwrap_or(u32::MAX);
         Some(Arc::clone(&self.bodies).acquire_many_owned(kib).await.expect("the semaphore is never closed"))
+    }
+
+    /// The turn of a large body that has been received.
+    pub(super) fn turn(&self) -> impl Future<Output = OwnedSemaphorePermit> + Send + use<> {
+        let worked_on = Arc::clone(&self.worked_on);
+        async { worked_on.acquire_owned().await.expect("the semaphore is never closed") }
     }
 
     /// A permit, if there is one. Whoever may do everything is always answered, as upstream's filter has it.

@@ -6,6 +6,7 @@ mod forbidden;
 mod impersonation;
 mod lasting;
 mod limits;
+mod room;
 
 use flows::Flow;
 pub(crate) use flows::Flows;
@@ -27,7 +28,6 @@ use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
-use http_body::Body as _;
 use nauplius_base::time::{monotonic, timeout};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
@@ -188,7 +188,7 @@ async fn serve(server: Arc<ApiServer>, mut call: Call, body: Body) -> Reply {
     }
     let call = Arc::new(call);
     let work = async {
-        let _room = if long { None } else { server.in_flight.body(&body.size_hint()).await };
+        let (body, _room) = if long { (body, None) } else { room::make(&server.in_flight, body).await };
         dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body).await
     };
     let mut reply = if long {

@@ -157,6 +157,10 @@ impl Cursor {
     fn step(&mut self) -> Option<&Arc<Entry>> {
         while self.position < self.end {
             let position = self.position;
+            if position.is_first_of_chunk() {
+                // Who reads slowly keeps nothing that was replaced behind its back.
+                self.snapshot.leave_behind(position);
+            }
             let entry = self.snapshot.at(position)?;
             self.snapshot.ahead_of(position);
             self.position = self.snapshot.after(position);

@@ -1,9 +1,10 @@
 //! The bytes of events on their way to one watcher, a bounded piece at a time. An object that is larger than a piece is not held while
 //! its watcher stalls: when the cache has let go of it meanwhile, the watch is over.
 
-use crate::cache::Entry;
+use crate::cache::{Entry, Piece, Pieces, Place};
 use crate::error::ApiResult;
 use crate::frames::{EventType, Frames, Others};
+use crate::metrics::Events;
 use crate::render::{Bulk, Kept};
 use bytes::Bytes;
 use std::sync::{Arc, Weak};
@@ -24,6 +25,8 @@ pub(super) struct Gone;
 #[derive(Default)]
 pub(super) struct Outgoing {
     piece: Vec<u8>,
+    /// A part of an object that others are sent, too; then there is nothing else.
+    shared: Option<Bytes>,
     rest: Option<Rest>,
     whole: bool,
     /// Entries are made for this watcher alone: the cache does not keep them.
@@ -35,6 +38,8 @@ struct Rest {
     source: Source,
     sent: usize,
     tail: &'static [u8],
+    /// Which object this is, where others are sent it in the same form.
+    object: Option<Place>,
 }
 
 enum Source {
@@ -59,9 +64,14 @@ impl Outgoing {
         self.rest.is_some() || self.piece.len() >= PIECE_BYTES
     }
 
+    /// Whether the piece may be sent although there is room in it.
+    pub fn is_worth_sending(&self) -> bool {
+        self.piece.len() >= PIECE_BYTES / 2
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.piece.is_empty()
+        self.piece.is_empty() && self.shared.is_none()
     }
 
     /// Whether nothing is left of an event that was begun.
@@ -76,7 +86,7 @@ impl Outgoing {
 
     /// The gathered bytes.
     pub fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.piece).into()
+        self.shared.take().unwrap_or_else(|| std::mem::take(&mut self.piece).into())
     }
 
     /// Adds an event, or its beginning when it is large.
@@ -99,29 +109,49 @@ impl Outgoing {
             Bulk { kept: Some(kept), .. } if !self.own => Source::Cache(Arc::downgrade(entry), kept),
             Bulk { bytes, .. } => Source::Own(bytes),
         };
-        self.rest = Some(Rest { source, sent: 0, tail });
+        let object = others.filter(|_| !self.own).map(|others| others.place);
+        self.rest = Some(Rest { source, sent: 0, tail, object });
         Ok(())
     }
 
-    /// Goes on with an event that was begun; nothing happens when there is none.
-    pub fn go_on(&mut self, frames: &Frames) -> Result<(), Gone> {
+    /// Goes on with an event that was begun; nothing happens when there is none. A part from the middle of an object is made once for all
+    /// watchers that see it in the same `form`: those that stall in it hold the same memory.
+    pub fn go_on(&mut self, frames: &Frames, objects: &Pieces, form: &Arc<str>) -> Result<(), Gone> {
         let Some(mut rest) = self.rest.take() else { return Ok(()) };
-        let bytes = match &rest.source {
-            Source::Own(bytes) => bytes.clone(),
-            Source::Cache(entry, kept) => {
-                let entry = entry.upgrade().ok_or(Gone)?;
-                // It was encoded before, so it can be again.
-                frames.bulk_again(&entry, *kept).map_err(|_| Gone)?
-            }
-        };
+        let from = rest.object.filter(|_| self.is_empty()).and_then(|object| object.part(rest.sent));
+        if let Some(found) = from.and_then(|from| objects.find(form, from)) {
+            rest.sent += found.bytes.len();
+            (self.shared, self.rest) = (Some(found.bytes.clone()), Some(rest));
+            return Ok(());
+        }
+        let bytes = rest.bytes(frames)?;
         let end = bytes.len().min(rest.sent + PIECE_BYTES.saturating_sub(self.piece.len()));
         self.piece.extend_from_slice(&bytes[rest.sent..end]);
         rest.sent = end;
-        if end < bytes.len() {
-            self.rest = Some(rest);
-        } else {
+        if end == bytes.len() {
             self.piece.extend_from_slice(rest.tail);
+            return Ok(());
         }
+        if let Some((from, reached)) = from.zip(rest.object.and_then(|object| object.part(end))) {
+            let bytes: Bytes = std::mem::take(&mut self.piece).into();
+            objects.keep(form, from, Piece { bytes: bytes.clone(), reached, counted: Events::default() });
+            self.shared = Some(bytes);
+        }
+        self.rest = Some(rest);
         Ok(())
+    }
+}
+
+impl Rest {
+    /// The whole bulk.
+    fn bytes(&self, frames: &Frames) -> Result<Bytes, Gone> {
+        match &self.source {
+            Source::Own(bytes) => Ok(bytes.clone()),
+            Source::Cache(entry, kept) => {
+                let entry = entry.upgrade().ok_or(Gone)?;
+                // It was encoded before, so it can be again.
+                frames.bulk_again(&entry, *kept).map_err(|_| Gone)
+            }
+        }
     }
 }

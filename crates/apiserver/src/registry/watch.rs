@@ -7,7 +7,7 @@ use super::outgoing::{Gone, Outgoing};
 use super::selection::Selection;
 use super::watch_options::Options;
 use super::{Resource, Scope};
-use crate::cache::{Change, Entry, Piece, Place, Subscription, TooOld};
+use crate::cache::{Batch, Change, Entries, Entry, Held, Piece, Place, Subscription, TooOld};
 use crate::error::{ApiResult, too_old};
 use crate::frames::{EventType, Frames, Others};
 use crate::metrics::Events;
@@ -127,12 +127,12 @@ struct Watcher {
     form: Arc<str>,
     /// The entries of the next changes in the resource's own version, by the address of those in the cache; the ring holds these.
     converted: HashMap<usize, Arc<Entry>>,
-    prepared: Vec<Arc<Change>>,
+    prepared: Batch,
 }
 
 enum Phase {
     Initial {
-        entries: Box<dyn Iterator<Item = Arc<Entry>> + Send>,
+        entries: Arc<Held>,
         end_bookmark: bool,
         /// The resource's change that they have seen,
         snapshot: i64,
@@ -208,13 +208,14 @@ impl Watcher {
         // The feed's progress is read first: the snapshot has then seen at least that much.
         let progress = resource.caches.revision();
         let (snapshot, newest) = resource.cache.snapshot();
-        let revision = newest.max(progress);
+        let after = options.after.unwrap_or(newest.max(progress));
         let phase = if options.initial_events {
-            let entries: Box<dyn Iterator<Item = Arc<Entry>> + Send> = if resource.has_form() {
+            let entries: Entries = if resource.has_form() {
                 Box::new(converted(&resource, snapshot, &selection, None).await?.into_iter())
             } else {
                 Box::new(Cursor::new(&resource, snapshot, selection.clone(), None))
             };
+            let entries = resource.cache.hold(entries, after);
             Phase::Initial { entries, end_bookmark: options.end_bookmark, snapshot: newest, sent: 0 }
         } else {
             Phase::Live
@@ -229,18 +230,18 @@ impl Watcher {
             frames,
             alarms,
             phase,
-            after: options.after.unwrap_or(revision),
+            after,
             within: 0,
             sent: scope.server.metrics.events(scope.gvr()),
             converted: HashMap::new(),
-            prepared: Vec::new(),
+            prepared: Batch::default(),
         })
     }
 
     /// The next bytes; `None` when the watch has ended.
     async fn next_piece(&mut self) -> Option<Result<Bytes, Gone>> {
         loop {
-            if self.out.go_on(&self.frames).is_err() {
+            if self.out.go_on(&self.frames, self.resource.cache.objects(), &self.form).is_err() {
                 self.phase = Phase::Ended;
                 return Some(Err(Gone));
             }
@@ -255,7 +256,7 @@ impl Watcher {
                 }
             }
             // Converted changes come one batch at a time; the next one may be there already.
-            let more = self.resource.has_form() && self.is_behind();
+            let more = self.resource.has_form() && self.is_behind(i64::MAX);
             if self.out.is_empty() && matches!(self.phase, Phase::Live) && !more {
                 match self.alarms.next().await {
                     Wake::Changed => {}
@@ -303,11 +304,13 @@ impl Watcher {
     fn skip_to(&mut self, place: Place) {
         match (&mut self.phase, place) {
             (Phase::Initial { entries, sent, .. }, Place::Within { sent: reached, .. }) => {
-                entries.by_ref().take(reached - *sent).for_each(drop);
+                if let Some(entries) = &mut *entries.lock() {
+                    entries.take(reached - *sent).for_each(drop);
+                }
                 *sent = reached;
             }
             (_, Place::After { revision, sent }) => (self.after, self.within) = (revision, sent),
-            (_, Place::Within { .. } | Place::Object { .. }) => {}
+            (_, Place::Within { .. } | Place::Object { .. } | Place::Part { .. }) => {}
         }
     }
 
@@ -322,21 +325,38 @@ impl Watcher {
     }
 
     fn initial(&mut self) {
+        let Phase::Initial { entries, end_bookmark, .. } = &self.phase else { return };
+        let (held, end_bookmark) = (Arc::clone(entries), *end_bookmark);
+        let mut left = held.lock();
+        let Some(entries) = &mut *left else {
+            drop(left);
+            return self.fall_behind();
+        };
         while !self.out.is_full() {
-            let Phase::Initial { entries, end_bookmark, sent, .. } = &mut self.phase else { return };
             let Some(entry) = entries.next() else {
-                if *end_bookmark {
+                if end_bookmark {
                     self.frames.bookmark(self.out.piece(), self.after, true);
                 }
                 self.phase = Phase::Live;
                 return;
             };
-            *sent += 1;
+            if let Phase::Initial { sent, .. } = &mut self.phase {
+                *sent += 1;
+            }
             self.count(&entry);
             let pushed = self.out.push(&self.frames, EventType::Added, &entry, entry.revision(), None);
             if let Err(error) = pushed {
-                self.fail(&error);
+                return self.fail(&error);
             }
+        }
+    }
+
+    /// The objects that were to come have been taken away, for the changes after them are no longer kept.
+    fn fall_behind(&mut self) {
+        match self.resource.cache.changes_after(self.after) {
+            Err(error) => self.fail(&too_old(error)),
+            // Not to be seen: what is too old stays so.
+            Ok(_) => self.phase = Phase::Ended,
         }
     }
 
@@ -346,37 +366,39 @@ impl Watcher {
         if !self.resource.has_form() {
             return Ok(());
         }
-        let changes = self.resource.cache.changes_after(self.after).map_err(too_old)?;
+        let batch = self.resource.cache.changes_after(self.after).map_err(too_old)?;
         let entries: Vec<Arc<Entry>> =
-            changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().cloned().collect();
+            batch.changes.iter().flat_map(|change| [&change.old, &change.new]).flatten().cloned().collect();
         let keys: Vec<usize> = entries.iter().map(|entry| Arc::as_ptr(entry) as usize).collect();
         let shown = self.resource.shown(entries).await?;
         self.converted = keys.into_iter().zip(shown).collect();
-        self.prepared = changes;
+        self.prepared = batch;
         Ok(())
     }
 
-    fn next_changes(&mut self) -> Result<Vec<Arc<Change>>, TooOld> {
+    fn next_changes(&mut self) -> Result<Batch, TooOld> {
         if self.resource.has_form() {
             return Ok(std::mem::take(&mut self.prepared));
         }
         self.resource.cache.changes_after(self.after)
     }
 
-    /// Whether there are changes that were not sent; a watch that is too old finds out when it goes on.
-    fn is_behind(&self) -> bool {
-        self.resource.cache.changes_after(self.after).map_or(true, |changes| !changes.is_empty())
+    /// Whether there are changes up to a revision that were not sent; a watch that is too old finds out when it goes on.
+    fn is_behind(&self, revision: i64) -> bool {
+        let batch = self.resource.cache.changes_after(self.after);
+        batch.map_or(true, |batch| batch.changes.first().is_some_and(|next| next.revision <= revision))
     }
 
-    /// Adds changes until the piece is full or there are no more.
+    /// Adds changes until the piece is full or there are no more. A piece that is worth sending ends with its stretch, so that
+    /// watchers that came to stand at different places stand together again, and are sent the same bytes.
     fn live(&mut self) {
         while !self.out.is_full() {
-            let changes = match self.next_changes() {
-                Ok(changes) => changes,
+            let Batch { changes, ends_stretch } = match self.next_changes() {
+                Ok(batch) => batch,
                 Err(error) => return self.fail(&too_old(error)),
             };
             let Some(last) = changes.last() else {
-                if self.resource.cache.is_closed() && !self.is_behind() {
+                if self.resource.cache.is_closed() && !self.is_behind(i64::MAX) {
                     self.phase = Phase::Ended;
                 }
                 return;
@@ -391,6 +413,9 @@ impl Watcher {
                 self.passed(change, changes.get(index + 1));
             }
             debug_assert_eq!(self.after, last.revision, "batches hold whole revisions");
+            if ends_stretch && self.out.is_worth_sending() {
+                return;
+            }
         }
     }
 
@@ -442,10 +467,7 @@ impl Watcher {
     fn bookmark(&mut self) {
         let progress = self.resource.caches.revision();
         self.live();
-        if self.resource.has_form() && self.is_behind() {
-            return;
-        }
-        if matches!(self.phase, Phase::Live) && !self.out.is_full() {
+        if matches!(self.phase, Phase::Live) && !self.out.is_full() && !self.is_behind(progress) {
             self.after = self.after.max(progress);
             self.frames.bookmark(self.out.piece(), self.after, false);
             self.alarms.bookmark_was_sent();

@@ -176,6 +176,42 @@ async fn what_is_no_longer_kept_is_an_error_in_the_stream() {
 }
 
 #[tokio::test]
+async fn a_watch_that_stalls_among_the_first_objects_does_not_keep_what_was_replaced() {
+    let fixture = model().await;
+    let kilobyte = "x".repeat(1 << 10);
+    for index in 0..100 {
+        let map = config_map(&format!("a{index}"), &json!({}), &json!({"k": kilobyte}));
+        fixture.post(MAPS, &map).await.expect(201);
+    }
+    let path = format!("{MAPS}?watch=1&resourceVersion=0");
+    let mut quick = fixture.watch(&path).await;
+    for _ in 0..100 {
+        assert_eq!(quick.next().await.unwrap()["type"], "ADDED");
+    }
+    // What others were sent lately is there for everybody: this one shall be alone.
+    drop(quick);
+    let mut stalled = fixture.watch(&path).await;
+    assert_eq!(stalled.next().await.unwrap()["type"], "ADDED");
+    // More than is kept of the changes of a resource.
+    for index in 0..40 {
+        let data = json!({"k": format!("{index}{}", "y".repeat(700 << 10))});
+        fixture.put(&format!("{MAPS}/a0"), &config_map("a0", &json!({}), &data)).await.expect(200);
+    }
+    fixture.get(&format!("{MAPS}/a0")).await.expect(200);
+    let mut before = 1;
+    let status = loop {
+        let event = stalled.next().await.unwrap_or_else(|| panic!("ended after {before}"));
+        if event["type"] == "ERROR" {
+            break event["object"].clone();
+        }
+        before += 1;
+    };
+    assert!(before < 100, "only what was made before");
+    assert_eq!((&status["code"], &status["reason"]), (&json!(410), &json!("Expired")));
+    assert_eq!(stalled.line().await, "END");
+}
+
+#[tokio::test]
 async fn a_revision_to_come_is_waited_for() {
     let fixture = configured(|_| {}).await;
     let a = fixture.post(MAPS, &config_map("a", &json!({}), &json!({}))).await.expect(201);
