@@ -207,8 +207,12 @@ fn phase(sources: &Sources<'_>, init: &[ContainerStatus], main: &[ContainerStatu
     if over {
         return if succeeded { "Succeeded" } else { "Failed" };
     }
+    let anew =
+        |name: &str| sources.observed.newest(name).is_some_and(|view| sources.state.anew.contains(&view.id));
     let restarting = facts::spec(sources.pod).containers.iter().zip(main).any(|(container, status)| {
-        last_end(status).is_some_and(|end| facts::restarts(sources.pod, container, Role::Main, end.exit_code))
+        anew(&container.name)
+            || last_end(status)
+                .is_some_and(|end| facts::restarts(sources.pod, container, Role::Main, end.exit_code))
     });
     match (restarting || sidecars_run, succeeded) {
         (true, _) => "Running",
@@ -351,7 +355,7 @@ fn expected(sources: &Sources<'_>, container: &Container, role: Role) -> bool {
 /// Whether an ended container reads as waiting: it will be started, and there is something to say about why it is not yet.
 fn starts_again(sources: &Sources<'_>, container: &Container, role: Role, view: &ContainerView) -> bool {
     sources.state.phase == Phase::Running
-        && facts::restarts(sources.pod, container, role, view.exit_code)
+        && sources.state.restarts(sources.pod, container, role, view)
         && sources.state.waiting.contains_key(&container.name)
 }
 

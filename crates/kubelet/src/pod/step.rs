@@ -10,7 +10,7 @@ use super::view::{ContainerState, ContainerView, Observed};
 use crate::names;
 use nauplius_base::time::Timestamp;
 use nauplius_kinds::api::core::{Container, Pod};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Where a pod is on its one-way road.
@@ -172,6 +172,8 @@ pub struct State {
     pub crashes: BackOffs,
     /// By container.
     pub waiting: BTreeMap<String, Waiting>,
+    /// Containers, by id, that are stopped to be started anew, whatever they end with and whatever the policy.
+    pub anew: BTreeSet<String>,
     /// Why it ended, when not by itself.
     pub verdict: Option<Verdict>,
     /// What probes said.
@@ -213,6 +215,7 @@ impl Default for State {
             network_told: None,
             crashes: BackOffs::default(),
             waiting: BTreeMap::new(),
+            anew: BTreeSet::new(),
             verdict: None,
             probes: Verdicts::default(),
             resize: Resize::default(),
@@ -221,6 +224,13 @@ impl Default for State {
             forgotten: false,
             release_retry_at: None,
         }
+    }
+}
+
+impl State {
+    /// Whether a container that has ended is started again.
+    pub fn restarts(&self, pod: &Pod, container: &Container, role: Role, view: &ContainerView) -> bool {
+        self.anew.contains(&view.id) || facts::restarts(pod, container, role, view.exit_code)
     }
 }
 
@@ -248,6 +258,16 @@ pub struct Outcome {
     pub actions: Vec<Action>,
     /// When to look again if nothing happens.
     pub wake_at: Option<Timestamp>,
+}
+
+/// Why a running container is to be stopped.
+struct Failing {
+    /// In upstream's words.
+    message: String,
+    /// The seconds that it gets.
+    grace_s: i64,
+    /// Whether it is started anew.
+    restarts: bool,
 }
 
 struct Step<'a> {
@@ -338,6 +358,8 @@ impl Step<'_> {
         if facts::ended(pod) || self.finished() {
             return self.terminate(facts::grace_s(pod));
         }
+        let containers = &self.input.observed.containers;
+        self.state.anew.retain(|id| containers.iter().any(|view| view.id == *id));
         self.settle_failures();
         self.kill_failing();
         self.resize();
@@ -368,7 +390,7 @@ impl Step<'_> {
         let (pod, observed) = (self.input.pod, self.input.observed);
         let over = |container: &Container, role| {
             observed.newest(&container.name).is_some_and(|view| {
-                view.state == ContainerState::Exited && !facts::restarts(pod, container, role, view.exit_code)
+                view.state == ContainerState::Exited && !self.state.restarts(pod, container, role, view)
             })
         };
         let failed_init =
@@ -423,17 +445,21 @@ impl Step<'_> {
         let running = observed.containers.iter().filter(|view| view.state == ContainerState::Running);
         for view in running {
             let Some((container, role)) = facts::container(pod, &view.name) else { continue };
-            let Some((message, grace_s)) = self.failing(view, container, role) else { continue };
+            let Some(failing) = self.failing(view, container, role) else { continue };
             if self.busy(&Job::Kill(view.id.clone())) {
                 continue;
             }
+            if failing.restarts {
+                self.state.anew.insert(view.id.clone());
+            }
+            let Failing { grace_s, message, .. } = failing;
             let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
             self.act(Job::Kill(view.id.clone()), action);
         }
     }
 
-    /// Why a running container is to be stopped, in upstream's words, and the seconds that it gets.
-    fn failing(&self, view: &ContainerView, container: &Container, role: Role) -> Option<(String, i64)> {
+    /// Whether and why a running container is to be stopped.
+    fn failing(&self, view: &ContainerView, container: &Container, role: Role) -> Option<Failing> {
         let pod = self.input.pod;
         let changed = !view.hash.is_empty()
             && view.hash != names::container_hash(container)
@@ -450,14 +476,13 @@ impl Step<'_> {
             None => None,
         };
         let grace_s = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        let restarts = changed || role == Role::Sidecar || facts::restarts_on_failure(pod, container);
         let message = match role {
             Role::Sidecar => format!("Init container {} {why}", view.name),
-            _ if changed || facts::restarts_on_failure(pod, container) => {
-                format!("Container {} {why}, will be restarted", view.name)
-            }
+            _ if restarts => format!("Container {} {why}, will be restarted", view.name),
             _ => format!("Container {} {why}", view.name),
         };
-        Some((message, grace_s.unwrap_or(facts::grace_s(pod))))
+        Some(Failing { message, grace_s: grace_s.unwrap_or(facts::grace_s(pod)), restarts })
     }
 
     /// Containers get what the pod is allotted, if need be by starting anew.
@@ -477,6 +502,7 @@ impl Step<'_> {
                 in_place.push((view.id.clone(), view.name.clone()));
                 continue;
             }
+            self.state.anew.insert(view.id.clone());
             let message = format!("Container {} resize requires restart", view.name);
             let grace_s = facts::grace_s(pod);
             let action = Action::Kill { id: view.id.clone(), name: view.name.clone(), grace_s, message };
@@ -608,7 +634,7 @@ impl Step<'_> {
         // In a new sandbox init containers run again; others that are done stay done.
         let judged = if role == Role::Init { current } else { newest };
         let done = judged.is_some_and(|view| {
-            view.state == ContainerState::Exited && !facts::restarts(pod, container, role, view.exit_code)
+            view.state == ContainerState::Exited && !self.state.restarts(pod, container, role, view)
         });
         let running = current
             .filter(|view| view.state == ContainerState::Running || self.busy(&Job::Kill(view.id.clone())));

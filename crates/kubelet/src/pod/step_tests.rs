@@ -406,6 +406,28 @@ fn deletion_interrupts_what_is_under_way_and_never_goes_back() {
 }
 
 #[test]
+fn what_is_stopped_to_be_started_anew_starts_whatever_the_policy() {
+    for (policy, hash) in [("Never", "other"), ("OnFailure", "")] {
+        let spec = format!(r#"{{"restartPolicy":"{policy}","containers":[{{"name":"a"}}]}}"#);
+        let mut stage = Stage::new(&spec);
+        stage.state.volumes_ready = true;
+        stage.observed.sandboxes = vec![sandbox(true)];
+        let view = ContainerView { hash: hash.to_owned(), ..running("a", 0, 1) };
+        if hash.is_empty() {
+            stage.state.probes.fail(&view.id, "liveness");
+        }
+        stage.has(view);
+        stage.step(2);
+        stage.settle();
+        // It takes the signal well.
+        stage.has(exited("a", 0, 1, 3, 0));
+        stage.step(3);
+        let told = stage.trace.lines().last().unwrap().trim();
+        assert_eq!(told, "3 Running | start a/1", "{policy}");
+    }
+}
+
+#[test]
 fn failing_probes_and_changed_definitions_restart_containers() {
     let mut stage =
         Stage::new(r#"{"containers":[{"name":"a","image":"x"}],"terminationGracePeriodSeconds":7}"#);

@@ -133,15 +133,17 @@ impl Server {
             Ok(id) => id,
             Err(answer) => return *answer,
         };
-        let cmd = query.first("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
+        let words = query.first("cmd").unwrap_or_default();
+        let cmd = words.split(' ').map(str::to_owned).collect();
         match self.context.runtime.exec_sync(v1::ExecSyncRequest { container_id, cmd, timeout: 0 }).await {
             Ok(mut answer) if answer.exit_code == 0 => {
                 answer.stdout.extend(answer.stderr);
-                bytes("text/plain; charset=utf-8", answer.stdout)
+                // Upstream calls it so, whatever it is.
+                bytes("application/json", answer.stdout)
             }
             Ok(answer) => {
                 let message = format!(
-                    "command exited with {}: {}",
+                    "command '{words}' exited with {}: {}",
                     answer.exit_code,
                     String::from_utf8_lossy(&answer.stderr)
                 );
