@@ -274,3 +274,18 @@ async fn logs_and_streams_come_from_the_kubelet() {
     io.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"hello");
 }
+
+#[tokio::test]
+async fn a_kubelet_that_nobody_vouches_for_is_believed_when_the_client_says_so() {
+    let stranger = Authority::create("stranger").unwrap();
+    let tls = Arc::new(client_config(&stranger, Some(("apiserver", "kubelet"))));
+    let world = world_with(|config| config.kubelets = Some(KubeletDialer { tls })).await;
+    let admin = over_tls(&world, Some(("admin", "system:masters")));
+    pod_on_node(&world, &admin).await;
+    let path = "/api/v1/namespaces/default/pods/p/log";
+    let refused = admin.get(path).await;
+    let begin = format!("500 Get \"https://{}/containerLogs/default/p/c\": ", world.kubelet);
+    assert!(refused.refusal().starts_with(&begin), "{}", refused.refusal());
+    let log = admin.get(&format!("{path}?insecureSkipTLSVerifyBackend=true")).await;
+    assert_eq!(String::from_utf8_lossy(&log.bytes), "asked /containerLogs/default/p/c\n");
+}
