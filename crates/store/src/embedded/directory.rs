@@ -4,6 +4,12 @@ use crate::{StoreError, StoreResult};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a lock that is held is tried again, and how long after. Whoever held it may be gone and a process that they were just starting
+/// not yet begun: until then it has a copy of everything that they had open.
+const ATTEMPTS: u32 = 50;
+const REST: Duration = Duration::from_millis(10);
 
 /// A directory that nobody else has open while this lives.
 pub(super) struct Directory {
@@ -24,11 +30,14 @@ impl Directory {
         let lock = path.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(lock);
         let file = file.map_err(|error| io("open the store's lock", &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), lock: file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(io("lock the store's directory", &error)),
+        for _ in 0..ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { path: path.to_owned(), lock: file }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(REST),
+                Err(TryLockError::Error(error)) => return Err(io("lock the store's directory", &error)),
+            }
         }
+        Err(StoreError::InUse { path: path.to_owned() })
     }
 
     /// The database.
@@ -72,5 +81,20 @@ mod tests {
         assert_eq!(Directory::lock(&path).err(), Some(StoreError::InUse { path: path.clone() }));
         drop(held);
         assert!(Directory::lock(&path).is_ok());
+    }
+
+    /// As by a process that is being started when its parent closes the store or is killed.
+    #[test]
+    fn a_copy_that_goes_soon_is_waited_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let held = Directory::lock(scratch.path()).unwrap();
+        let copy = held.lock.try_clone().unwrap();
+        drop(held);
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(REST * 5);
+            drop(copy);
+        });
+        assert!(Directory::lock(scratch.path()).is_ok());
+        gone.join().unwrap();
     }
 }

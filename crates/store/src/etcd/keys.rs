@@ -51,11 +51,12 @@ impl Keys {
         self.shown(header.map_or(0, |header| header.revision))
     }
 
-    /// A key value as our callers know it.
+    /// A key value as our callers know it. Its bytes are its own: those of a message are parts of one buffer, and whoever keeps one small
+    /// object would keep all that came with it.
     pub(super) fn key_value(&self, kv: wire::KeyValue) -> KeyValue {
         KeyValue {
             key: self.here(&kv.key),
-            value: kv.value,
+            value: Bytes::copy_from_slice(&kv.value),
             create_revision: self.shown(kv.create_revision),
             mod_revision: self.shown(kv.mod_revision),
             version: kv.version,
@@ -92,7 +93,7 @@ impl Keys {
     /// A key of etcd's as our callers know it.
     pub(super) fn here(&self, key: &Bytes) -> Bytes {
         if self.ours == self.theirs {
-            return key.clone();
+            return Bytes::copy_from_slice(key);
         }
         // Ranges are clamped to our prefix, so no other key comes back.
         [&self.ours[..], key.get(self.theirs.len()..).unwrap_or_default()].concat().into()
@@ -145,5 +146,22 @@ mod tests {
         check("/s", Some("/z"), None);
         check("/a", Some("/b"), None);
         assert_eq!(keys.here(&Bytes::from_static(b"/east/one/pods/a")), "/registry/pods/a");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_message_keeps_no_message() {
+        let message = Bytes::from(b"/registry/a with its value, and much else".to_vec());
+        for theirs in ["/registry", "/east"] {
+            let keys = Keys::new(Bytes::from_static(b"/registry"), Bytes::from_static(theirs.as_bytes()));
+            let kv = wire::KeyValue {
+                key: message.slice(..11),
+                value: message.slice(12..27),
+                ..Default::default()
+            };
+            let kept = keys.key_value(kv);
+            assert_eq!(kept.value, "with its value,");
+            let within = |bytes: &Bytes| message.as_ptr_range().contains(&bytes.as_ptr());
+            assert!(!within(&kept.key) && !within(&kept.value));
+        }
     }
 }

@@ -6,6 +6,7 @@ mod etcd;
 mod faults;
 mod full_disk;
 mod kill;
+mod memory;
 mod model;
 mod shifted;
 mod suite;
