@@ -3,6 +3,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::go_struct::escaped;
+
 /// Where in an object something is wrong: `spec.containers[0].name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Path(String);
@@ -114,6 +116,32 @@ impl FieldErrorKind {
     }
 }
 
+/// The value that a message shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BadValue {
+    /// As JSON, a text in quotes.
+    Json(Value),
+    /// In these words.
+    Shown(String),
+}
+
+impl<T: Into<Value>> From<T> for BadValue {
+    fn from(value: T) -> Self {
+        Self::Json(value.into())
+    }
+}
+
+impl fmt::Display for BadValue {
+    /// Strings are quoted as Go quotes them, everything else is compact JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(Value::String(text)) => f.write_str(&quote(text)),
+            Self::Json(other) => f.write_str(&escaped(other)),
+            Self::Shown(text) => f.write_str(text),
+        }
+    }
+}
+
 /// One field that is wrong, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
@@ -122,14 +150,14 @@ pub struct FieldError {
     /// Where.
     pub path: Path,
     /// The offending value; `None` leaves it out of the text.
-    pub bad_value: Option<Value>,
+    pub bad_value: Option<BadValue>,
     /// More about why; may be empty.
     pub detail: String,
 }
 
 impl FieldError {
     fn of(kind: FieldErrorKind, path: &Path, bad_value: Option<Value>, detail: impl Into<String>) -> Self {
-        Self { kind, path: path.clone(), bad_value, detail: detail.into() }
+        Self { kind, path: path.clone(), bad_value: bad_value.map(BadValue::Json), detail: detail.into() }
     }
 
     /// The value is missing.
@@ -165,7 +193,8 @@ impl FieldError {
 
     /// The value has more than `max_bytes` bytes.
     pub fn too_long(path: &Path, max_bytes: usize) -> Self {
-        Self::of(FieldErrorKind::TooLong, path, None, format!("may not be more than {max_bytes} bytes"))
+        let unit = if max_bytes == 1 { "byte" } else { "bytes" };
+        Self::of(FieldErrorKind::TooLong, path, None, format!("may not be more than {max_bytes} {unit}"))
     }
 
     /// The value has more than `max_characters` characters.
@@ -204,8 +233,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         let mut text = self.kind.title().to_owned();
         if let Some(value) = &self.bad_value {
-            text.push_str(": ");
-            text.push_str(&shown(value));
+            text.push_str(&format!(": {value}"));
         }
         if !self.detail.is_empty() {
             text.push_str(": ");
@@ -222,15 +250,6 @@ impl fmt::Display for FieldError {
 }
 
 impl std::error::Error for FieldError {}
-
-/// Strings are quoted as Go quotes them, null is the quoted word, structures are compact JSON.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => quote(text),
-        Value::Null => "\"null\"".to_owned(),
-        other => other.to_string(),
-    }
-}
 
 /// Upstream's aggregate of errors: nothing, the only text, or `[a, b]` with repeated texts left out.
 pub fn aggregate(errors: &[FieldError]) -> String {
@@ -312,7 +331,11 @@ mod tests {
         check(FieldError::too_many(&path, 9, 8), "spec.replicas: Too many: 9: must have at most 8 items");
         check(FieldError::not_found(&path, "v"), "spec.replicas: Not found: \"v\"");
         check(FieldError::internal(&path, "boom"), "spec.replicas: Internal error: boom");
-        check(FieldError::invalid(&path, Value::Null, "x"), "spec.replicas: Invalid value: \"null\": x");
+        check(FieldError::invalid(&path, Value::Null, "x"), "spec.replicas: Invalid value: null: x");
+        check(
+            FieldError::invalid(&path, json!(["<"]), "x"),
+            r#"spec.replicas: Invalid value: ["\u003c"]: x"#,
+        );
         check(
             FieldError::invalid(&path, json!({"a": [1]}), "field is immutable"),
             "spec.replicas: Invalid value: {\"a\":[1]}: field is immutable",

@@ -6,6 +6,7 @@ pub mod cbor;
 pub mod error;
 pub mod field;
 pub mod go;
+pub mod go_struct;
 pub mod gvk;
 pub mod intstr;
 pub mod json;

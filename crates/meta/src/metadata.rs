@@ -325,7 +325,7 @@ mod tests {
                 "metadata.resourceVersion: Invalid value: \"\": must be specified for an update",
                 "metadata.generation: Invalid value: 1: must not be decremented",
                 "metadata.name: Invalid value: \"b\": field is immutable",
-                "metadata.deletionTimestamp: Invalid value: \"null\": field is immutable",
+                "metadata.deletionTimestamp: Invalid value: null: field is immutable",
             ]
         );
     }

@@ -6,8 +6,9 @@ use nauplius_base::{id, time};
 use nauplius_kinds::drop_gated;
 use nauplius_meta::error::{ApiError, Reason, Status};
 use nauplius_meta::field::{FieldError, Path};
+use nauplius_meta::gvk::GroupVersionKind;
 use nauplius_meta::names::{self, Problems};
-use nauplius_meta::{metadata, object};
+use nauplius_meta::{go_struct, metadata, object, schema};
 use serde_json::Value;
 
 /// Characters of a generated suffix; upstream's.
@@ -16,8 +17,18 @@ const SUFFIX: usize = 5;
 const MAX_GENERATED: usize = 63;
 
 /// The refusal of an object that breaks rules, if it does.
-pub(crate) fn validation_error(scope: &Scope, name: &str, errors: Vec<FieldError>) -> ApiResult<()> {
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(&scope.resource.group_kind, name, errors)) }
+pub(crate) fn validation_error(scope: &Scope, name: &str, mut errors: Vec<FieldError>) -> ApiResult<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let descriptor = scope.resource.kind.descriptor();
+    let hub =
+        GroupVersionKind::new(descriptor.group.clone(), descriptor.hub.clone(), descriptor.kind.clone());
+    // A custom resource has no structures of Go.
+    if let Some(ty) = schema::lookup_kind(&hub).filter(|_| !scope.resource.is_custom()) {
+        go_struct::show(&mut errors, ty);
+    }
+    Err(ApiError::invalid(&scope.resource.group_kind, name, errors))
 }
 
 /// Removes what only the server sets, before admission sees a new object.

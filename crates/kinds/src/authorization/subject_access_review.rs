@@ -30,7 +30,7 @@ mod tests {
             &kind(),
             json!({"spec": {}}),
             &[
-                "spec.resourceAttributes: Invalid value: \"null\": exactly one of nonResourceAttributes or resourceAttributes must \
+                "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must \
              be specified",
                 "spec.user: Invalid value: \"\": at least one of user or group must be specified",
             ],

@@ -3,7 +3,7 @@
 use crate::check::{self, Errors};
 use crate::describe::describe;
 use crate::kind::{Column, Descriptor, Kind};
-use crate::tree::{count, default, flag, set, text};
+use crate::tree::{count, default, flag, same, set, text};
 use crate::{name, table};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
@@ -54,7 +54,9 @@ impl Kind for PriorityClass {
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        check::immutable(new, old, "value", &Path::root(), &mut errors);
+        if !same(new, old, "value") {
+            errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
+        }
         check::immutable(new, old, "preemptionPolicy", &Path::root(), &mut errors);
         errors
     }
@@ -129,7 +131,7 @@ mod tests {
             &json!({"value": 1}),
             json!({"value": 2, "preemptionPolicy": "Never"}),
             &[
-                "value: Invalid value: 2: field is immutable",
+                "value: Forbidden: may not be changed in an update.",
                 "preemptionPolicy: Invalid value: \"Never\": field is immutable",
             ],
         );

@@ -208,7 +208,7 @@ fn keywords_and_extensions_are_checked() {
     schema_refused(
         json!({"type": "array", "items": {"type": "object", "properties": {}}, "x-kubernetes-list-type": "set"}),
         &[
-            "P.items.x-kubernetes-map-type: Invalid value: \"null\": must be atomic as item of a list with x-kubernetes-list-type=set",
+            "P.items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
         ],
     );
     schema_refused(
