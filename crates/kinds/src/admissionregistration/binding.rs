@@ -1,73 +1,32 @@
-//! Bindings put a policy to use: which one, with what parameters, and narrowed down to what. Both kinds of them are the one here.
+//! Bindings put a policy to use: which one, with what parameters, and narrowed down to what. Both kinds of
+//! them ask and show the same, but for what only one has.
 
-use super::{match_resources, static_name_warnings};
+use super::match_resources;
+use super::registration::{Own, no_status};
 use crate::check::{Errors, messages};
-use crate::describe::Describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::Column;
+use crate::label_selector;
 use crate::table::{self, string};
 use crate::tree::{get, text, with};
-use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
 
-/// A kind of bindings.
-pub(crate) struct Binding {
-    descriptor: Descriptor,
-    /// What is asked of its spec beyond what is asked of all.
-    own: Own,
-}
-
 /// Checks a spec at its path.
-pub(super) type Own = fn(&Value, &Path, &mut Errors);
+type More = fn(&Value, &Path, &mut Errors);
 
-impl Binding {
-    /// The kind so described.
-    pub(super) fn new(describe: Describe, own: Own) -> Self {
-        Self { descriptor: describe.cluster_scoped().categories(&["api-extensions"]).done(), own }
-    }
+/// What bindings ask and show.
+pub(super) fn own(validate: fn(&Value, Option<&Value>) -> Errors) -> Own {
+    Own { validate, validate_status: no_status, columns, cells }
 }
 
-impl Kind for Binding {
-    fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        validate(spec, &path, &mut errors);
-        (self.own)(spec, &path, &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, new: &Value, _old: &Value) -> Vec<FieldError> {
-        self.validate(new)
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
-    }
-
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        static_name_warnings(new)
-    }
-
-    fn counts_generations(&self) -> bool {
-        true
-    }
-
-    fn allows_unconditional_update(&self) -> bool {
-        false
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        columns()
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        cells(object, now_s)
-    }
+/// Checks a binding; `more` is what is asked of its spec beyond what is asked of all.
+pub(super) fn validate(binding: &Value, more: More) -> Errors {
+    let mut errors = Errors::new();
+    let (spec, path) = (&binding["spec"], Path::new("spec"));
+    check_spec(spec, &path, &mut errors);
+    more(spec, &path, &mut errors);
+    errors
 }
 
 /// Fills what is left out.
@@ -77,8 +36,7 @@ pub(super) fn set_defaults(object: &mut Value) {
     });
 }
 
-/// Checks a binding's spec.
-fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+fn check_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let policy = text(spec, "policyName");
     if policy.is_empty() {
         errors.push(FieldError::required(&path.child("policyName"), ""));

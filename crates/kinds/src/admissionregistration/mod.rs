@@ -7,6 +7,7 @@ pub(crate) mod mutating_admission_policy;
 pub(crate) mod mutating_admission_policy_binding;
 pub(crate) mod mutating_webhook_configuration;
 mod policy;
+mod registration;
 mod rule;
 pub(crate) mod validating_admission_policy;
 pub(crate) mod validating_admission_policy_binding;

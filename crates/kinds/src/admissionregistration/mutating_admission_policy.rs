@@ -1,13 +1,12 @@
 //! MutatingAdmissionPolicy: expressions by which objects are changed before they are kept.
 
-use super::{GROUP, REINVOCATION_POLICIES, policy, rule, static_name_warnings};
+use super::registration::{Own, Registration, no_status};
+use super::{GROUP, REINVOCATION_POLICIES, policy, rule};
 use crate::check::{Errors, one_of};
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind};
-use crate::name;
 use crate::runtime_config::RuntimeConfig;
-use crate::table::{self, integer, string};
-use crate::tree::{child, get, list, text};
+use crate::table::integer;
+use crate::tree::{get, list, text};
 use nauplius_meta::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -16,65 +15,16 @@ const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 /// The types of patches, each with its field.
 const PATCHES: [(&str, &str); 2] = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
 
-pub(crate) struct MutatingAdmissionPolicy(Descriptor);
-
-pub(crate) fn kind(config: &RuntimeConfig) -> MutatingAdmissionPolicy {
-    let descriptor = describe(GROUP, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies");
-    let descriptor = descriptor.cluster_scoped().categories(&["api-extensions"]).defaults(set_defaults);
-    MutatingAdmissionPolicy(descriptor.also(config, "v1beta1").defaults(set_defaults).done())
-}
-
-fn set_defaults(object: &mut Value) {
-    policy::set_defaults(child(object, "spec"));
-}
-
-impl Kind for MutatingAdmissionPolicy {
-    fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validate_spec(&object["spec"], None)
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        validate_spec(&new["spec"], Some(&old["spec"]))
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
-    }
-
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        static_name_warnings(new)
-    }
-
-    fn counts_generations(&self) -> bool {
-        true
-    }
-
-    fn allows_unconditional_update(&self) -> bool {
-        false
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![
-            table::name(),
-            integer("Mutations", "How many mutations it has."),
-            string("ParamKind", "The kind of its parameters."),
-            table::age(),
-        ]
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        let spec = &object["spec"];
-        vec![
-            table::name_cell(object),
-            rule::counted(spec, "mutations"),
-            policy::param_kind_cell(spec),
-            table::age_cell(object, now_s),
-        ]
-    }
+pub(crate) fn kind(config: &RuntimeConfig) -> Registration {
+    let describe = describe(GROUP, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies");
+    let describe = describe.defaults(policy::set_defaults).also(config, "v1beta1");
+    let own = Own {
+        validate: |new, old| validate_spec(&new["spec"], old.map(|old| &old["spec"])),
+        validate_status: no_status,
+        columns: || policy::columns(integer("Mutations", "How many mutations it has.")),
+        cells: |object, now_s| policy::cells(object, "mutations", now_s),
+    };
+    Registration::new(describe.defaults(policy::set_defaults), own)
 }
 
 fn validate_spec(spec: &Value, old: Option<&Value>) -> Errors {

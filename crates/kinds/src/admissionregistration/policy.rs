@@ -2,7 +2,9 @@
 
 use super::{FAILURE_POLICIES, match_conditions, match_resources, rule};
 use crate::check::{Errors, one_of_if_set};
-use crate::tree::{default, get, list, same, text, with};
+use crate::kind::Column;
+use crate::table::{self, string};
+use crate::tree::{child, default, get, list, same, text, with};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -31,8 +33,9 @@ const CEL_RESERVED: &[&str] = &[
     "while",
 ];
 
-/// Fills what is left out of a policy's spec.
-pub(super) fn set_defaults(spec: &mut Value) {
+/// Fills what is left out of a policy.
+pub(super) fn set_defaults(policy: &mut Value) {
+    let spec = child(policy, "spec");
     default(spec, "failurePolicy", "Fail");
     with(spec, "matchConstraints", match_resources::set_defaults);
 }
@@ -128,7 +131,19 @@ pub(super) fn expression(owner: &Value, path: &Path, detail: &str, errors: &mut 
     }
 }
 
-/// The cell that shows the kind of parameters.
-pub(super) fn param_kind_cell(spec: &Value) -> Value {
-    get(spec, "paramKind").map_or_else(|| "<unset>".into(), |kind| rule::kind_text(kind).into())
+/// The columns of a policy, one of which counts what it says.
+pub(super) fn columns(counted: Column) -> Vec<Column> {
+    vec![table::name(), counted, string("ParamKind", "The kind of its parameters."), table::age()]
+}
+
+/// The cells of a policy; what it says stands in field `counted`.
+pub(super) fn cells(object: &Value, counted: &str, now_s: i64) -> Vec<Value> {
+    let spec = &object["spec"];
+    let parameters = get(spec, "paramKind").map_or_else(|| "<unset>".to_owned(), rule::kind_text);
+    vec![
+        table::name_cell(object),
+        rule::counted(spec, counted),
+        parameters.into(),
+        table::age_cell(object, now_s),
+    ]
 }

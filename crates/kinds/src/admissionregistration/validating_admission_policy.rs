@@ -1,14 +1,13 @@
 //! ValidatingAdmissionPolicy: expressions that objects must satisfy to be kept.
 
-use super::{GROUP, policy, rule, static_name_warnings};
+use super::registration::{Own, Registration};
+use super::{GROUP, policy};
 use crate::apiextensions::json_path::{JsonPath, JsonPathError};
 use crate::check::{Errors, messages, one_of_if_set};
+use crate::conditions;
 use crate::describe::describe;
-use crate::kind::{Column, Descriptor, Kind, tracked_without_metadata};
-use crate::table::{self, integer, string};
-use crate::tree::{child, list, text};
-use crate::{conditions, name};
-use nauplius_meta::apply::Filter;
+use crate::table::integer;
+use crate::tree::{list, text};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::Value;
@@ -18,84 +17,30 @@ const MAX_ANNOTATION_BYTES: usize = 5 * 1024;
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
 
-pub(crate) struct ValidatingAdmissionPolicy(Descriptor);
-
-pub(crate) fn kind() -> ValidatingAdmissionPolicy {
-    let descriptor = describe(GROUP, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies");
-    let descriptor = descriptor.cluster_scoped().categories(&["api-extensions"]);
-    ValidatingAdmissionPolicy(descriptor.defaults(set_defaults).status().done())
+pub(crate) fn kind() -> Registration {
+    let describe = describe(GROUP, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies");
+    let own = Own {
+        validate: |new, old| validate_spec(new, old.map(|old| &old["spec"])),
+        validate_status,
+        columns: || policy::columns(integer("Validations", "How many validations it has.")),
+        cells: |object, now_s| policy::cells(object, "validations", now_s),
+    };
+    Registration::new(describe.defaults(policy::set_defaults).status(), own)
 }
 
-fn set_defaults(object: &mut Value) {
-    policy::set_defaults(child(object, "spec"));
-}
-
-impl Kind for ValidatingAdmissionPolicy {
-    fn descriptor(&self) -> &Descriptor {
-        &self.0
-    }
-
-    fn tracked(&self, subresource: &str) -> Filter {
-        tracked_without_metadata(subresource)
-    }
-
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validate_spec(object, None)
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        validate_spec(new, Some(&old["spec"]))
-    }
-
-    fn validate_subresource_update(&self, _subresource: &str, new: &Value, _old: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (status, path) = (&new["status"], Path::new("status"));
-        let warnings_path = path.child("typeChecking").child("expressionWarnings");
-        for (index, warning) in list(&status["typeChecking"], "expressionWarnings").iter().enumerate() {
-            let path = warnings_path.index(index);
-            if text(warning, "warning").trim().is_empty() {
-                errors.push(FieldError::required(&path.child("warning"), ""));
-            }
-            field_reference(text(warning, "fieldRef").trim(), &path.child("fieldRef"), &mut errors);
+fn validate_status(policy: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let (status, path) = (&policy["status"], Path::new("status"));
+    let warnings_path = path.child("typeChecking").child("expressionWarnings");
+    for (index, warning) in list(&status["typeChecking"], "expressionWarnings").iter().enumerate() {
+        let path = warnings_path.index(index);
+        if text(warning, "warning").trim().is_empty() {
+            errors.push(FieldError::required(&path.child("warning"), ""));
         }
-        conditions::validate(status, &path.child("conditions"), &mut errors);
-        errors
+        field_reference(text(warning, "fieldRef").trim(), &path.child("fieldRef"), &mut errors);
     }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
-    }
-
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        static_name_warnings(new)
-    }
-
-    fn counts_generations(&self) -> bool {
-        true
-    }
-
-    fn allows_unconditional_update(&self) -> bool {
-        false
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![
-            table::name(),
-            integer("Validations", "How many validations it has."),
-            string("ParamKind", "The kind of its parameters."),
-            table::age(),
-        ]
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        let spec = &object["spec"];
-        vec![
-            table::name_cell(object),
-            rule::counted(spec, "validations"),
-            policy::param_kind_cell(spec),
-            table::age_cell(object, now_s),
-        ]
-    }
+    conditions::validate(status, &path.child("conditions"), &mut errors);
+    errors
 }
 
 /// Where in the policy an expression stands, as a JSONPath.

@@ -1,7 +1,8 @@
 //! ValidatingAdmissionPolicyBinding: puts a policy to use that objects must satisfy, and says what comes of a failure.
 
 use super::GROUP;
-use super::binding::{self, Binding};
+use super::binding;
+use super::registration::Registration;
 use crate::check::Errors;
 use crate::describe::describe;
 use crate::tree::{list, texts};
@@ -12,10 +13,11 @@ const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const BOTH: &str = "must not contain both Deny and Warn (repeating the same validation failure information in the API \
                     response and headers serves no purpose)";
 
-pub(crate) fn kind() -> Binding {
+pub(crate) fn kind() -> Registration {
     let plural = "validatingadmissionpolicybindings";
     let describe = describe(GROUP, "v1", "ValidatingAdmissionPolicyBinding", plural);
-    Binding::new(describe.defaults(binding::set_defaults), check_actions)
+    let own = binding::own(|binding, _| binding::validate(binding, check_actions));
+    Registration::new(describe.defaults(binding::set_defaults), own)
 }
 
 fn check_actions(spec: &Value, path: &Path, errors: &mut Errors) {

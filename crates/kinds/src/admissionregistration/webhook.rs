@@ -1,14 +1,14 @@
 //! Webhooks, as both configurations have them: where they are, what they are asked about, and what their silence means. Both kinds
-//! of configurations are the one here, but for what only webhooks of one of them have.
+//! of configurations ask and show the same, but for what only webhooks of one of them have.
 
-use super::{FAILURE_POLICIES, MATCH_POLICIES, match_conditions, rule, static_name_warnings};
+use super::registration::{Own, no_status};
+use super::{FAILURE_POLICIES, MATCH_POLICIES, match_conditions, rule};
 use crate::check::{Errors, one_of_if_set};
-use crate::describe::Describe;
-use crate::kind::{Column, Descriptor, Kind};
+use crate::kind::Column;
+use crate::label_selector;
 use crate::table::{self, integer};
 use crate::tree::{default, each, equal, get, list, number, text, texts, with};
 use crate::webhook_client::{self, REVIEW_VERSIONS};
-use crate::{label_selector, name};
 use nauplius_meta::field::{FieldError, Path};
 use nauplius_meta::names;
 use serde_json::{Value, json};
@@ -19,59 +19,20 @@ const DEFAULT_PORT: i64 = 443;
 const NO_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun", "Some", "Unknown"];
 
-/// A kind of configurations.
-pub(crate) struct Configuration {
-    descriptor: Descriptor,
-    /// What is asked of its webhooks beyond what is asked of all.
-    own: Own,
-}
-
 /// Checks one webhook at its path.
-pub(super) type Own = fn(&Value, &Path, &mut Errors);
+type More = fn(&Value, &Path, &mut Errors);
 
-impl Configuration {
-    /// The kind so described.
-    pub(super) fn new(describe: Describe, own: Own) -> Self {
-        Self { descriptor: describe.cluster_scoped().categories(&["api-extensions"]).done(), own }
-    }
+/// What configurations ask and show.
+pub(super) fn own(validate: fn(&Value, Option<&Value>) -> Errors) -> Own {
+    Own { validate, validate_status: no_status, columns, cells }
 }
 
-impl Kind for Configuration {
-    fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
-    }
+fn columns() -> Vec<Column> {
+    vec![table::name(), integer("Webhooks", "How many webhooks it has."), table::age()]
+}
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        validate(object, self.own)
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
-        validate_update(new, old, self.own)
-    }
-
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        name::subdomain(name, prefix)
-    }
-
-    fn warnings(&self, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        static_name_warnings(new)
-    }
-
-    fn counts_generations(&self) -> bool {
-        true
-    }
-
-    fn allows_unconditional_update(&self) -> bool {
-        false
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![table::name(), integer("Webhooks", "How many webhooks it has."), table::age()]
-    }
-
-    fn cells(&self, object: &Value, now_s: i64) -> Vec<Value> {
-        vec![table::name_cell(object), rule::counted(object, "webhooks"), table::age_cell(object, now_s)]
-    }
+fn cells(object: &Value, now_s: i64) -> Vec<Value> {
+    vec![table::name_cell(object), rule::counted(object, "webhooks"), table::age_cell(object, now_s)]
 }
 
 /// Fills what is left out of each webhook.
@@ -121,16 +82,13 @@ impl Asks {
     }
 }
 
-/// Checks the webhooks of a new configuration; `more` is what only one of the two kinds has.
-fn validate(configuration: &Value, more: Own) -> Errors {
+/// Checks a configuration, which replaces another one or is new; `more` is what only webhooks of one of the two kinds have.
+pub(super) fn validate(new: &Value, old: Option<&Value>, more: More) -> Errors {
     let mut errors = Errors::new();
-    check_all(configuration, &Asks::all(), false, more, &mut errors);
-    errors
-}
-
-/// The same for a new form of one that is kept.
-fn validate_update(new: &Value, old: &Value, more: Own) -> Errors {
-    let mut errors = Errors::new();
+    let Some(old) = old else {
+        check_all(new, &Asks::all(), false, more, &mut errors);
+        return errors;
+    };
     let (webhooks, before) = (list(new, "webhooks"), list(old, "webhooks"));
     let conditions_stay = webhooks.len() == before.len()
         && webhooks.iter().zip(before).all(|(new, old)| {
@@ -140,7 +98,7 @@ fn validate_update(new: &Value, old: &Value, more: Own) -> Errors {
     errors
 }
 
-fn check_all(configuration: &Value, asks: &Asks, conditions_stay: bool, more: Own, errors: &mut Errors) {
+fn check_all(configuration: &Value, asks: &Asks, conditions_stay: bool, more: More, errors: &mut Errors) {
     let path = Path::new("webhooks");
     let mut seen = Vec::new();
     for (index, webhook) in list(configuration, "webhooks").iter().enumerate() {
