@@ -106,11 +106,11 @@ impl From<Reason> for String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Always `Status`.
-    #[serde(default = "kind")]
+    /// `Status`; not said in the few answers that upstream gives without it.
+    #[serde(default = "kind", skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// Always `v1`.
-    #[serde(default = "api_version")]
+    /// `v1`, where there is a kind.
+    #[serde(default = "api_version", skip_serializing_if = "String::is_empty")]
     pub api_version: String,
     /// Of the list this answers with, mostly empty.
     #[serde(default)]

@@ -21,6 +21,8 @@ use serde_json::Value;
 
 /// How often an object comes and goes while it is applied to.
 const MAX_ROUNDS: usize = 8;
+/// What upstream says before it says what is wrong with a configuration.
+const CONVERTING: &str = "error converting YAML to JSON: ";
 
 pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes, format: Format) -> ApiResult<Reply> {
     let mut options = WriteOptions::of_apply(&scope.call.query)?;
@@ -48,23 +50,24 @@ pub(super) async fn apply(scope: &Scope, lens: Lens, bytes: &Bytes, format: Form
     })
 }
 
-/// A configuration, and the key that stands in it twice.
+/// A configuration, and the keys that stand in it more than once.
 struct Config {
     value: Value,
-    duplicate: Option<String>,
+    duplicates: Vec<String>,
 }
 
 impl Config {
     /// Upstream reads strictly what it has applied already.
     fn check(&self, scope: &Scope, validation: FieldValidation) -> ApiResult<()> {
-        let Some(key) = &self.duplicate else { return Ok(()) };
-        let message =
-            format!("error converting YAML to JSON: yaml: unmarshal errors: key {key:?} already set in map");
         match validation {
+            _ if self.duplicates.is_empty() => {}
             FieldValidation::Ignore => {}
-            FieldValidation::Warn => scope.call.warnings.add(message),
+            FieldValidation::Warn => scope.call.warnings.extend(self.duplicates.iter().cloned()),
             FieldValidation::Strict => {
-                return Err(ApiError::bad_request(format!("error strict decoding YAML: {message}")));
+                let errors = yaml::unmarshal_errors(&self.duplicates);
+                return Err(ApiError::bad_request(format!(
+                    "error strict decoding YAML: {CONVERTING}{errors}"
+                )));
             }
         }
         Ok(())
@@ -74,13 +77,17 @@ impl Config {
 fn decode(bytes: &[u8], format: Format) -> ApiResult<Config> {
     let (name, read) = match format {
         Format::Cbor => ("CBOR", codec::tree(bytes, format)),
-        _ => ("YAML", read(bytes)),
+        _ => ("YAML", read(bytes).map_err(|error| format!("{CONVERTING}{error}"))),
     };
     let decoded = read.map_err(|error| ApiError::bad_request(format!("error decoding {name}: {error}")))?;
-    let duplicate = decoded.duplicates.first().map(|path| path.rsplit('.').next().unwrap_or(path).to_owned());
+    let duplicates = match std::str::from_utf8(bytes) {
+        Ok(text) if !decoded.duplicates.is_empty() => yaml::duplicate_keys(text),
+        // CBOR that has a key twice is no CBOR.
+        _ => Vec::new(),
+    };
     let other = match decoded.value {
-        value @ Value::Object(_) => return Ok(Config { value, duplicate }),
-        Value::Null => return Ok(Config { value: Value::Object(serde_json::Map::new()), duplicate }),
+        value @ Value::Object(_) => return Ok(Config { value, duplicates }),
+        Value::Null => return Ok(Config { value: Value::Object(serde_json::Map::new()), duplicates }),
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
         Value::String(_) => "string",
@@ -98,8 +105,7 @@ fn read(bytes: &[u8]) -> Result<json::Decoded, String> {
     {
         return Ok(decoded);
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| "error converting YAML to JSON: yaml: invalid leading UTF-8 octet".to_owned())?;
+    let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())?;
     yaml::decode_strict(text).map_err(|error| error.to_string())
 }
 

@@ -7,7 +7,7 @@ use crate::error::ApiResult;
 use crate::negotiate::{Format, JSON, YAML};
 use nauplius_meta::error::ApiError;
 use nauplius_meta::gvk::GroupVersionKind;
-use nauplius_meta::normalize::strict_error;
+use nauplius_meta::normalize::{StrictIssue, strict_error};
 use nauplius_meta::schema;
 use serde_json::Value;
 
@@ -110,7 +110,9 @@ pub(crate) fn judge(
 ) -> ApiResult<Value> {
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => scope.call.warnings.extend(decoded.strict.iter().map(ToString::to_string)),
+        FieldValidation::Warn => {
+            scope.call.warnings.extend(decoded.strict.iter().flat_map(StrictIssue::warnings))
+        }
         FieldValidation::Strict if decoded.strict.is_empty() => {}
         FieldValidation::Strict => {
             return Err(cannot_handle(&decoded.gvk, expected, &strict_error(&decoded.strict)));

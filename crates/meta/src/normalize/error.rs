@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::quantity::ParseQuantityError;
 use crate::schema::TypeRef;
 use crate::time::{ParseDurationError, ParseTimeError};
+use crate::yaml;
 
 /// A field that strict validation refuses and others warn about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,18 @@ pub enum StrictIssue {
     UnknownField(String),
     /// The field stands in the document more than once.
     DuplicateField(String),
+    /// Keys stand in a YAML text more than once, each in upstream's words.
+    DuplicateKeys(Vec<String>),
+}
+
+impl StrictIssue {
+    /// What it is as warnings, of which each is one line.
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::DuplicateKeys(keys) => keys.clone(),
+            other => vec![other.to_string()],
+        }
+    }
 }
 
 impl fmt::Display for StrictIssue {
@@ -21,6 +34,7 @@ impl fmt::Display for StrictIssue {
         match self {
             Self::UnknownField(path) => write!(f, "unknown field \"{path}\""),
             Self::DuplicateField(path) => write!(f, "duplicate field \"{path}\""),
+            Self::DuplicateKeys(keys) => f.write_str(&yaml::unmarshal_errors(keys)),
         }
     }
 }

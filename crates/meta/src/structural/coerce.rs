@@ -68,6 +68,8 @@ fn metadata(value: &mut Value, at: &Place<'_>, dropped: &mut Vec<StrictIssue>) -
     dropped.extend(issues.into_iter().map(|issue| match issue {
         StrictIssue::UnknownField(path) => StrictIssue::UnknownField(format!("{at}.{path}")),
         StrictIssue::DuplicateField(path) => StrictIssue::DuplicateField(format!("{at}.{path}")),
+        // Those are found in texts.
+        keys @ StrictIssue::DuplicateKeys(_) => keys,
     }));
     Ok(())
 }

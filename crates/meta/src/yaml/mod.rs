@@ -1,6 +1,7 @@
 //! YAML to trees and back, as upstream's library does it: YAML 1.1 words for booleans, octal numbers with a leading zero. It must not
 //! know what a tree means.
 mod emit;
+mod problem;
 
 use serde::de::DeserializeSeed;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use crate::json::{Decoded, Place, Tree};
 
 pub use emit::encode;
+pub use problem::duplicate_keys;
 
 /// Most documents in one text.
 pub const MAX_DOCUMENTS: usize = 1000;
@@ -16,23 +18,28 @@ pub const MAX_DOCUMENTS: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
     /// It cannot be read.
-    #[error("error converting YAML to JSON: yaml: {0}")]
+    #[error("yaml: {0}")]
     Syntax(String),
+    /// Fields stand in it more than once.
+    #[error("{}", unmarshal_errors(.0))]
+    Duplicates(Vec<String>),
     /// It has too many documents.
     #[error("a YAML text must have at most {MAX_DOCUMENTS} documents")]
     TooManyDocuments,
 }
 
+/// Upstream's text for keys that stand in a text more than once.
+pub fn unmarshal_errors(keys: &[String]) -> String {
+    format!("yaml: unmarshal errors:\n  {}", keys.join("\n  "))
+}
+
 /// Reads one YAML document. A field that stands in it twice is refused.
 pub fn decode(text: &str) -> Result<Value, YamlError> {
     let decoded = decode_strict(text)?;
-    match decoded.duplicates.first() {
-        None => Ok(decoded.value),
-        Some(path) => {
-            let key = path.rsplit('.').next().unwrap_or(path);
-            let key = crate::field::quote(key);
-            Err(YamlError::Syntax(format!("unmarshal errors: key {key} already set in map")))
-        }
+    if decoded.duplicates.is_empty() {
+        Ok(decoded.value)
+    } else {
+        Err(YamlError::Duplicates(duplicate_keys(text)))
     }
 }
 
@@ -47,7 +54,7 @@ pub fn decode_strict(text: &str) -> Result<Decoded, YamlError> {
     let mut value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         Tree { at: &Place::Root, duplicates: &mut duplicates }.deserialize(deserializer)
     })
-    .map_err(|error| YamlError::Syntax(error.to_string()))?;
+    .map_err(|error| YamlError::Syntax(problem::syntax(text).unwrap_or_else(|| error.to_string())))?;
     whole_numbers(&mut value);
     Ok(Decoded { value, duplicates })
 }
@@ -118,7 +125,8 @@ mod tests {
 
     #[test]
     fn duplicates_and_nonsense_are_refused() {
-        assert!(decode("a: 1\na: 2\n").unwrap_err().to_string().contains("key \"a\" already set in map"));
+        let twice = decode("a: 1\na: 2\n").unwrap_err().to_string();
+        assert_eq!(twice, "yaml: unmarshal errors:\n  line 2: key \"a\" already set in map");
         assert_eq!(decode_strict("a: {b: 1, b: 2}\n").unwrap().duplicates, ["a.b"]);
         assert!(decode("a: [").is_err());
         assert!(decode("a: &x [*x]").is_err());
