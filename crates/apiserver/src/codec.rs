@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 const UNREADABLE_JSON: &str = "couldn't get version/kind; json parse error: ";
 /// The same of CBOR.
 const UNREADABLE_CBOR: &str = "unable to determine group/version/kind: ";
+/// Where upstream registers the options of deletions.
+const META_SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
 /// The structure that upstream reads first.
 const HEAD: &str = "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
                     Kind string \"json:\\\"kind,omitempty\\\"\" }";
@@ -47,31 +49,65 @@ pub(crate) fn decode(
     if format == Format::Protobuf {
         return decode_protobuf(body, expected);
     }
-    let unreadable = |message: String| {
-        let prefix = match format {
-            Format::Json => UNREADABLE_JSON,
-            Format::Cbor => UNREADABLE_CBOR,
-            Format::Yaml | Format::Protobuf => "",
-        };
-        DecodeError::NotAnObject { message: format!("{prefix}{message}") }
-    };
-    let tree = tree(body, format).map_err(unreadable)?;
-    let mut object = tree.value;
-    if object.is_null() {
-        // Go reads null as a structure without fields.
-        object = Value::Object(Map::new());
-    }
-    if !object.is_object() {
-        let message =
-            format!("{UNREADABLE_JSON}json: cannot unmarshal {} into {HEAD}", json::kind_of(&object));
-        return Err(DecodeError::NotAnObject { message });
-    }
+    let read = read_object(body, format).map_err(|message| DecodeError::NotAnObject { message })?;
+    let mut object = read.value;
     let gvk = stated(&object, expected)?;
-    let mut strict: Vec<StrictIssue> = tree.duplicates.into_iter().map(StrictIssue::DuplicateField).collect();
+    let mut strict = duplicates(read.duplicates, body, format);
     if gvk == *expected {
         strict.extend(normalise(&mut object, &gvk, schema)?);
     }
     Ok(Decoded { object, gvk, strict })
+}
+
+/// Bytes to the fields of an object, which may be of any kind; an error is in upstream's words.
+fn read_object(body: &[u8], format: Format) -> Result<json::Decoded, String> {
+    let prefix = match format {
+        Format::Json => UNREADABLE_JSON,
+        Format::Cbor => UNREADABLE_CBOR,
+        Format::Yaml | Format::Protobuf => "",
+    };
+    let mut read = tree(body, format).map_err(|message| format!("{prefix}{message}"))?;
+    if read.value.is_null() {
+        // Go reads null as a structure without fields.
+        read.value = Value::Object(Map::new());
+    }
+    if !read.value.is_object() {
+        let kind = json::kind_of(&read.value);
+        return Err(format!("{UNREADABLE_JSON}json: cannot unmarshal {kind} into {HEAD}"));
+    }
+    Ok(read)
+}
+
+/// Decodes the options of a deletion, which may say that they are of any group and version.
+///
+/// # Errors
+/// What upstream says, which no client is told as its own mistake.
+pub(crate) fn decode_delete_options(body: &[u8], format: Format) -> Result<Value, String> {
+    let mut object = read_object(body, format)?.value;
+    let expected = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+    let text = |error| match error {
+        DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => message,
+    };
+    let own = stated(&object, &expected).map_err(text)?;
+    if own.kind != expected.kind {
+        return Err(format!(
+            "no kind {:?} is registered for version {:?} in scheme {META_SCHEME:?}",
+            own.kind,
+            own.api_version()
+        ));
+    }
+    normalise(&mut object, &expected, None).map_err(text)?;
+    Ok(object)
+}
+
+/// YAML tells duplicates by their lines.
+fn duplicates(paths: Vec<String>, body: &[u8], format: Format) -> Vec<StrictIssue> {
+    match std::str::from_utf8(body) {
+        Ok(text) if format == Format::Yaml && !paths.is_empty() => {
+            vec![StrictIssue::DuplicateKeys(yaml::duplicate_keys(text))]
+        }
+        _ => paths.into_iter().map(StrictIssue::DuplicateField).collect(),
+    }
 }
 
 fn decode_protobuf(body: &[u8], expected: &GroupVersionKind) -> Result<Decoded, DecodeError> {
@@ -132,7 +168,8 @@ pub(crate) fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String>
     match format {
         Format::Json => json::decode_strict(body).map_err(|error| error.to_string()),
         Format::Yaml => {
-            let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+            let text =
+                std::str::from_utf8(body).map_err(|_| "yaml: invalid leading UTF-8 octet".to_owned())?;
             yaml::decode_strict(text).map_err(|error| error.to_string())
         }
         Format::Protobuf => {
@@ -147,11 +184,6 @@ pub(crate) fn tree(body: &[u8], format: Format) -> Result<json::Decoded, String>
             Ok(json::Decoded { value, duplicates: Vec::new() })
         }
     }
-}
-
-/// Bytes to a tree, without a schema.
-pub(crate) fn decode_tree(body: &[u8], format: Format) -> Result<Value, String> {
-    tree(body, format).map(|decoded| decoded.value)
 }
 
 /// A tree as YAML.

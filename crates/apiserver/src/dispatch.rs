@@ -10,7 +10,7 @@ use crate::{
 };
 use http::{Method, StatusCode};
 use nauplius_client::transport::Body;
-use nauplius_meta::error::ApiError;
+use nauplius_meta::error::{ApiError, Reason, Status};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -39,7 +39,15 @@ async fn resource(server: &Arc<ApiServer>, call: &Arc<Call>, body: Body) -> Repl
         let _ = server.caches().catch_up().await;
         definitions::settle(server).await;
     }
-    answer.unwrap_or_else(|refusal| refused(call, &refusal))
+    answer.unwrap_or_else(|refusal| match refusal {
+        ApiError::PathNotFound if !has_router(server, call) => refused(call, &unclaimed()),
+        refusal => refused(call, &refusal),
+    })
+}
+
+/// A group that is not built in has no router.
+fn has_router(server: &ApiServer, call: &Call) -> bool {
+    server.config.kinds.iter().any(|kind| kind.descriptor().group == call.info.group)
 }
 
 fn refused(call: &Call, refusal: &ApiError) -> Reply {
@@ -57,26 +65,22 @@ fn changes_definitions(call: &Call) -> bool {
 }
 
 async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
-    if let Some(reply) = health::serve(server, &call.info.path, &call.query).await {
+    let path = call.info.path.as_str();
+    if let Some(reply) = health::serve(server, path, &call.query).await {
         return reply;
     }
-    if call.info.path.starts_with("/api") || call.info.path.starts_with("/openapi") {
+    if path.starts_with("/api") || path.starts_with("/openapi") {
         definitions::settle(server).await;
     }
     if let Some(reply) = discovery::serve(server, call) {
-        return routed(call, reply);
-    }
-    if matches!(call.info.path.as_str(), "/version" | "/version/") {
-        return routed(call, version::serve(call.query.flag("pretty")));
-    }
-    if !matches!(call.parts.method, Method::GET | Method::HEAD) {
-        return respond::error(&ApiError::PathNotFound, &Output::json());
+        return reply;
     }
     if let Some(reply) = openapi::serve(server, call).await {
         return reply;
     }
-    match call.info.path.as_str() {
-        "/metrics" => metrics::serve(server).await,
+    match path {
+        "/version" | "/version/" => routed(call, || version::serve(call.query.flag("pretty"))),
+        "/metrics" if call.parts.method != Method::DELETE => metrics::serve(server).await,
         "/metrics/slis" => health::slis(server).await,
         "/statusz" => zpages::status(call, &paths(server)),
         "/flagz" => zpages::flags(call, server),
@@ -85,18 +89,26 @@ async fn path(server: &Arc<ApiServer>, call: &Call) -> Reply {
             StatusCode::NOT_IMPLEMENTED,
             "profiles in Go's format are not made here; see /metrics for what the process uses",
         ),
-        "/" => respond::json(StatusCode::OK, &json!({ "paths": paths(server) }), true),
-        path if path.starts_with("/api") => respond::error(&ApiError::PathNotFound, &Output::json()),
-        _ => respond::json(StatusCode::NOT_FOUND, &json!({ "paths": paths(server) }), true),
+        "/" | "/index.html" => respond::json(StatusCode::OK, &json!({ "paths": paths(server) }), true),
+        path if path.starts_with("/version/") || path.starts_with("/api/") => {
+            respond::error(&ApiError::PathNotFound, &Output::json())
+        }
+        _ => respond::error(&unclaimed(), &Output::json()),
     }
 }
 
-/// What upstream's router serves. It knows the methods of its paths: anything but a GET is 405 there.
-fn routed(call: &Call, reply: Reply) -> Reply {
-    if call.parts.method == Method::GET || reply.status() == StatusCode::NOT_FOUND {
-        return reply;
+/// What upstream serves through its router, which knows its paths for GET alone. Its other paths are served whatever the method.
+pub(crate) fn routed(call: &Call, serve: impl FnOnce() -> Reply) -> Reply {
+    if call.parts.method == Method::GET {
+        return serve();
     }
     respond::error(&registry::scope::no_such_method(), &Output::json())
+}
+
+/// 404 as upstream answers it where no router claims the path: without the empty details that routers add.
+pub(crate) fn unclaimed() -> ApiError {
+    let message = ApiError::PathNotFound.message();
+    ApiError::Status(Box::new(Status::failure(404, Reason::NotFound, message)))
 }
 
 /// What the server was started with, of what operators tune.

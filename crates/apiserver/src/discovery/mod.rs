@@ -7,6 +7,7 @@ mod openid;
 
 pub use openid::OpenIdDocuments;
 
+use crate::dispatch::{routed, unclaimed};
 use crate::negotiate::{JSON, MediaRange, Offer, negotiate, parse_accept};
 use crate::registry::Served;
 use crate::request::Call;
@@ -125,16 +126,37 @@ pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
     let parts: Vec<&str> = path.split('/').collect();
     let openid = server.config.openid.as_ref();
     match parts[..] {
-        [".well-known", "openid-configuration"] => return openid.map(OpenIdDocuments::configuration),
-        ["openid", "v1", "jwks"] => return openid.map(OpenIdDocuments::keys),
-        _ => {}
+        [".well-known", "openid-configuration"] => {
+            return openid.map(|openid| routed(call, || openid.configuration()));
+        }
+        ["openid", "v1", "jwks"] => return openid.map(|openid| routed(call, || openid.keys())),
+        ["api" | "apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {}
+        _ => return None,
     }
+    if is_routed(server, &parts) {
+        return Some(routed(call, || document(server, call, &parts)));
+    }
+    Some(document(server, call, &parts))
+}
+
+/// Whether upstream serves a path of discovery through its router. The aggregator's documents of groups, and those about custom
+/// resources, it serves without one.
+fn is_routed(server: &ApiServer, parts: &[&str]) -> bool {
+    match *parts {
+        ["apis"] => false,
+        ["apis", group] => group == "apiregistration.k8s.io",
+        ["apis", group, _] => server.config.kinds.iter().any(|kind| kind.descriptor().group == group),
+        _ => true,
+    }
+}
+
+fn document(server: &ApiServer, call: &Call, parts: &[&str]) -> Reply {
     let served = server.served();
     if let ["api" | "apis"] = parts[..]
         && let Some(version) = aggregated_version(&call.parts.headers)
     {
         let document = server.discovery.aggregated(&served, parts[0] == "api", version);
-        return Some(aggregated_reply(&document, version, &call.parts.headers));
+        return aggregated_reply(&document, version, &call.parts.headers);
     }
     let groups = groups(served.kinds());
     let named = |name: &str| groups.iter().find(|group| !group.name.is_empty() && group.name == name);
@@ -144,16 +166,17 @@ pub(crate) fn serve(server: &ApiServer, call: &Call) -> Option<Reply> {
         ["api", version] => legacy::resource_list(groups.iter().find(|group| group.name.is_empty()), version),
         ["apis", group] => named(group).map(legacy::group),
         ["apis", group, version] => legacy::resource_list(named(group), version),
-        _ => return None,
+        _ => None,
     };
     let output = match negotiate(&call.parts.headers, &call.query, Offer::Plain) {
         Ok(output) => output,
-        Err(refusal) => return Some(respond::error(&refusal, &Default::default())),
+        Err(refusal) => return respond::error(&refusal, &Default::default()),
     };
-    Some(match document {
+    match document {
         Some(document) => respond::value(StatusCode::OK, &document, &output),
-        None => respond::error(&ApiError::PathNotFound, &output),
-    })
+        None if is_routed(server, parts) => respond::error(&ApiError::PathNotFound, &output),
+        None => respond::error(&unclaimed(), &output),
+    }
 }
 
 /// The version of the aggregated form that the client prefers over the legacy one.

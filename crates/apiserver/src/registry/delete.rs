@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use nauplius_base::time;
 use nauplius_client::transport::Body;
-use nauplius_meta::error::{ApiError, Status, StatusDetails};
+use nauplius_meta::error::{ApiError, Reason, Status, StatusDetails};
 use nauplius_meta::gvk::GroupResource;
 use nauplius_meta::metadata::{DELETE_DEPENDENTS, ORPHAN_DEPENDENTS};
 use nauplius_meta::{object, time as timestamps};
@@ -49,9 +49,10 @@ pub(super) async fn read_options(scope: &Scope, body: Body) -> ApiResult<DeleteO
     DeleteOptions::of(&scope.call.query, body)
 }
 
+/// Upstream has no word for options that cannot be read, so they are its own failure.
 fn decode_options(bytes: &[u8], format: Format) -> ApiResult<Value> {
-    let value = codec::decode_tree(bytes, format).map_err(ApiError::bad_request)?;
-    if value.is_object() { Ok(value) } else { Err(ApiError::bad_request("the body is not DeleteOptions")) }
+    codec::decode_delete_options(bytes, format)
+        .map_err(|message| ApiError::Status(Box::new(Status::failure(500, Reason::Unknown, message))))
 }
 
 /// Deletes one object as far as its grace and its finalizers allow.

@@ -118,7 +118,6 @@ impl DeleteOptions {
     /// Reads the body, or the query when the body is empty, as upstream does.
     pub fn of(query: &Query, body: Option<Value>) -> ApiResult<Self> {
         let object = body.map_or_else(|| from_query(query), Ok)?;
-        check_kind(&object)?;
         let mut errors = Vec::new();
         let propagation = propagation(&object, &mut errors);
         let listed: Vec<&str> =
@@ -134,15 +133,6 @@ impl DeleteOptions {
             dry_run,
             object,
         })
-    }
-}
-
-fn check_kind(object: &Value) -> ApiResult<()> {
-    match object.get("kind").and_then(Value::as_str) {
-        None | Some("" | "DeleteOptions") => Ok(()),
-        Some(other) => Err(ApiError::bad_request(format!(
-            "no kind \"{other}\" is registered for DeleteOptions; expected a body of kind DeleteOptions"
-        ))),
     }
 }
 

@@ -224,7 +224,35 @@ async fn the_legacy_form_in_other_encodings() {
             );
             assert!(accept.ends_with("yaml") || answer.bytes.starts_with(b"k8s\0"), "{path}");
         }
-        let head = fixture.with_headers(Method::HEAD, path, &[], "").await;
-        assert_eq!(head.code.as_u16(), 405, "{path}: upstream's router knows it for GET alone");
     }
+}
+
+/// Upstream's router knows its paths for GET alone; what the aggregator serves itself, it serves whatever the method.
+#[tokio::test]
+async fn methods_of_discovery() {
+    let fixture = model().await;
+    for (path, code) in [
+        ("/version", 405),
+        ("/version/", 405),
+        ("/version/more", 404),
+        ("/api", 405),
+        ("/api/", 405),
+        ("/api/v1", 405),
+        ("/apis", 200),
+        ("/apis/apps", 200),
+        ("/apis/apps/v1", 405),
+        ("/apis/apiextensions.k8s.io/v1", 405),
+        ("/", 200),
+        ("/openapi/v3", 200),
+        ("/metrics", 200),
+        ("/nothing", 404),
+    ] {
+        for method in [Method::HEAD, Method::POST, Method::PUT, Method::PATCH] {
+            let answer = fixture.with_headers(method.clone(), path, &[], "").await;
+            assert_eq!(answer.code.as_u16(), code, "{method} {path}");
+        }
+    }
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let posted = fixture.with_headers(Method::POST, "/apis", &[("accept", accept)], "").await.expect(200);
+    assert_eq!(posted["kind"], "APIGroupDiscoveryList");
 }
