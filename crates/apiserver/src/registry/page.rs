@@ -76,6 +76,8 @@ impl Page {
                 }
             }
         };
+        // As of today, upstream's cache shows all that it has to who takes anything.
+        let limit = if at == At::Any { 0 } else { limit };
         Ok(Self { at, limit, start: None, left: None })
     }
 
@@ -191,7 +193,7 @@ mod tests {
         let invalid = |rest: &str| format!("422 ListOptions.meta.k8s.io \"\" is invalid: {rest}");
         check_page("", "Newest 0 None");
         check_page("resourceVersion=0", "Any 0 None");
-        check_page("resourceVersion=0&limit=5", "Any 5 None");
+        check_page("resourceVersion=0&limit=5", "Any 0 None");
         check_page("resourceVersion=7", "NotOlderThan(7) 0 None");
         check_page("resourceVersion=7&limit=2", "Exactly(7) 2 None");
         check_page("resourceVersion=7&limit=2&resourceVersionMatch=NotOlderThan", "NotOlderThan(7) 2 None");

@@ -43,8 +43,20 @@ pub fn decode(text: &str) -> Result<Value, YamlError> {
     }
 }
 
-/// Reads one YAML document and says which fields it has more than once; the last value wins.
+/// Reads the first YAML document of a text and says which fields it has more than once; the last value wins. What stands behind it is not
+/// looked at, as upstream's library has it.
 pub fn decode_strict(text: &str) -> Result<Decoded, YamlError> {
+    let refused = match read(text) {
+        Ok(decoded) => return Ok(decoded),
+        Err(refused) => refused,
+    };
+    match problem::first_document(text) {
+        Some(first) => decode_strict(first),
+        None => Err(YamlError::Syntax(problem::syntax(text).unwrap_or(refused))),
+    }
+}
+
+fn read(text: &str) -> Result<Decoded, String> {
     let mut duplicates = Vec::new();
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
@@ -54,7 +66,7 @@ pub fn decode_strict(text: &str) -> Result<Decoded, YamlError> {
     let mut value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         Tree { at: &Place::Root, duplicates: &mut duplicates }.deserialize(deserializer)
     })
-    .map_err(|error| YamlError::Syntax(problem::syntax(text).unwrap_or_else(|| error.to_string())))?;
+    .map_err(|error| error.to_string())?;
     whole_numbers(&mut value);
     Ok(Decoded { value, duplicates })
 }
@@ -130,6 +142,15 @@ mod tests {
         assert_eq!(decode_strict("a: {b: 1, b: 2}\n").unwrap().duplicates, ["a.b"]);
         assert!(decode("a: [").is_err());
         assert!(decode("a: &x [*x]").is_err());
+    }
+
+    #[test]
+    fn only_the_first_document_is_read() {
+        for behind in ["---\nb: 2\n", "--- x", "...\n---\n[", "---\n---\n"] {
+            assert_eq!(decode(&format!("a: 1\n{behind}")).unwrap(), json!({"a": 1}), "{behind}");
+            assert_eq!(decode(&format!("---\na: 1\n{behind}")).unwrap(), json!({"a": 1}), "{behind}");
+        }
+        assert!(decode("a: [\n---\nb: 1\n").is_err());
     }
 
     #[test]

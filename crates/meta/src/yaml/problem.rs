@@ -19,6 +19,17 @@ pub(super) fn syntax(text: &str) -> Option<String> {
     })
 }
 
+/// The first document of a text that goes on behind it.
+pub(super) fn first_document(text: &str) -> Option<&str> {
+    let mut events = Parser::new_from_str(text);
+    let end = events.find_map(|event| match event {
+        Ok((Event::DocumentEnd, span)) => Some(span.start.byte_offset()),
+        Ok(_) => None,
+        Err(_) => Some(None),
+    });
+    text.get(..end??).filter(|first| first.len() < text.len())
+}
+
 /// The keys that stand in a mapping more than once, each as `line 3: key "a" already set in map`.
 pub fn duplicate_keys(text: &str) -> Vec<String> {
     let mut mappings = Mappings::default();
