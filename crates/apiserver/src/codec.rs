@@ -148,7 +148,8 @@ fn keep_reset(object: &mut Value) {
     }
 }
 
-fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKind, DecodeError> {
+/// What a tree says that it is; the expected kind where it says nothing.
+pub(crate) fn stated(object: &Value, expected: &GroupVersionKind) -> Result<GroupVersionKind, DecodeError> {
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
     let (kind, api_version) = (text("kind"), text("apiVersion"));
     if kind.is_empty() && api_version.is_empty() {

@@ -64,19 +64,8 @@ fn cannot_handle(own: &GroupVersionKind, expected: &GroupVersionKind, message: &
 
 fn check_kind(decoded: &Decoded, expected: &GroupVersionKind) -> ApiResult<()> {
     let own = &decoded.gvk;
-    let registered = schema::lookup_kind(own).is_some();
-    if !registered && own != expected {
-        return Err(cannot_handle(own, expected, &not_registered(own)));
-    }
-    if own.kind != expected.kind {
-        let message = format!(
-            "converting ({}.{}) to ({}.{}): unknown conversion",
-            own.version,
-            own.kind,
-            internal_package(&expected.group),
-            expected.kind
-        );
-        return Err(cannot_handle(own, expected, &message));
+    if let Some(problem) = kind_problem(own, expected) {
+        return Err(cannot_handle(own, expected, &problem));
     }
     if own.group != expected.group || own.version != expected.version {
         return Err(ApiError::bad_request(format!(
@@ -86,6 +75,22 @@ fn check_kind(decoded: &Decoded, expected: &GroupVersionKind) -> ApiResult<()> {
         )));
     }
     Ok(())
+}
+
+/// Why an object that says that it is of one kind cannot be made one of another.
+pub(super) fn kind_problem(own: &GroupVersionKind, expected: &GroupVersionKind) -> Option<String> {
+    if own != expected && schema::lookup_kind(own).is_none() {
+        return Some(not_registered(own));
+    }
+    (own.kind != expected.kind).then(|| {
+        format!(
+            "converting ({}.{}) to ({}.{}): unknown conversion",
+            own.version,
+            own.kind,
+            internal_package(&expected.group),
+            expected.kind
+        )
+    })
 }
 
 fn not_registered(kind: &GroupVersionKind) -> String {

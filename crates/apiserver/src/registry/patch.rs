@@ -1,6 +1,7 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch, of an object or of a subresource that writes it. Each retry applies the
 //! patch to the newest form. Configurations go to `apply`.
 
+use super::decode::kind_problem;
 use super::lens::Lens;
 use super::options::{FieldValidation, WriteOptions};
 use super::update::{answer, check_name, finish_update};
@@ -16,7 +17,7 @@ use http::StatusCode;
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status, generic_server_response};
 use nauplius_meta::field::{FieldError, Path};
-use nauplius_meta::gvk::{GroupKind, GroupResource};
+use nauplius_meta::gvk::{GroupKind, GroupResource, GroupVersionKind};
 use nauplius_meta::normalize::{StrictIssue, strict_error};
 use nauplius_meta::patch::json::{self as json_patch, JsonPatchError};
 use nauplius_meta::patch::merge;
@@ -176,10 +177,28 @@ impl Patch<'_> {
         Ok(text)
     }
 
+    /// What a patch makes of a text is decoded anew, as what it says that it is; a strategic merge patch changes the object itself.
+    fn kind_problem(&self, shown: &Value, expected: &GroupVersionKind) -> Option<String> {
+        if self.form == Form::Strategic {
+            return None;
+        }
+        match codec::stated(shown, expected) {
+            Ok(own) => kind_problem(&own, expected),
+            Err(DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. }) => {
+                Some(message)
+            }
+        }
+    }
+
     /// The patched tree must still be of its kind; what the kind does not know is told.
     fn normalise(&self, shown: &mut Value, patched: Patched) -> ApiResult<()> {
         let gvk = self.lens.gvk(self.scope);
         let schema = self.scope.schema_of(&gvk);
+        if schema.is_none()
+            && let Some(problem) = self.kind_problem(shown, &gvk)
+        {
+            return Err(invalid(&patched.shown, problem));
+        }
         let found = codec::normalise(shown, &gvk, schema).map_err(|error| match error {
             DecodeError::NotAnObject { message } | DecodeError::WrongType { message, .. } => {
                 invalid(&patched.shown, message)

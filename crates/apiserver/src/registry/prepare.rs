@@ -46,14 +46,20 @@ pub(super) fn wipe_system_fields(new: &mut Value) {
     }
 }
 
+/// Refuses an object of another namespace than the path's.
+pub(super) fn check_namespace(scope: &Scope, object: &Value) -> ApiResult<()> {
+    let (own, wanted) = (object::namespace(object), scope.namespace());
+    if own.is_empty() || wanted.is_empty() || own == wanted {
+        return Ok(());
+    }
+    let message = "the namespace of the provided object does not match the namespace sent on the request";
+    Err(ApiError::bad_request(message))
+}
+
 /// Puts the path's namespace in, or refuses another one.
 pub(super) fn set_namespace(scope: &Scope, new: &mut Value) -> ApiResult<()> {
-    let (own, wanted) = (object::namespace(new), scope.namespace());
-    if !own.is_empty() && !wanted.is_empty() && own != wanted {
-        let message = "the namespace of the provided object does not match the namespace sent on the request";
-        return Err(ApiError::bad_request(message));
-    }
-    object::set_namespace(new, wanted);
+    check_namespace(scope, new)?;
+    object::set_namespace(new, scope.namespace());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::lens::Lens;
 use super::options::WriteOptions;
-use super::prepare::{prepare_update, validate_update};
+use super::prepare::{check_namespace, prepare_update, validate_update};
 use super::write::{Existing, Step, Transform, Written};
 use super::{Scope, convert, create_object, decode_body, managed, owners, read_body};
 use crate::admission::{Operation, Review};
@@ -39,6 +39,7 @@ pub(crate) fn answer(scope: &Scope, lens: Lens, code: StatusCode, written: &Writ
 }
 
 pub(super) fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
+    check_namespace(scope, object)?;
     let (own, wanted) = (object::name(object), scope.name());
     if own.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -48,12 +49,6 @@ pub(super) fn check_name(scope: &Scope, object: &Value) -> ApiResult<()> {
     if own != wanted {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({own}) does not match the name on the URL ({wanted})"
-        )));
-    }
-    let (own, wanted) = (object::namespace(object), scope.namespace());
-    if !own.is_empty() && !wanted.is_empty() && own != wanted {
-        return Err(ApiError::bad_request(format!(
-            "the namespace of the object ({own}) does not match the namespace on the request ({wanted})"
         )));
     }
     Ok(())

@@ -85,6 +85,16 @@ async fn refusals() {
         "{}",
         unknown.refusal()
     );
+    // What a text becomes is decoded anew.
+    for (patch, problem) in [
+        (json!({"kind": "X"}), "no kind \"X\" is registered for version \"v1\" in scheme "),
+        (json!({"apiVersion": "v2"}), "no kind \"ConfigMap\" is registered for version \"v2\" in scheme "),
+        (json!({"kind": "Secret"}), "converting (v1.Secret) to (core.ConfigMap): unknown conversion"),
+    ] {
+        let refused = fixture.patch(&path, MERGE, &patch).await.refusal();
+        assert!(refused.starts_with("422 ") && refused.contains(problem), "{patch}: {refused}");
+        fixture.patch(&path, STRATEGIC, &patch).await.expect(200);
+    }
     let typed = fixture.patch(&path, MERGE, &json!({"data": {"k": 1}})).await;
     assert_eq!(typed.code.as_u16(), 422, "{}", typed.refusal());
 }
