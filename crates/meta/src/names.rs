@@ -82,9 +82,8 @@ pub fn qualified_name(value: &str) -> Problems {
             name
         }
         [prefix, name] => {
-            problems.extend(
-                dns1123_subdomain(prefix).into_iter().map(|problem| format!("prefix part {problem}")),
-            );
+            let found = in_bytes(dns1123_subdomain(prefix), prefix, SUBDOMAIN_MAX);
+            problems.extend(found.into_iter().map(|problem| format!("prefix part {problem}")));
             name
         }
         _ => {
@@ -97,7 +96,7 @@ pub fn qualified_name(value: &str) -> Problems {
     if name.is_empty() {
         problems.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        problems.push(format!("name part {}", max_length_error(LABEL_MAX)));
+        problems.push(format!("name part {}", max_bytes_error(LABEL_MAX)));
     }
     if name.is_empty() || !is_label_text(name) {
         problems.push(format!("name part {}", regex_error(LABEL_KEY_MESSAGE, LABEL_KEY, examples)));
@@ -107,7 +106,7 @@ pub fn qualified_name(value: &str) -> Problems {
 
 /// A label value.
 pub fn label_value(value: &str) -> Problems {
-    let mut problems = too_long(value, LABEL_MAX);
+    let mut problems = in_bytes(too_long(value, LABEL_MAX), value, LABEL_MAX);
     if !is_label_text(value) {
         problems.push(regex_error(LABEL_VALUE_MESSAGE, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
     }
@@ -369,6 +368,20 @@ pub fn max_length_error(length: usize) -> String {
     format!("must be no more than {length} characters")
 }
 
+/// The same of labels, which upstream counts in another unit.
+fn max_bytes_error(length: usize) -> String {
+    format!("must be no more than {length} bytes")
+}
+
+fn in_bytes(mut problems: Problems, value: &str, max: usize) -> Problems {
+    if value.len() > max
+        && let Some(first) = problems.first_mut()
+    {
+        *first = max_bytes_error(max);
+    }
+    problems
+}
+
 /// `must be between 1 and 65535, inclusive`
 pub fn inclusive_range_error(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
@@ -470,13 +483,14 @@ mod tests {
                 ("a/", "name part must be non-empty"),
                 ("A/b", "prefix part a lowercase RFC 1123 subdomain"),
                 ("a/b/c", "a valid label key must consist of"),
-                (&long64, "name part must be no more than 63 characters"),
+                (&long64, "name part must be no more than 63 bytes"),
+                (&format!("{long254}/a"), "prefix part must be no more than 253 bytes"),
             ],
         );
         check(
             label_value,
             &["", "a_B.1"],
-            &[("-a", "a valid label must be an empty string"), (&long64, "63")],
+            &[("-a", "a valid label must be an empty string"), (&long64, "must be no more than 63 bytes")],
         );
     }
 
