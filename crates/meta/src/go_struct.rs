@@ -20,6 +20,10 @@ const ORDER: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Paths that upstream gives to what stands elsewhere, by type.
+const ELSEWHERE: &[(&str, &str, &str)] =
+    &[("Node", "metadata.taints", "spec.taints"), ("PersistentVolume", "nodeAffinity", "spec.nodeAffinity")];
+
 /// Go's spelling of how JSON names begin.
 const INITIALS: &[(&str, &str)] = &[
     ("api", "API"),
@@ -69,8 +73,16 @@ struct Place {
     container: Container,
 }
 
-/// What a path leads to; nothing where it leaves the type, as some of upstream's do.
+/// What upstream means by a path; nothing where it leads nowhere.
 fn place(ty: TypeRef, path: &str) -> Option<Place> {
+    let moved = ELSEWHERE.iter().find_map(|(name, from, to)| {
+        let rest = path.strip_prefix(from).filter(|_| *name == ty.name())?;
+        Some(format!("{to}{rest}"))
+    });
+    lookup(ty, moved.as_deref().unwrap_or(path))
+}
+
+fn lookup(ty: TypeRef, path: &str) -> Option<Place> {
     let (mut ty, mut rest) = (ty, path);
     loop {
         let end = rest.find(['.', '[']).unwrap_or(rest.len());
@@ -317,8 +329,16 @@ mod tests {
 
     #[test]
     fn what_a_path_does_not_lead_to_stays() {
-        check(("", "v1", "Node"), "metadata.taints[1]", json!({"key": "a"}), r#"{"key":"a"}"#);
+        check(("", "v1", "Node"), "metadata.nothing[1]", json!({"key": "a"}), r#"{"key":"a"}"#);
         check(("", "v1", "ConfigMap"), "data[a.b]", json!({"key": "a"}), r#"{"key":"a"}"#);
+    }
+
+    #[test]
+    fn what_upstream_names_elsewhere_is_found() {
+        let shown = r#"{"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}"#;
+        let taint = json!({"effect": "NoSchedule", "key": "a"});
+        check(("", "v1", "Node"), "metadata.taints[1]", taint, shown);
+        check(("", "v1", "PersistentVolume"), "nodeAffinity", json!({}), r#"{"Required":null}"#);
     }
 
     #[test]
