@@ -58,6 +58,7 @@ pub(crate) fn yaml(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     // Both forms of reading must come back.
     let _documents = yaml_text::decode_documents(&text);
+    let _twice = yaml_text::duplicate_keys(&text);
     let Ok(decoded) = yaml_text::decode_strict(&text) else { return };
     if has_floats(&decoded.value) {
         return;
