@@ -1,7 +1,7 @@
 //! How much is done at once: requests in flight, with 429 for the one too many. Requests that are meant to last do not count.
 
 use crate::body::MAX_BODY_BYTES;
-use crate::request::{Call, SUPERUSERS};
+use crate::request::{Call, Query, RequestInfo, SUPERUSERS};
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use http::header::RETRY_AFTER;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a request that is not meant to last may take; upstream's `--request-timeout`.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const KIB: usize = 1 << 10;
 /// Bodies up to this need no room of their own.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
@@ -167,6 +167,19 @@ pub(super) fn ending() -> Reply {
     reply
 }
 
+/// 504 as upstream's filter answers it: without what says that it is a Status, and so as text.
+pub(super) fn too_slow() -> Reply {
+    let refusal = ApiError::Timeout {
+        message: "request did not complete within the allotted timeout".to_owned(),
+        retry_after_s: 0,
+    };
+    let mut status = refusal.to_status();
+    (status.kind, status.api_version) = Default::default();
+    let mut body = status.to_json();
+    body.push(b'\n');
+    respond::bytes(StatusCode::GATEWAY_TIMEOUT, "text/plain; charset=utf-8", body)
+}
+
 /// 429 as upstream's filter answers it: plain text, for nothing of the request was looked at.
 pub(super) fn too_many() -> Reply {
     let message = "Too many requests, please try again later.";
@@ -175,17 +188,21 @@ pub(super) fn too_many() -> Reply {
     reply
 }
 
-/// How long the client wants to wait, when it says so in `timeout`.
+/// How long a request may take: what the client says in `timeout`, and the server's bound. Nothing bounds what is meant to last.
 ///
 /// # Errors
 /// 400 for what is no duration.
-pub(super) fn patience(call: &Call) -> Result<Option<Duration>, ApiError> {
-    let Some(text) = call.query.non_empty("timeout") else { return Ok(None) };
+pub(super) fn patience(info: &RequestInfo, query: &Query) -> Result<Option<Duration>, ApiError> {
+    if lasts(&info.verb, &info.subresource) {
+        return Ok(None);
+    }
+    let Some(text) = query.non_empty("timeout") else { return Ok(Some(REQUEST_TIMEOUT)) };
     let wanted = time::Duration::parse(text).map_err(|error| {
         ApiError::bad_request(format!("invalid timeout specified in the request URL - {error}"))
     })?;
-    let nanos = u64::try_from(wanted.0).unwrap_or(0);
-    Ok(Some(Duration::from_nanos(nanos)).filter(|patience| !patience.is_zero()))
+    // Nothing, or less than that, says nothing.
+    let wanted = u64::try_from(wanted.0).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos);
+    Ok(Some(wanted.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT)))
 }
 
 /// Whether the request is meant to last.

@@ -12,13 +12,12 @@ use flows::Flow;
 pub(crate) use flows::Flows;
 pub(crate) use lasting::Seat;
 pub use limits::Limits;
-use limits::REQUEST_TIMEOUT;
 pub(crate) use limits::{InFlight, drain, is_long_running, lasts};
 
 use crate::authn::{self, Outcome};
 use crate::metrics::access;
-use crate::negotiate::Output;
-use crate::request::{ALL_AUTHENTICATED, Attributes, Call, Query, RequestInfo, UserInfo};
+use crate::negotiate::{Offer, negotiate};
+use crate::request::{ALL_AUTHENTICATED, Attributes, Call, PathError, Query, RequestInfo, UserInfo};
 use crate::respond::{self, Reply};
 use crate::server::ApiServer;
 use crate::warning::Warnings;
@@ -28,9 +27,10 @@ use futures_util::future::BoxFuture;
 use http::header::{HeaderName, WARNING, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
-use nauplius_base::time::{monotonic, timeout};
+use nauplius_base::time::{Instant, monotonic, timeout};
 use nauplius_client::transport::Body;
 use nauplius_meta::error::{ApiError, Reason, Status};
+use nauplius_meta::field::quote;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -70,10 +70,16 @@ fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
 }
 
 async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let mut asked = match Asked::read(parts) {
+        Ok(asked) => asked,
+        Err(reply) => return *reply,
+    };
     let mut flow = None;
-    let mut reply = match admit(&server, request, &mut flow).await {
-        Ok((call, body)) => serve(server, call, body).await,
-        Err(refusal) => refused(&refusal),
+    let mut reply = match admit(&server, &mut asked, &mut flow).await {
+        Ok(user) => serve(server, asked.deadline, asked.by(user), body).await,
+        Err(_) if is_over(asked.deadline) => limits::too_slow(),
+        Err(refusal) => refused(&refusal, &asked.parts, &asked.query),
     };
     if let Some(flow) = flow {
         flow.mark(&mut reply);
@@ -81,33 +87,69 @@ async fn answer(server: Arc<ApiServer>, request: Request<Body>) -> Reply {
     reply
 }
 
+/// A request that could be read, before anybody knows who sends it.
+struct Asked {
+    parts: Parts,
+    info: RequestInfo,
+    query: Query,
+    /// What is meant to last has none.
+    deadline: Option<Instant>,
+}
+
+impl Asked {
+    fn read(parts: Parts) -> Result<Self, Box<Reply>> {
+        let received = monotonic();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
+            .map_err(|error| Box::new(unreadable(&parts, &error)))?;
+        let patience =
+            limits::patience(&info, &query).map_err(|error| Box::new(refused(&error, &parts, &query)))?;
+        Ok(Self { deadline: patience.map(|patience| received + patience), parts, info, query })
+    }
+
+    fn by(self, user: Arc<UserInfo>) -> Call {
+        let Self { parts, info, query, .. } = self;
+        Call { parts, info, query, user, warnings: Warnings::default(), seat: None }
+    }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| monotonic() >= deadline)
+}
+
+/// Upstream takes a path that it cannot read for a failure of its own.
+fn unreadable(parts: &Parts, error: &PathError) -> Reply {
+    let asked = parts.uri.path_and_query().map_or("/", |asked| asked.as_str());
+    let message = format!("Internal Server Error: {}: failed to create RequestInfo: {error}", quote(asked));
+    // As upstream, lest a browser takes what was sent for a page.
+    let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    respond::plain_error(StatusCode::INTERNAL_SERVER_ERROR, &message)
+}
+
 /// A refusal before anything is served. A 403 of the authorizer names what the client sent, so upstream tells browsers to take it as
 /// nothing but what it says it is.
-fn refused(refusal: &ApiError) -> Reply {
-    let mut reply = respond::error(refusal, &Output::json());
+fn refused(refusal: &ApiError, parts: &Parts, query: &Query) -> Reply {
+    // A client that accepts nothing of ours is told so in JSON.
+    let output = negotiate(&parts.headers, query, Offer::Plain).unwrap_or_default();
+    let mut reply = respond::error(refusal, &output);
     if reply.status() == StatusCode::FORBIDDEN {
         reply.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     reply
 }
 
-/// Parsing, authentication and authorization; in between, what the request belongs to is found out.
+/// Authentication and authorization; in between, what the request belongs to is found out. Says who the request is by.
 async fn admit(
     server: &ApiServer,
-    request: Request<Body>,
+    asked: &mut Asked,
     flow: &mut Option<Flow>,
-) -> Result<(Call, Body), ApiError> {
-    let (mut parts, body) = request.into_parts();
-    let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query)
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let user = Arc::new(counted(server, &parts).await?);
-    authn::bearer::conceal(&mut parts.headers);
-    let user = impersonation::apply(server, user, &parts).await?;
-    *flow = server.flows.classify(server.caches(), &user, &info);
-    let attributes = Attributes::of(&user, &info, &query);
-    authorize(server, &attributes).await?;
-    Ok((Call { parts, info, query, user, warnings: Warnings::default(), seat: None }, body))
+) -> Result<Arc<UserInfo>, ApiError> {
+    let user = Arc::new(counted(server, &asked.parts).await?);
+    authn::bearer::conceal(&mut asked.parts.headers);
+    let user = impersonation::apply(server, user, &asked.parts).await?;
+    *flow = server.flows.classify(server.caches(), &user, &asked.info);
+    authorize(server, &Attributes::of(&user, &asked.info, &asked.query)).await?;
+    Ok(user)
 }
 
 /// Authentication, counted where there are credentials to judge.
@@ -158,15 +200,12 @@ pub(crate) async fn authorize(server: &ApiServer, attributes: &Attributes) -> Re
     Err(forbidden::error(attributes, &verdict.reason))
 }
 
-async fn serve(server: Arc<ApiServer>, mut call: Call, body: Body) -> Reply {
+async fn serve(server: Arc<ApiServer>, deadline: Option<Instant>, mut call: Call, body: Body) -> Reply {
     let started = monotonic();
     let long = limits::is_long_running(&call);
-    let patience = match limits::patience(&call) {
-        Ok(patience) => patience.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT),
-        // What is meant to last has no deadline that could be wrong.
-        Err(_) if long => REQUEST_TIMEOUT,
-        Err(refusal) => return respond::error(&refusal, &Output::json()),
-    };
+    if is_over(deadline) {
+        return late(&server, &call);
+    }
     if !long && server.shutdown_token().is_cancelled() && !health::is_asked(&call.info.path) {
         return limits::ending();
     }
@@ -191,15 +230,11 @@ async fn serve(server: Arc<ApiServer>, mut call: Call, body: Body) -> Reply {
         let (body, _room) = if long { (body, None) } else { room::make(&server.in_flight, body).await };
         dispatch::dispatch(Arc::clone(&server), Arc::clone(&call), body).await
     };
-    let mut reply = if long {
-        work.await
-    } else {
-        match timeout(patience, work).await {
-            Ok(reply) => reply,
-            Err(_) => {
-                server.metrics.terminated(&server, &call, StatusCode::GATEWAY_TIMEOUT);
-                respond::error(&too_slow(), &Output::json())
-            }
+    let mut reply = match deadline {
+        None => work.await,
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(monotonic());
+            timeout(left, work).await.unwrap_or_else(|_| late(&server, &call))
         }
     };
     server.metrics.answered(&server, &call, started, &reply);
@@ -221,9 +256,7 @@ async fn serve(server: Arc<ApiServer>, mut call: Call, body: Body) -> Reply {
     reply
 }
 
-fn too_slow() -> ApiError {
-    ApiError::Timeout {
-        message: "request did not complete within the allotted timeout".to_owned(),
-        retry_after_s: 0,
-    }
+fn late(server: &ApiServer, call: &Call) -> Reply {
+    server.metrics.terminated(server, call, StatusCode::GATEWAY_TIMEOUT);
+    limits::too_slow()
 }

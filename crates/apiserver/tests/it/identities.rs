@@ -218,6 +218,14 @@ async fn strangers_see_only_what_is_public() {
         }
         check("anonymous", &client, &tries).await;
         assert_eq!(client.get("/api").await.headers["x-content-type-options"], "nosniff");
+        // Strangers are told in the format that they take, and that they are late before who they are.
+        let yaml = client.with_headers(Method::GET, "/api", &[("accept", "application/yaml")], "").await;
+        assert_eq!(
+            (yaml.code.as_u16(), &yaml.headers["content-type"]),
+            (403, &"application/yaml".parse().unwrap())
+        );
+        assert_eq!(client.get("/api?timeout=1ns").await.code, 504);
+        assert_eq!(client.get("/api?timeout=x").await.code, 400);
     }
     // Wrong credentials do not become no credentials.
     for token in ["nonsense", "a.b.c"] {

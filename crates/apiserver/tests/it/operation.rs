@@ -274,6 +274,23 @@ async fn deadlines_of_clients_are_read() {
     let (code, message) = refused(&fixture, Method::GET, &format!("{MAPS}?timeout=soon")).await;
     let expected = "invalid timeout specified in the request URL - time: invalid duration \"soon\"";
     assert_eq!((code, message.as_str()), (400, expected));
+    // Nothing, and less, says nothing; what is meant to last has no deadline that could be wrong.
+    for query in ["timeout=0s", "timeout=-1s", "watch=1&timeoutSeconds=1&timeout=x"] {
+        assert_eq!(fixture.get(&format!("{MAPS}?{query}")).await.code.as_u16(), 200, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_late_already_is_told_so() {
+    let fixture = model().await;
+    for (method, path) in [(Method::GET, MAPS), (Method::GET, "/version"), (Method::DELETE, MAPS)] {
+        let answer = fixture.with_headers(method, &format!("{path}?timeout=1ns"), &[], "").await;
+        let expected = "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"Timeout: request did not complete within the \
+                        allotted timeout\",\"reason\":\"Timeout\",\"details\":{},\"code\":504}\n";
+        assert_eq!((answer.code.as_u16(), &*String::from_utf8_lossy(&answer.bytes)), (504, expected));
+        assert_eq!(answer.headers["content-type"], "text/plain; charset=utf-8");
+        assert!(answer.headers.contains_key("audit-id"));
+    }
 }
 
 #[tokio::test]
