@@ -15,6 +15,8 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Objects on a page.
 const PAGE: usize = 3;
+/// Bytes beside the value: a few objects are more than a watch sends at once.
+const PADDING: usize = 4_000;
 
 /// Leads to the server of the moment; there may be none.
 #[derive(Clone)]
@@ -68,7 +70,8 @@ pub(super) async fn open(transport: &dyn Transport, path: &str) -> Result<(u16, 
 }
 
 fn config_map(key: &str, value: &str, expected: Option<i64>) -> Value {
-    let mut map = json!({"metadata": {"name": key, "labels": {"history": "yes"}}, "data": {"value": value}});
+    let data = json!({"value": value, "padding": "x".repeat(PADDING)});
+    let mut map = json!({"metadata": {"name": key, "labels": {"history": "yes"}}, "data": data});
     if let Some(expected) = expected {
         map["metadata"]["resourceVersion"] = expected.to_string().into();
     }
@@ -129,6 +132,8 @@ pub(super) enum How {
     Whole,
     Pages,
     Cached,
+    /// As it was at a revision.
+    At(i64),
 }
 
 /// Lists the collection; `None` when no whole answer came.
@@ -136,7 +141,7 @@ pub(super) async fn list(transport: &dyn Transport, ticks: &Ticks, how: How) -> 
     let mut listing = Listing {
         pages: Vec::new(),
         items: Vec::new(),
-        consistent: how != How::Cached,
+        consistent: matches!(how, How::Whole | How::Pages),
         invoked: ticks.next(),
         returned: 0,
     };
@@ -146,10 +151,14 @@ pub(super) async fn list(transport: &dyn Transport, ticks: &Ticks, how: How) -> 
             How::Whole => String::new(),
             How::Cached => "&resourceVersion=0".to_owned(),
             How::Pages => format!("&limit={PAGE}&continue={token}"),
+            How::At(revision) => format!("&resourceVersion={revision}&resourceVersionMatch=Exact"),
         };
         let answer = send(transport, Method::GET, &format!("{COLLECTION}?{SELECTOR}{query}"), None).await;
         let Ok((200, page)) = answer else { return None };
         listing.pages.push(revision_of(&page)?);
+        if let How::At(revision) = how {
+            assert_eq!(listing.pages, [revision], "a list of another revision than it was asked for");
+        }
         listing.items.extend(page["items"].as_array().into_iter().flatten().filter_map(item));
         match page["metadata"]["continue"].as_str().filter(|next| !next.is_empty()) {
             Some(next) => next.clone_into(&mut token),

@@ -1,18 +1,22 @@
-//! A client that watches: steadily, slowly, or one that vanishes in the middle and comes back at a revision of its past.
+//! A client that watches: steadily, slowly, or one that vanishes in the middle and comes back at a revision of its past. It begins from a
+//! list, or has its watch begin with the objects, which must be a list just as well.
 
 use super::requests::{Door, How, list, open, revision_of, value_of};
 use super::{COLLECTION, SELECTOR, Ticks};
 use crate::chance::Chance;
-use crate::history::{Change, Event, History, Segment};
+use crate::history::{Change, Event, History, Listing, Segment};
 use http_body_util::BodyExt;
 use nauplius_base::time::{sleep, timeout};
-use nauplius_client::transport::Body;
+use nauplius_client::transport::{Body, Transport};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a stream may be silent before its client looks whether it is to end.
 const SILENCE: Duration = Duration::from_millis(200);
+/// How long the objects that a watch begins with may take.
+const BEGINNING: Duration = Duration::from_secs(20);
 /// After a stream that could not be opened.
 const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
@@ -58,16 +62,11 @@ pub async fn watch(
     let mut transport = door.connect().await;
     let mut ended = Ended::TooOld;
     while ended != Ended::Enough {
-        let from = match (ended, watcher.past.last().copied()) {
-            (Ended::Broken, Some(last)) => last,
-            (Ended::Vanished, Some(_)) => watcher.somewhere_back(),
-            _ => match list(&*transport, &ticks, How::Whole).await {
-                Some(listing) => {
-                    let revision = listing.pages[0];
-                    watcher.history.lists.push(listing);
-                    watcher.past = vec![revision];
-                    revision
-                }
+        let (from, begun) = match (ended, watcher.past.last().copied()) {
+            (Ended::Broken, Some(last)) => (last, None),
+            (Ended::Vanished, Some(_)) => (watcher.somewhere_back(), None),
+            _ => match watcher.anew(&*transport, &ticks).await {
+                Some(begun) => begun,
                 None => {
                     sleep(AFTER_FAILURE).await;
                     transport = door.connect().await;
@@ -76,8 +75,12 @@ pub async fn watch(
             },
         };
         let path = format!("{COLLECTION}?{SELECTOR}&watch=1&allowWatchBookmarks=true&resourceVersion={from}");
-        ended = match open(&*transport, &path).await {
-            Ok((200, body)) => watcher.follow(body, from, &end).await,
+        let opened = match begun {
+            Some(stream) => Ok((200, stream)),
+            None => open(&*transport, &path).await.map(|(code, body)| (code, Stream::new(body))),
+        };
+        ended = match opened {
+            Ok((200, stream)) => watcher.follow(stream, from, &end).await,
             Ok((410, _)) => Ended::TooOld,
             _ => {
                 sleep(AFTER_FAILURE).await;
@@ -97,26 +100,41 @@ impl Watcher {
         self.past[usize::try_from(index).unwrap_or(0)]
     }
 
-    async fn follow(&mut self, mut body: Body, from: i64, end: &watch::Receiver<Option<i64>>) -> Ended {
+    /// Begins at the newest revision: from a list, or with a stream that shows the objects first.
+    async fn anew(&mut self, transport: &dyn Transport, ticks: &Ticks) -> Option<(i64, Option<Stream>)> {
+        let (listing, stream) = match self.chance.permille(500) {
+            true => (list(transport, ticks, How::Whole).await?, None),
+            false => {
+                let begun = timeout(BEGINNING, streamed(transport, ticks)).await;
+                let (listing, stream) = begun.expect("a watch does not end its beginning")?;
+                (listing, Some(stream))
+            }
+        };
+        let revision = listing.pages[0];
+        self.history.lists.push(listing);
+        self.past = vec![revision];
+        Some((revision, stream))
+    }
+
+    async fn follow(&mut self, mut stream: Stream, from: i64, end: &watch::Receiver<Option<i64>>) -> Ended {
         let watcher = self.name.clone();
         let mut segment = Segment { watcher, from, through: from, events: Vec::new() };
-        let mut rest: Vec<u8> = Vec::new();
         let ended = loop {
             if end.borrow().is_some_and(|end| segment.through >= end) {
                 break Ended::Enough;
             }
-            let frame = match timeout(SILENCE, body.frame()).await {
+            let event = match timeout(SILENCE, stream.next()).await {
                 Err(_) => continue,
-                Ok(Some(Ok(frame))) => frame,
-                Ok(_) => break Ended::Broken,
+                Ok(Some(event)) => event,
+                Ok(None) => break Ended::Broken,
             };
-            rest.extend_from_slice(&frame.into_data().unwrap_or_default());
-            match self.lines(&mut rest, &mut segment).await {
-                Some(ended) => break ended,
-                None if self.manner == Manner::Vanishing && self.chance.permille(30) => {
-                    break Ended::Vanished;
-                }
-                None => {}
+            if !take(&event, &mut segment) {
+                break Ended::TooOld;
+            }
+            match self.manner {
+                Manner::Slow => sleep(Duration::from_millis(self.chance.below(8))).await,
+                Manner::Vanishing if self.chance.permille(30) => break Ended::Vanished,
+                Manner::Vanishing | Manner::Steady => {}
             }
         };
         self.past.extend(segment.events.iter().map(|event| event.revision));
@@ -125,21 +143,60 @@ impl Watcher {
         self.history.watches.push(segment);
         ended
     }
+}
 
-    /// Takes the whole lines; says so when the stream is over.
-    async fn lines(&mut self, rest: &mut Vec<u8>, segment: &mut Segment) -> Option<Ended> {
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let event: Value =
-                serde_json::from_slice(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-            if !take(&event, segment) {
-                return Some(Ended::TooOld);
+/// The events of a watch.
+struct Stream {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Stream {
+    fn new(body: Body) -> Self {
+        Self { body, rest: Vec::new() }
+    }
+
+    /// The next event; `None` at the end or when it breaks. Safe to cancel.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Some(
+                    serde_json::from_slice(&line).unwrap_or_else(|error| panic!("{error}: {line:?}")),
+                );
             }
-            if self.manner == Manner::Slow {
-                sleep(Duration::from_millis(self.chance.below(8))).await;
-            }
+            let frame = self.body.frame().await?.ok()?;
+            self.rest.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
-        None
+    }
+}
+
+/// A watch that begins with the objects. What they and the changes up to its bookmark come to is a list at the bookmark's revision; `None` when
+/// it did not come so far.
+async fn streamed(transport: &dyn Transport, ticks: &Ticks) -> Option<(Listing, Stream)> {
+    let invoked = ticks.next();
+    let query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let Ok((200, body)) = open(transport, &format!("{COLLECTION}?{SELECTOR}&{query}")).await else {
+        return None;
+    };
+    let (mut stream, mut shown) = (Stream::new(body), BTreeMap::new());
+    loop {
+        let event = stream.next().await?;
+        let object = &event["object"];
+        let (revision, key) = (revision_of(object), object["metadata"]["name"].as_str().unwrap_or_default());
+        match event["type"].as_str() {
+            Some("ADDED" | "MODIFIED") => drop(shown.insert(key.to_owned(), (revision?, value_of(object)))),
+            Some("DELETED") => drop(shown.remove(key)),
+            Some("BOOKMARK") if !object["metadata"]["annotations"]["k8s.io/initial-events-end"].is_null() => {
+                let items =
+                    shown.into_iter().map(|(key, (revision, value))| (key, revision, value)).collect();
+                let pages = vec![revision?];
+                let listing = Listing { pages, items, consistent: true, invoked, returned: ticks.next() };
+                return Some((listing, stream));
+            }
+            Some("BOOKMARK") => {}
+            _ => return None,
+        }
     }
 }
 

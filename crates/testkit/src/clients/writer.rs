@@ -29,7 +29,12 @@ pub async fn work(name: String, mut door: Door, ticks: Ticks, mut chance: Chance
             break;
         }
         if chance.permille(120) {
-            let how = [How::Whole, How::Pages, How::Cached][usize::try_from(chance.below(3)).unwrap_or(0)];
+            let past = known.values().copied().max().map_or(How::Whole, |newest| {
+                let oldest = known.values().copied().min().unwrap_or(newest);
+                How::At(if chance.permille(500) { newest } else { oldest })
+            });
+            let hows = [How::Whole, How::Pages, How::Cached, past];
+            let how = hows[usize::try_from(chance.below(4)).unwrap_or(0)];
             history.lists.extend(list(&*transport, &ticks, how).await);
             continue;
         }

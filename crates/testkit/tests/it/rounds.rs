@@ -229,8 +229,16 @@ fn in_turn(servers: Vec<Arc<ApiServer>>) -> Connect {
     })
 }
 
-/// Sets the clock right again, also when the test failed.
+/// Makes the clock jump, and sets it right again, also when the test failed.
 struct Jumps;
+
+impl Jumps {
+    /// By up to a day forth or back.
+    fn jump(&self, chance: &mut Chance) {
+        let hours = i64::try_from(chance.below(48)).unwrap() - 24;
+        time::set_wall_offset_ms(hours * 3_600_000);
+    }
+}
 
 impl Drop for Jumps {
     fn drop(&mut self) {
@@ -240,7 +248,8 @@ impl Drop for Jumps {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_fails_and_a_clock_that_jumps_lose_nothing() {
-    let _jumps = Jumps;
+    let jumps = Jumps;
+    let jumps = &jumps;
     rounds(|mut chance| async move {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("store");
@@ -259,8 +268,7 @@ async fn a_store_that_fails_and_a_clock_that_jumps_lose_nothing() {
         let clients = Clients::start(in_turn(servers.to_vec()), &mut chance);
         for _ in 0..10 {
             sleep(Duration::from_millis(100)).await;
-            let hours = i64::try_from(chance.below(48)).unwrap() - 24;
-            time::set_wall_offset_ms(hours * 3_600_000);
+            jumps.jump(&mut chance);
         }
         let mut history = clients.finish().await;
         history.watches.push(log(&store).await);
@@ -289,6 +297,8 @@ async fn open(disk: &Disk, path: &Path) -> EmbeddedStore {
 /// A server lives on a disk until something has gone wrong there, and then the power goes: what was not synced is kept, lost or torn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_and_tears_and_fills_up_loses_nothing() {
+    let jumps = Jumps;
+    let jumps = &jumps;
     rounds(|mut chance| async move {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("store");
@@ -307,6 +317,7 @@ async fn a_disk_that_fails_and_tears_and_fills_up_loses_nothing() {
                 disk.plan(Plan { power_cut: Some(1 + chance.below(20)), ..Plan::default() });
                 sleep(Duration::from_millis(50)).await;
             }
+            jumps.jump(&mut chance);
             clients.servers.send_replace(None);
             drop(solo);
             disk.plan(Plan { power_cut: Some(1), ..Plan::default() });
@@ -332,6 +343,8 @@ async fn a_disk_that_fails_and_tears_and_fills_up_loses_nothing() {
 async fn an_etcd_that_is_killed_loses_nothing() {
     let Some(etcd) = EtcdProcess::start("an_etcd_that_is_killed", &[]).await else { return };
     let (url, etcd) = (etcd.client_url().to_owned(), Arc::new(Mutex::new(etcd)));
+    let jumps = Jumps;
+    let jumps = &jumps;
     rounds(|mut chance| {
         let (etcd, mut options) = (Arc::clone(&etcd), EtcdOptions::new(vec![url.clone()]));
         async move {
@@ -352,6 +365,7 @@ async fn an_etcd_that_is_killed_loses_nothing() {
             for _ in 0..ETCD_KILLS {
                 sleep(Duration::from_millis(200 + chance.below(500))).await;
                 etcd.lock().unwrap().kill();
+                jumps.jump(&mut chance);
                 sleep(Duration::from_millis(chance.below(300))).await;
                 etcd.lock().unwrap().launch_again();
                 timeout(PATIENCE, async { while connect().await.is_err() {} }).await.expect("etcd answers");
