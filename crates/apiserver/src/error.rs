@@ -20,7 +20,7 @@ pub fn from_store(error: StoreError) -> ApiError {
         StoreError::NoSpace { .. } => ApiError::Status(Box::new(Status::failure(
             507,
             Reason::Other("InsufficientStorage".to_owned()),
-            "the disk of the cluster's store is full; nothing was written",
+            "the cluster's store has no space left: its disk is full, or its quota is used up; nothing was written",
         ))),
         StoreError::TooLarge { size, limit } => {
             ApiError::RequestEntityTooLarge(format!("{size} bytes are over the store's limit of {limit}"))
@@ -30,18 +30,31 @@ pub fn from_store(error: StoreError) -> ApiError {
             tracing::warn!(reason, "the store is unavailable");
             ApiError::ServiceUnavailable("the cluster's store is unavailable".to_owned())
         }
-        StoreError::TimedOut { operation } => {
-            tracing::warn!(operation, "the store did not answer in time");
-            let message =
-                "Timeout: the cluster's store did not answer in time; a write may or may not have happened";
-            ApiError::Status(Box::new(Status::failure(504, Reason::Timeout, message)))
-        }
+        StoreError::TimedOut { operation } => late(
+            operation,
+            "Timeout: the cluster's store did not answer in time; a write may or may not have happened",
+        ),
         other => {
             // Details such as paths and keys stay in our log.
             tracing::error!(error = %other, "the store failed");
             ApiError::internal("the cluster's store failed")
         }
     }
+}
+
+/// An error of the store's answer to a read, after which there is no question whether something was written.
+pub fn from_read(error: StoreError) -> ApiError {
+    match error {
+        StoreError::TimedOut { operation } => {
+            late(operation, "Timeout: the cluster's store did not answer in time")
+        }
+        other => from_store(other),
+    }
+}
+
+fn late(operation: &str, message: &str) -> ApiError {
+    tracing::warn!(operation, "the store did not answer in time");
+    ApiError::Status(Box::new(Status::failure(504, Reason::Timeout, message)))
 }
 
 /// A revision that does not exist yet: upstream answers a timeout with a cause.
@@ -64,7 +77,7 @@ pub(crate) fn malformed_version(error: MalformedVersion) -> ApiError {
 pub fn stale(error: StaleRead) -> ApiError {
     match error {
         StaleRead::Lagging(error) => too_large(error),
-        StaleRead::Store(error) => from_store(error),
+        StaleRead::Store(error) => from_read(error),
     }
 }
 

@@ -62,6 +62,12 @@ const MIB: usize = 1 << 20;
 const WATCHERS: usize = 300;
 const LISTERS: usize = 60;
 const LARGE_OBJECTS: usize = 6;
+/// How often objects are replaced that watchers have begun with, how many of them, and how many watchers begin each time.
+const REPLACED: usize = 24;
+const REPLACED_OBJECTS: usize = 3;
+const BEGINNERS: usize = 4;
+/// Watchers that are sent the last form of a removed object.
+const LEAVERS: usize = 70;
 const PAST_LISTERS: usize = 40;
 /// What one list of the past may hold, its objects being large: what is read at once, and an object being written.
 const PAST_EACH: usize = 10 * MIB;
@@ -132,6 +138,80 @@ async fn extra<T>(work: impl Future<Output = T>) -> (usize, T) {
     (PEAK.load(Ordering::Relaxed).saturating_sub(before), done)
 }
 
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
+
+/// Opens watches of pods from a revision on, which want one format after the other.
+async fn watch(kubeconfig: &Path, count: usize, from: &str, formats: &[&str]) -> Vec<Response<Incoming>> {
+    let sender = connect(kubeconfig).await;
+    let mut held = Vec::new();
+    for format in formats.iter().cycle().take(count) {
+        let request = Request::get(format!("https://server{NAMESPACE}/pods?watch=1&resourceVersion={from}"));
+        let request = request.header("accept", *format).body(Full::default()).unwrap();
+        let mut sender = sender.clone();
+        sender.ready().await.unwrap();
+        held.push(sender.send_request(request).await.unwrap());
+    }
+    held
+}
+
+/// The newest revision of the pods.
+async fn newest(writer: &Sender) -> String {
+    let list = send(writer, Method::GET, "/pods?limit=1", String::new()).await;
+    let list: serde_json::Value =
+        serde_json::from_slice(&list.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+}
+
+/// Reads until so many bytes have come or the stream ends, and returns how many did.
+async fn read(body: &mut Incoming, bytes: usize) -> usize {
+    let mut received = 0;
+    while received < bytes {
+        match timeout(Duration::from_secs(60), body.frame()).await.expect("it goes on") {
+            Some(Ok(frame)) => received += frame.into_data().map_or(0, |data| data.len()),
+            _ => break,
+        }
+    }
+    received
+}
+
+/// Watchers that stop within an object that is made for each of them: a removed one as protobuf. Returns what they held.
+async fn watchers_of_what_was_removed(kubeconfig: &Path, writer: &Sender) -> usize {
+    let mut watchers = watch(kubeconfig, LEAVERS, &newest(writer).await, &[PROTOBUF]).await;
+    ok(writer, Method::POST, "/pods", large_pod("leaving")).await;
+    for watcher in &mut watchers {
+        assert!(read(watcher.body_mut(), 2_900_000).await >= 2_900_000);
+    }
+    let (held, ()) = extra(async {
+        ok(writer, Method::DELETE, "/pods/leaving?gracePeriodSeconds=0", String::new()).await;
+        first_pieces(&mut watchers).await;
+    })
+    .await;
+    held
+}
+
+/// Watchers that stop among the objects that they begin with, each few of them among others, for these are replaced again and again.
+/// Returns what they held.
+async fn watchers_of_what_was_replaced(kubeconfig: &Path, writer: &Sender) -> usize {
+    let (held, watchers) = extra(async {
+        let mut watchers = Vec::new();
+        for _ in 0..REPLACED {
+            let mut few = watch(kubeconfig, BEGINNERS, "0", &[PROTOBUF, JSON]).await;
+            first_pieces(&mut few).await;
+            watchers.extend(few);
+            for number in 0..REPLACED_OBJECTS {
+                let pod = format!("p-{number}");
+                ok(writer, Method::DELETE, &format!("/pods/{pod}?gracePeriodSeconds=0"), String::new()).await;
+                ok(writer, Method::POST, "/pods", large_pod(&pod)).await;
+            }
+        }
+        watchers
+    })
+    .await;
+    drop(watchers);
+    held
+}
+
 /// Waits until the readers' streams have taken what they take.
 async fn first_pieces(held: &mut [Response<Incoming>]) {
     for response in held {
@@ -142,10 +222,7 @@ async fn first_pieces(held: &mut [Response<Incoming>]) {
 
 /// Lists of what is past, of which nothing is in memory: each reads on while it is read. Returns what they held.
 async fn lists_of_the_past(kubeconfig: &Path, writer: &Sender) -> usize {
-    let then = send(writer, Method::GET, "/pods?limit=1", String::new()).await;
-    let then: serde_json::Value =
-        serde_json::from_slice(&then.into_body().collect().await.unwrap().to_bytes()).unwrap();
-    let then = then["metadata"]["resourceVersion"].as_str().unwrap();
+    let then = newest(writer).await;
     for number in 0..LARGE_OBJECTS {
         ok(writer, Method::DELETE, &format!("/pods/p-{number}?gracePeriodSeconds=0"), String::new()).await;
     }
@@ -194,22 +271,8 @@ async fn readers_who_stall_hold_little() {
     // Watchers that stop within a large object, while large objects come and go.
     let (watching, mut held) = extra(async {
         let mut held = Vec::new();
-        for group in 0..WATCHERS / 100 {
-            let sender = connect(&kubeconfig).await;
-            for number in 0..100 {
-                let protobuf = (group + number) % 2 == 0;
-                let accept = if protobuf {
-                    "application/vnd.kubernetes.protobuf;stream=watch"
-                } else {
-                    "application/json"
-                };
-                let request =
-                    Request::get(format!("https://server{NAMESPACE}/pods?watch=1&resourceVersion=0"));
-                let request = request.header("accept", accept).body(Full::default()).unwrap();
-                let mut sender = sender.clone();
-                sender.ready().await.unwrap();
-                held.push(sender.send_request(request).await.unwrap());
-            }
+        for _ in 0..WATCHERS / 100 {
+            held.extend(watch(&kubeconfig, 100, "0", &[PROTOBUF, JSON]).await);
         }
         first_pieces(&mut held).await;
         for number in 0..6 {
@@ -224,15 +287,17 @@ async fn readers_who_stall_hold_little() {
     // They are not lost: one that reads on gets whole objects, or is told to begin again.
     let response = held.pop().unwrap();
     let mut body = response.into_body();
-    let mut received = 0;
-    while received < 2_900_000 {
-        match timeout(Duration::from_secs(60), body.frame()).await.expect("it goes on") {
-            Some(Ok(frame)) => received += frame.into_data().map_or(0, |data| data.len()),
-            _ => break,
-        }
-    }
+    let received = read(&mut body, 2_900_000).await;
     assert!(received > 100_000, "a watcher that reads on got {received} bytes");
     drop((held, body));
+
+    let replaced = watchers_of_what_was_replaced(&kubeconfig, &writer).await;
+    let most = REPLACED * BEGINNERS * EACH + SHARED;
+    println!("watchers of what was replaced made {} MiB", replaced / MIB);
+    assert!(replaced < most, "watchers of what was replaced made {} MiB", replaced / MIB);
+    let removed = watchers_of_what_was_removed(&kubeconfig, &writer).await;
+    println!("watchers of what was removed made {} MiB", removed / MIB);
+    assert!(removed < LEAVERS * EACH + SHARED, "watchers of what was removed made {} MiB", removed / MIB);
 
     // Lists of large objects that are not read on: some begin, the others wait, and single requests are answered beside them.
     let (listing, ()) = extra(async {

@@ -2,6 +2,7 @@
 //! same bytes, which the first of them made; what they see is an opaque text here. Kept for as long as there is room, in a bound for all
 //! resources together: a watcher that finds nothing makes its own.
 
+use super::remains::Remains;
 use crate::metrics::Events;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -55,7 +56,10 @@ pub(crate) struct Piece {
 
 /// Keeps the newest pieces of all resources.
 #[derive(Default)]
-pub(crate) struct Shelf(Mutex<Kept>);
+pub(crate) struct Shelf {
+    kept: Mutex<Kept>,
+    remains: Arc<Remains>,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -65,7 +69,7 @@ struct Kept {
 
 impl Shelf {
     fn put(&self, piece: Arc<Piece>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += piece.bytes.len();
         kept.pieces.push_back(piece);
         while kept.bytes > MAX_BYTES {
@@ -97,6 +101,11 @@ impl Pieces {
     /// For single objects in forms that have to be made, which watchers share whatever else they see.
     pub fn of_objects(shelf: Arc<Shelf>) -> Self {
         Self { most: MAX_RECENT_OBJECTS, ..Self::new(shelf) }
+    }
+
+    /// What is left of objects that were made for single watchers, of all resources.
+    pub fn remains(&self) -> &Arc<Remains> {
+        &self.shelf.remains
     }
 
     /// The events after a place, as watchers that see `seen` get them.
@@ -161,7 +170,7 @@ mod tests {
                 pieces.keep(&seen, after(revision), piece(16 << 10, revision + 1));
             }
         }
-        let kept = shelf.0.lock().unwrap();
+        let kept = shelf.kept.lock().unwrap();
         assert!(kept.bytes <= MAX_BYTES && kept.pieces.len() == MAX_BYTES / (16 << 10));
         assert_eq!(kept.bytes, kept.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>());
         drop(kept);

@@ -4,7 +4,7 @@
 use super::service_ips::Network;
 use super::{Hooks, ports};
 use crate::encode::encode_stored;
-use crate::error::{ApiResult, from_store};
+use crate::error::{ApiResult, from_read};
 use crate::registry::Scope;
 use crate::registry::write::Also;
 use crate::server::Config;
@@ -213,7 +213,7 @@ async fn check_address(scope: &Scope, network: &Network, service: &Value, ip: Ip
     let request = RangeRequest { keys_only: true, ..RangeRequest::key(address_key(ip)) };
     let problem = if !network.contains(ip) {
         format!("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {network}")
-    } else if !scope.resource.caches.store().range(request).await.map_err(from_store)?.kvs.is_empty() {
+    } else if !scope.resource.caches.store().range(request).await.map_err(from_read)?.kvs.is_empty() {
         "provided IP is already allocated".to_owned()
     } else {
         return Ok(());
@@ -273,7 +273,7 @@ fn used_ports(service: &Value) -> BTreeSet<u16> {
 
 async fn taken_ports(scope: &Scope) -> ApiResult<BTreeSet<u16>> {
     let request = RangeRequest { keys_only: true, ..RangeRequest::prefix(PORTS) };
-    let found = scope.resource.caches.store().range(request).await.map_err(from_store)?;
+    let found = scope.resource.caches.store().range(request).await.map_err(from_read)?;
     let port = |key: &[u8]| std::str::from_utf8(key).ok()?.strip_prefix(PORTS)?.parse().ok(); // Only we write here.
     Ok(found.kvs.iter().filter_map(|kv| port(&kv.key)).collect())
 }

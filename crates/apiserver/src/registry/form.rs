@@ -7,7 +7,8 @@ use crate::cache::{Entry, UnreadableObject};
 use crate::encode::encode_stored;
 use crate::error::{ApiResult, unreadable};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use nauplius_kinds::Kind;
 use nauplius_meta::error::ApiError;
 use nauplius_meta::{object, structural};
@@ -15,8 +16,11 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Entries that are kept in their converted form, so that every watcher gets the same one.
+/// Entries that are kept in their converted form, so that every watcher gets the same one: their number and their bytes.
 const MAX_KEPT: usize = 2_048;
+const MAX_KEPT_BYTES: usize = 4 << 20;
+/// So few entries may be wanted by several at the same time: watchers that were woken by the same change.
+const MAX_SHARED: usize = 64;
 
 /// Turns objects of a kind into another version.
 pub(crate) trait Convert: Send + Sync + 'static {
@@ -36,14 +40,46 @@ pub(crate) struct Form {
     stored: String,
     /// What bytes in the own version begin with.
     head: Vec<u8>,
-    kept: Mutex<HashMap<(Bytes, i64), Arc<Entry>>>,
+    kept: Mutex<Kept>,
+    /// Conversions under way.
+    under_way: Mutex<HashMap<Vec<Version>, WeakShared<Conversion>>>,
+}
+
+/// A form of an object: its key and its revision.
+type Version = (Bytes, i64);
+type Conversion = BoxFuture<'static, ApiResult<Vec<Arc<Entry>>>>;
+
+fn version_of(entry: &Entry) -> Version {
+    (entry.key().clone(), entry.revision())
+}
+
+/// Converted entries of late.
+#[derive(Default)]
+struct Kept {
+    entries: HashMap<Version, Arc<Entry>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn add(&mut self, entry: &Arc<Entry>) {
+        let bytes = entry.footprint();
+        if bytes > MAX_KEPT_BYTES {
+            return;
+        }
+        if self.entries.len() == MAX_KEPT || self.bytes + bytes > MAX_KEPT_BYTES {
+            *self = Self::default();
+        }
+        if self.entries.insert(version_of(entry), Arc::clone(entry)).is_none() {
+            self.bytes += bytes;
+        }
+    }
 }
 
 impl Form {
     /// For a version of `kind`; both versions are `group/version`.
     pub fn new(converter: Arc<dyn Convert>, kind: &str, own: String, stored: String) -> Self {
         let head = crate::encode::head(kind, &own);
-        Self { converter, own, stored, head, kept: Mutex::default() }
+        Self { converter, own, stored, head, kept: Mutex::default(), under_way: Mutex::default() }
     }
 
     fn is_own(&self, entry: &Entry) -> bool {
@@ -52,15 +88,34 @@ impl Form {
 
     fn kept(&self, entry: &Entry) -> Option<Arc<Entry>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&(entry.key().clone(), entry.revision())).cloned()
+        kept.entries.get(&version_of(entry)).cloned()
     }
 
     fn keep(&self, entries: &[Arc<Entry>]) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() + entries.len() > MAX_KEPT {
-            kept.clear();
+        entries.iter().for_each(|entry| kept.add(entry));
+    }
+
+    /// Entries in the own version. Those who want the same at the same time wait for the same conversion.
+    async fn made(&self, kind: &Arc<dyn Kind>, entries: Vec<Arc<Entry>>) -> ApiResult<Vec<Arc<Entry>>> {
+        let versions: Vec<Version> = entries.iter().map(|entry| version_of(entry)).collect();
+        let work = converted(Arc::clone(&self.converter), Arc::clone(kind), self.own.clone(), entries);
+        if versions.len() > MAX_SHARED {
+            return work.await;
         }
-        kept.extend(entries.iter().map(|entry| ((entry.key().clone(), entry.revision()), Arc::clone(entry))));
+        self.shared(versions, work.boxed()).await
+    }
+
+    fn shared(&self, versions: Vec<Version>, work: Conversion) -> Shared<Conversion> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = under_way.get(&versions).and_then(WeakShared::upgrade) {
+            return same;
+        }
+        let work = work.shared();
+        // What nobody waits for any more has ended.
+        under_way.retain(|_, work| work.upgrade().is_some());
+        under_way.extend(work.downgrade().map(|weak| (versions, weak)));
+        work
     }
 
     async fn one(&self, object: Value, api_version: &str) -> ApiResult<Value> {
@@ -79,19 +134,12 @@ impl Resource {
             .collect();
         let open: Vec<usize> = (0..entries.len()).filter(|index| shown[*index].is_none()).collect();
         if !open.is_empty() {
-            let objects: Result<Vec<Value>, UnreadableObject> =
-                open.iter().map(|index| entries[*index].object()).collect();
-            let converted = form.converter.convert(objects.map_err(unreadable)?, &form.own).await?;
-            let mut made = Vec::with_capacity(open.len());
-            for (index, mut object) in open.into_iter().zip(converted) {
-                settle(&*self.kind, &mut object)?;
-                let entry =
-                    entries[index].with_object(&*self.kind, &object, &form.own).map_err(unreadable)?;
-                let entry = Arc::new(entry);
-                made.push(Arc::clone(&entry));
+            let wanted = open.iter().map(|index| Arc::clone(&entries[*index])).collect();
+            let made = form.made(&self.kind, wanted).await?;
+            form.keep(&made);
+            for (index, entry) in open.into_iter().zip(made) {
                 shown[index] = Some(entry);
             }
-            form.keep(&made);
         }
         let all: Option<Vec<Arc<Entry>>> = shown.into_iter().collect();
         all.ok_or_else(|| ApiError::internal("a conversion gave too few objects"))
@@ -151,6 +199,22 @@ impl Resource {
         let api_version = self.form.as_ref().map_or(&self.hub_api_version, |form| &form.own);
         encode_as(object, &self.hub_kind, api_version)
     }
+}
+
+/// Entries in a version of `kind`, as far as the converter gave them.
+async fn converted(
+    converter: Arc<dyn Convert>,
+    kind: Arc<dyn Kind>,
+    own: String,
+    entries: Vec<Arc<Entry>>,
+) -> ApiResult<Vec<Arc<Entry>>> {
+    let objects: Result<Vec<Value>, UnreadableObject> = entries.iter().map(|entry| entry.object()).collect();
+    let converted = converter.convert(objects.map_err(unreadable)?, &own).await?;
+    let entry = |(entry, mut object): (&Arc<Entry>, Value)| -> ApiResult<Arc<Entry>> {
+        settle(&*kind, &mut object)?;
+        Ok(Arc::new(entry.with_object(&*kind, &object, &own).map_err(unreadable)?))
+    };
+    entries.iter().zip(converted).map(entry).collect()
 }
 
 /// What a conversion gave is brought into the form of its version: metadata that is none is refused, unknown fields go.

@@ -5,7 +5,7 @@ use super::Resource;
 use super::page::{Page, encode_token};
 use super::selection::Selection;
 use crate::cache::Entry;
-use crate::error::{ApiResult, from_store, unreadable};
+use crate::error::{ApiResult, from_read, unreadable};
 use crate::metrics::storage;
 use nauplius_meta::error::ApiError;
 use nauplius_store::{KeyValue, RangeRequest, Revision, StoreError};
@@ -84,12 +84,10 @@ impl History {
                 Some(last) if read.more => self.request.start = [&last.key[..], b"\0"].concat().into(),
                 _ => self.ended = true,
             }
-            for kv in read.kvs {
-                let entry = self.resource.shown_one(historic(&self.resource, kv)?).await?;
-                if self.selection.matches(&entry) {
-                    self.loaded.push_back(entry);
-                }
-            }
+            let entries: ApiResult<Vec<_>> =
+                read.kvs.into_iter().map(|kv| historic(&self.resource, kv)).collect();
+            let shown = self.resource.shown(entries?).await?;
+            self.loaded.extend(shown.into_iter().filter(|entry| self.selection.matches(entry)));
         }
         Ok(())
     }
@@ -121,7 +119,7 @@ impl History {
                 StoreError::Compacted { .. } => {
                     ApiError::Expired("The resourceVersion for the provided list is too old.".to_owned())
                 }
-                other => from_store(other),
+                other => from_read(other),
             };
         };
         tracing::debug!(resource = %self.resource.group_resource, "a continue token expired");

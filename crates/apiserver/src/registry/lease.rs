@@ -1,7 +1,7 @@
 //! Leases for kinds whose objects disappear by themselves (events). Objects made close together share one, so that a storm of
 //! events does not become a storm of leases.
 
-use crate::error::{ApiResult, from_store};
+use crate::error::{ApiResult, from_read};
 use nauplius_base::time::{Instant, monotonic};
 use nauplius_store::{LeaseId, Store};
 use std::sync::{Mutex, PoisonError};
@@ -38,7 +38,7 @@ impl LeasePool {
             return Ok(Some(lease));
         }
         let ttl_ms = u64::try_from(self.ttl_s).unwrap_or_default() * 1_000 + 60_000;
-        let lease = store.lease_grant(ttl_ms).await.map_err(from_store)?;
+        let lease = store.lease_grant(ttl_ms).await.map_err(from_read)?;
         let current = Current { lease, until: monotonic() + REUSE, objects: 1 };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
         Ok(Some(lease))

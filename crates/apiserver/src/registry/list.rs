@@ -24,8 +24,8 @@ const LARGE_PAGE: usize = 500;
 pub(super) async fn list(scope: &Scope) -> ApiResult<Reply> {
     let selection = Selection::of(&scope.call, &*scope.resource.kind)?;
     let page = Page::of(&scope.call.query)?;
-    // What is past is read while it is written, so it is not begun without a seat.
-    let seat = match is_past(scope, &page) {
+    // What is past is read while it is written, and what is converted is whole in memory, so neither is begun without a seat.
+    let seat = match is_past(scope, &page) || is_converted(scope, &page) {
         true => Some(scope.server.in_flight.large_list().await),
         false => None,
     };
@@ -36,8 +36,17 @@ pub(super) async fn list(scope: &Scope) -> ApiResult<Reply> {
 /// Whether a list that may be large has to be read from the store.
 fn is_past(scope: &Scope, page: &Page) -> bool {
     let At::Exactly(at) = page.at else { return false };
-    let may_be_large = page.limit == 0 || page.limit > LARGE_PAGE;
-    may_be_large && scope.resource.cache.snapshot().1 > at
+    may_be_large(page) && scope.resource.cache.snapshot().1 > at
+}
+
+/// Whether a list that is large has to be converted.
+fn is_converted(scope: &Scope, page: &Page) -> bool {
+    let resource = &scope.resource;
+    may_be_large(page) && resource.has_form() && resource.cache.snapshot().0.len() > LARGE_PAGE
+}
+
+fn may_be_large(page: &Page) -> bool {
+    page.limit == 0 || page.limit > LARGE_PAGE
 }
 
 /// Entries of a list at one revision.
@@ -192,7 +201,7 @@ pub(super) async fn read(scope: &Scope, selection: &Selection, page: &Page) -> A
     from_snapshot(&scope.resource, snapshot, selection, page, revision).await
 }
 
-/// A list of a snapshot. Objects that must be converted first are converted all at once.
+/// A list of a snapshot. Objects that must be converted first are converted all at once, as far as they are on the page.
 async fn from_snapshot(
     resource: &Resource,
     snapshot: Snapshot,
@@ -205,12 +214,21 @@ async fn from_snapshot(
         let cursor = Cursor::new(resource, snapshot, selection.clone(), start);
         return Ok(limited(cursor, selection, page.limit, revision));
     }
-    let mut entries = converted(resource, snapshot, selection, start).await?;
-    if page.limit == 0 {
-        return Ok(page_of(entries, selection, 0, revision));
+    // What the selectors look at may be elsewhere in the stored version.
+    let mut cursor = Cursor::new(resource, snapshot, selection.without_selectors(), start);
+    let (mut entries, at_once) = (Vec::new(), if page.limit == 0 { usize::MAX } else { page.limit });
+    // With selectors one more must be found to know that there are more.
+    let enough = at_once.saturating_add(usize::from(!selection.is_everything()));
+    while entries.len() < enough {
+        let stored: Vec<Arc<Entry>> = cursor.by_ref().take(at_once).collect();
+        if stored.is_empty() {
+            break;
+        }
+        let shown = resource.shown(stored).await?;
+        entries.extend(shown.into_iter().filter(|entry| selection.matches(entry)));
     }
-    let left = entries.len().saturating_sub(page.limit);
-    entries.truncate(page.limit);
+    let left = cursor.left() + entries.len().saturating_sub(at_once);
+    entries.truncate(at_once);
     Ok(page_of(entries, selection, left, revision))
 }
 

@@ -1,7 +1,7 @@
 //! The bytes of events on their way to one watcher, a bounded piece at a time. An object that is larger than a piece is not held while
 //! its watcher stalls: when the cache has let go of it meanwhile, the watch is over.
 
-use crate::cache::{Entry, Piece, Pieces, Place};
+use crate::cache::{Entry, Piece, Pieces, Place, Remainder, Remains};
 use crate::error::ApiResult;
 use crate::frames::{EventType, Frames, Others};
 use crate::metrics::Events;
@@ -22,7 +22,6 @@ const MAX_WHOLE_BYTES: usize = 16 << 10;
 pub(super) struct Gone;
 
 /// What one watcher is to get next.
-#[derive(Default)]
 pub(super) struct Outgoing {
     piece: Vec<u8>,
     /// A part of an object that others are sent, too; then there is nothing else.
@@ -31,6 +30,7 @@ pub(super) struct Outgoing {
     whole: bool,
     /// Entries are made for this watcher alone: the cache does not keep them.
     own: bool,
+    remains: Arc<Remains>,
 }
 
 /// What is left of an event.
@@ -45,13 +45,13 @@ struct Rest {
 enum Source {
     Cache(Weak<Entry>, Kept),
     /// Made for this watcher alone, such as a table.
-    Own(Bytes),
+    Own(Remainder),
 }
 
 impl Outgoing {
     /// Nothing to send yet; `own` entries are not the cache's.
-    pub fn new(own: bool) -> Self {
-        Self { own, ..Self::default() }
+    pub fn new(own: bool, remains: Arc<Remains>) -> Self {
+        Self { piece: Vec::new(), shared: None, rest: None, whole: false, own, remains }
     }
 
     /// From now on events are never cut: for streams of messages.
@@ -107,7 +107,7 @@ impl Outgoing {
         }
         let source = match bulk {
             Bulk { kept: Some(kept), .. } if !self.own => Source::Cache(Arc::downgrade(entry), kept),
-            Bulk { bytes, .. } => Source::Own(bytes),
+            Bulk { bytes, .. } => Source::Own(self.remains.keep(bytes)),
         };
         let object = others.filter(|_| !self.own).map(|others| others.place);
         self.rest = Some(Rest { source, sent: 0, tail, object });
@@ -146,7 +146,7 @@ impl Rest {
     /// The whole bulk.
     fn bytes(&self, frames: &Frames) -> Result<Bytes, Gone> {
         match &self.source {
-            Source::Own(bytes) => Ok(bytes.clone()),
+            Source::Own(remainder) => remainder.get().ok_or(Gone),
             Source::Cache(entry, kept) => {
                 let entry = entry.upgrade().ok_or(Gone)?;
                 // It was encoded before, so it can be again.

@@ -221,7 +221,7 @@ impl Watcher {
             Phase::Live
         };
         Ok(Self {
-            out: Outgoing::new(resource.has_form()),
+            out: Outgoing::new(resource.has_form(), Arc::clone(resource.cache.pieces().remains())),
             seen: seen(scope, &selection, &frames).into(),
             form: frames.likeness().into(),
             sizes: Vec::new(),

@@ -4,7 +4,7 @@
 use super::Resource;
 use crate::cache::Entry;
 use crate::encode::{Layout, decode_stored};
-use crate::error::{ApiResult, from_store, too_large, unreadable};
+use crate::error::{ApiResult, from_read, from_store, too_large, unreadable};
 use crate::metrics::storage;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -230,7 +230,8 @@ impl Resource {
 
     async fn newest(&self, key: &str, name: &str) -> ApiResult<Existing> {
         let request = RangeRequest::key(key.as_bytes().to_vec());
-        let found = self.measured("get", self.store.range(request)).await?;
+        let read = self.store.range(request);
+        let found = storage::measured("get", &self.group_resource, read).await.map_err(from_read)?;
         match found.kvs.first() {
             Some(kv) => Existing::from_kv(self, kv).await,
             None => Err(ApiError::not_found(&self.group_resource, name)),

@@ -1,7 +1,7 @@
 //! A watcher that may see less than there is sees nothing more, however it asks and wherever it begins.
 
 use crate::secured::start;
-use crate::support::{Fixture, config_map, version};
+use crate::support::{Events, Fixture, config_map, version};
 use nauplius_apiserver::{ApiServer, UserInfo};
 use nauplius_base::task::Group;
 use nauplius_pki::Authority;
@@ -100,6 +100,19 @@ async fn shown(reader: &Fixture, admin: &Fixture, path: &str, marker: &str) -> V
     }
 }
 
+/// Watches of all namespaces by someone who may, which were sent some events.
+async fn everything(admin: &Fixture, query: &str) -> Vec<Events> {
+    let mut watches = Vec::new();
+    for path in ["/api/v1/configmaps", MAPS] {
+        for _ in 0..2 {
+            let mut watch = admin.watch(&format!("{path}?watch=1&{query}")).await;
+            assert!(watch.next().await.is_some());
+            watches.push(watch);
+        }
+    }
+    watches
+}
+
 /// What must be kept while the stores are used, and the stores: files, memory, and etcd where there is one.
 async fn stores(test: &str) -> ((tempfile::TempDir, Option<EtcdProcess>), Vec<Arc<dyn Store>>) {
     let directory = tempfile::tempdir().unwrap();
@@ -145,6 +158,8 @@ async fn who_may_see_one_namespace_sees_no_other() {
             "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true".to_owned(),
             "resourceVersion=0&labelSelector=a".to_owned(),
         ] {
+            // Those who see everything stand at the same place, and what they are sent is kept for others.
+            let _others = everything(&admin, &query).await;
             let seen = shown(&joe, &admin, &format!("{MAPS}?watch=1&{query}"), "mine").await;
             let own = |line: &String| line.contains(" default/") || line == "BOOKMARK /";
             assert!(!seen.is_empty() && seen.iter().all(own), "{query}: {seen:?}");
@@ -179,6 +194,9 @@ async fn who_may_see_one_name_sees_no_other() {
             format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dmine&fieldSelector=metadata.name%3Dother"),
             format!("/api/v1/watch/namespaces/default/configmaps/mine?resourceVersion={before}"),
         ] {
+            let query =
+                path.split_once('?').map_or("", |(_, query)| query).split("&fieldSelector").next().unwrap();
+            let _others = everything(&admin, query.trim_start_matches("watch=1&")).await;
             let seen = shown(&ann, &admin, &path, "mine").await;
             let own = |line: &String| line.ends_with(" default/mine");
             assert!(!seen.is_empty() && seen.iter().all(own), "{path}: {seen:?}");

@@ -1,8 +1,9 @@
 //! Lists and watches fit together while writers are at work, and too much at once is refused.
 
-use crate::support::{Everyone, Fixture, config_map, configured, embedded, version};
+use crate::support::{Everyone, Fixture, config_map, configured, embedded, over_store, version};
 use nauplius_apiserver::{Limits, UserInfo};
 use nauplius_base::id;
+use nauplius_store::etcd_process::EtcdProcess;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,20 +69,26 @@ async fn follow(fixture: &Fixture, selector: &str) -> State {
 
 #[tokio::test]
 async fn a_list_and_the_watch_from_it_are_the_whole_story() {
-    let fixture = embedded().await;
+    whole_story(&embedded().await).await;
+    let Some(etcd) = EtcdProcess::start("a_list_and_the_watch_from_it", &[]).await else { return };
+    let store = etcd.store("/registry/", "/registry/").await.unwrap();
+    whole_story(&over_store(Arc::new(store)).await).await;
+}
+
+async fn whole_story(fixture: &Fixture) {
     let work = async {
-        futures_util::join!(write(&fixture, 80), write(&fixture, 80), write(&fixture, 80));
+        futures_util::join!(write(fixture, 80), write(fixture, 80), write(fixture, 80));
         let end = config_map("end", &json!({"side": "1"}), &json!({}));
         fixture.post(MAPS, &end).await.expect(201);
     };
     let all = "side";
     let one = "side%3D1";
     let (_, first, second, third) =
-        futures_util::join!(work, follow(&fixture, all), follow(&fixture, one), follow(&fixture, all));
-    let last = follow_now(&fixture, all).await;
+        futures_util::join!(work, follow(fixture, all), follow(fixture, one), follow(fixture, all));
+    let last = follow_now(fixture, all).await;
     assert_eq!(first, last);
     assert_eq!(third, last);
-    assert_eq!(second, follow_now(&fixture, one).await);
+    assert_eq!(second, follow_now(fixture, one).await);
 }
 
 async fn follow_now(fixture: &Fixture, selector: &str) -> State {

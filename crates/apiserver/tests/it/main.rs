@@ -10,6 +10,7 @@ mod crud;
 mod custom_resources;
 mod discovery;
 mod encodings;
+mod etcd_trouble;
 mod every_kind;
 mod followed;
 mod hooks;

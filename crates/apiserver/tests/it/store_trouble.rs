@@ -36,7 +36,10 @@ async fn a_full_disk_refuses_writes_serves_reads_and_is_forgotten() {
     };
     let status = refused.expect(507);
     assert_eq!((&status["reason"], &status["status"]), (&json!("InsufficientStorage"), &json!("Failure")));
-    assert_eq!(status["message"], "the disk of the cluster's store is full; nothing was written");
+    assert_eq!(
+        status["message"],
+        "the cluster's store has no space left: its disk is full, or its quota is used up; nothing was written"
+    );
     let patch = json!({"data": {"text": "y".repeat(40_000)}});
     let refused = server.patch(&format!("{MAPS}/first"), "application/merge-patch+json", &patch).await;
     assert_eq!(refused.code.as_u16(), 507);

@@ -2,7 +2,8 @@
 
 use crate::support::{config_map, embedded, model, version};
 use nauplius_meta::cbor;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -54,6 +55,97 @@ async fn initial_events_end_with_a_bookmark() {
     assert_eq!(events.line().await, format!("ADDED b@{}", version(&b)));
     let refused = fixture.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await;
     assert_eq!(refused.code.as_u16(), 422);
+}
+
+/// What a watch has shown so far.
+#[derive(Default)]
+struct Seen {
+    objects: BTreeMap<String, i64>,
+    /// The newest revision of each object, of those that are gone, too.
+    newest: BTreeMap<String, i64>,
+    bookmark: Option<i64>,
+}
+
+impl Seen {
+    fn take(&mut self, event: &Value) {
+        let object = &event["object"];
+        let revision: i64 = version(object).parse().unwrap();
+        if event["type"] == "BOOKMARK" {
+            assert_eq!(self.bookmark.replace(revision), None, "a second bookmark");
+            return;
+        }
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let before = self.newest.insert(name.clone(), revision);
+        assert!(before.is_none_or(|before| before < revision), "{name}: {revision} after {before:?}");
+        assert!(self.bookmark.is_none_or(|bookmark| bookmark < revision), "{name} after the bookmark");
+        let was_there = match event["type"].as_str().unwrap() {
+            "DELETED" => self.objects.remove(&name).is_some(),
+            _ => self.objects.insert(name.clone(), revision).is_some(),
+        };
+        assert_eq!(was_there, event["type"] != "ADDED", "{name}: {}", event["type"]);
+    }
+}
+
+fn revisions(list: &Value) -> BTreeMap<String, i64> {
+    let items = list["items"].as_array().unwrap().iter();
+    items
+        .map(|item| (item["metadata"]["name"].as_str().unwrap().to_owned(), version(item).parse().unwrap()))
+        .collect()
+}
+
+/// Clients that read at different paces are still sent the objects that were there while these change, come and go.
+#[tokio::test]
+async fn what_changes_while_a_watch_begins_is_seen_once() {
+    const QUERY: &str =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    for fixture in [embedded().await, model().await] {
+        let text = "x".repeat(2_000);
+        let map = |index: usize, round: usize| {
+            let data = json!({"round": round.to_string(), "text": text});
+            config_map(&format!("m-{index:03}"), &json!({}), &data)
+        };
+        for index in (0..100).step_by(2) {
+            fixture.post(MAPS, &map(index, 0)).await.expect(201);
+        }
+        let mut watches = Vec::new();
+        for pace in [4, 1, 6, 4] {
+            watches.push((fixture.watch(&format!("{MAPS}?{QUERY}")).await, Seen::default(), pace));
+        }
+        for round in 0..8 {
+            for (watch, seen, pace) in &mut watches {
+                for _ in 0..*pace {
+                    seen.take(&watch.next().await.unwrap());
+                }
+            }
+            let one = |index: usize| format!("{MAPS}/m-{index:03}");
+            fixture.put(&one(0), &map(0, round)).await.expect(200);
+            fixture.put(&one(98), &map(98, round)).await.expect(200);
+            fixture.post(MAPS, &map(2 * round + 1, round)).await.expect(201);
+            fixture.post(MAPS, &map(2 * round + 61, round)).await.expect(201);
+            fixture.delete(&one(96 - 2 * round)).await.expect(200);
+            match round {
+                3 => fixture.delete(&one(2)).await.expect(200),
+                5 => fixture.post(MAPS, &map(2, round)).await.expect(201),
+                _ => fixture.put(&one(50), &map(50, round)).await.expect(200),
+            };
+            fixture.get(&one(0)).await.expect(200);
+        }
+        let end = fixture.post(MAPS, &config_map("z", &json!({}), &json!({}))).await.expect(201);
+        let end: i64 = version(&end).parse().unwrap();
+        let last = revisions(&fixture.get(MAPS).await.expect(200));
+        for (mut watch, mut seen, pace) in watches {
+            while seen.bookmark.is_none() {
+                seen.take(&watch.next().await.unwrap());
+            }
+            let then =
+                format!("{MAPS}?resourceVersion={}&resourceVersionMatch=Exact", seen.bookmark.unwrap());
+            assert_eq!(seen.objects, revisions(&fixture.get(&then).await.expect(200)), "at pace {pace}");
+            while !seen.objects.contains_key("z") {
+                seen.take(&watch.next().await.unwrap());
+            }
+            assert_eq!((&seen.objects, seen.newest["z"]), (&last, end), "at pace {pace}");
+        }
+    }
 }
 
 #[tokio::test]

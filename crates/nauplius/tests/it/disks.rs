@@ -168,7 +168,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     expected.extend(late);
     assert_eq!((refused.code, refused.reason.as_str()), (507, "InsufficientStorage"), "{refused:?}");
     assert!(
-        refused.message.contains("the disk of the cluster's store is full; nothing was written"),
+        refused.message.contains("its disk is full, or its quota is used up; nothing was written"),
         "{refused:?}"
     );
     assert_eq!(names(&maps).await, expected);

@@ -2,12 +2,13 @@
 
 use super::{DEFINITIONS, TABS, define, definition, tab, webhook};
 use crate::support::{configured, model};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use nauplius_apiserver::proxy::Dial;
 use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpStream;
 
 fn with_webhook(client: Value) -> Value {
@@ -96,10 +97,10 @@ async fn a_webhook_converts_between_versions() {
     assert_eq!((&event["type"], &event["object"]["spec"]), (&json!("DELETED"), &json!({"address": "i:2"})));
 
     // What was converted once is not asked for again.
-    let calls = webhook.calls.load(std::sync::atomic::Ordering::Relaxed);
+    let calls = webhook.calls.load(Relaxed);
     fixture.get(newer).await.expect(200);
     fixture.get(&format!("{newer}/a")).await.expect(200);
-    assert_eq!(webhook.calls.load(std::sync::atomic::Ordering::Relaxed), calls);
+    assert_eq!(webhook.calls.load(Relaxed), calls);
 
     let mut broken = tab("c", json!({"host": "h", "port": "1"}));
     broken["metadata"]["labels"] = json!({"break": "yes"});
@@ -126,6 +127,65 @@ async fn a_webhook_converts_between_versions() {
         fixture.patch(&format!("{TABS}/a"), merge, &json!({"spec": {"port": "4"}})).await.expect(200);
     assert_eq!(patched["spec"], json!({"host": "j", "port": "4"}));
     assert_eq!(fixture.get(&format!("{newer}/a")).await.expect(200)["spec"], json!({"address": "j:4"}));
+}
+
+/// A webhook is asked for as little as will do: for the objects of a page, and once for all watchers of a version.
+#[tokio::test]
+async fn pages_and_watchers_ask_for_no_more_than_they_show() {
+    let webhook = webhook::start().await;
+    let fixture = model().await;
+    fixture.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    let url = format!("https://127.0.0.1:{}/convert", webhook.port);
+    define(&fixture, &with_webhook(json!({"url": url, "caBundle": webhook.ca_bundle}))).await;
+    let newer = "/apis/stable.example.com/v2/namespaces/n/crontabs";
+    for (number, name) in ["a", "b", "c", "d", "e", "f", "g"].iter().enumerate() {
+        let host = if number % 2 == 0 { "even" } else { "odd" };
+        fixture.post(TABS, &tab(name, json!({"host": host, "port": "1"}))).await.expect(201);
+    }
+    let (calls, objects) = (|| webhook.calls.load(Relaxed), || webhook.objects.load(Relaxed));
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((calls(), objects()), (0, 0));
+    let page = fixture.get(&format!("{newer}?limit=2")).await.expect(200);
+    assert_eq!(
+        (names(&page), &page["metadata"]["remainingItemCount"]),
+        (vec!["a".into(), "b".into()], &json!(5))
+    );
+    assert_eq!((calls(), objects()), (1, 2), "what is on no page is not converted");
+    let selected = format!("{newer}?limit=2&fieldSelector=spec.address%3Deven%3A1");
+    let page = fixture.get(&selected).await.expect(200);
+    assert_eq!(names(&page), ["a", "c"]);
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let page = fixture.get(&format!("{selected}&continue={token}")).await.expect(200);
+    assert_eq!((names(&page), page["metadata"].get("continue")), (vec!["e".into(), "g".into()], None));
+
+    let version = page["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watchers = Vec::new();
+    for _ in 0..8 {
+        watchers.push(fixture.watch(&format!("{newer}?watch=1&resourceVersion={version}")).await);
+    }
+    let (before, reading) = (calls(), join_all(watchers.iter_mut().map(|watch| watch.next())));
+    let merge = "application/merge-patch+json";
+    let path = format!("{TABS}/a");
+    let patch = json!({"spec": {"port": "2"}});
+    let (patched, seen) = tokio::join!(fixture.patch(&path, merge, &patch), reading);
+    patched.expect(200);
+    for event in seen {
+        assert_eq!(event.unwrap()["object"]["spec"], json!({"address": "even:2"}));
+    }
+    assert_eq!(calls(), before + 1, "watchers that are woken by the same change share what is converted");
+
+    for name in ["h", "i", "j", "k", "l"] {
+        fixture.post(TABS, &tab(name, json!({"host": "late", "port": "1"}))).await.expect(201);
+    }
+    let version = fixture.get(TABS).await.expect(200)["metadata"]["resourceVersion"].clone();
+    fixture.delete(&format!("{TABS}/l")).await.expect(200);
+    let then = format!("{newer}?resourceVersion={}&resourceVersionMatch=Exact", version.as_str().unwrap());
+    let before = calls();
+    assert_eq!(names(&fixture.get(&then).await.expect(200)).len(), 12);
+    assert_eq!(calls(), before + 1, "a list of the past is converted a page at a time");
 }
 
 /// Whose fields are whose is worked out in each owner's version, which only the webhook can make.

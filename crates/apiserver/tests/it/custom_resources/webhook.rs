@@ -17,6 +17,8 @@ pub struct Webhook {
     pub port: u16,
     pub ca_bundle: String,
     pub calls: Arc<AtomicUsize>,
+    /// Objects that were converted.
+    pub objects: Arc<AtomicUsize>,
 }
 
 fn convert(object: &Value, api_version: &str) -> Value {
@@ -48,12 +50,14 @@ fn answer(review: &Value) -> Value {
 
 async fn serve(
     calls: Arc<AtomicUsize>,
+    objects: Arc<AtomicUsize>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     assert_eq!(request.uri().to_string(), "/convert?timeout=30s");
     let body = request.into_body().collect().await.unwrap().to_bytes();
     calls.fetch_add(1, Ordering::Relaxed);
     let review: Value = serde_json::from_slice(&body).unwrap();
+    objects.fetch_add(review["request"]["objects"].as_array().map_or(0, Vec::len), Ordering::Relaxed);
     let answer = Full::new(Bytes::from(answer(&review).to_string()));
     Ok(Response::builder().header("content-type", "application/json").body(answer).unwrap())
 }
@@ -72,15 +76,17 @@ pub async fn start() -> Webhook {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
+    let (calls, objects) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counted = (Arc::clone(&calls), Arc::clone(&objects));
     nauplius_base::task::spawn("webhook", async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, calls) = (acceptor.clone(), Arc::clone(&counted));
+            let (acceptor, (calls, objects)) = (acceptor.clone(), counted.clone());
             nauplius_base::task::spawn("webhook connection", async move {
                 // A client that does not trust us goes away.
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = hyper::service::service_fn(move |request| serve(Arc::clone(&calls), request));
+                let service = hyper::service::service_fn(move |request| {
+                    serve(Arc::clone(&calls), Arc::clone(&objects), request)
+                });
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -88,5 +94,5 @@ pub async fn start() -> Webhook {
         }
     });
     let ca_bundle = base64::engine::general_purpose::STANDARD.encode(authority.certificate_pem());
-    Webhook { port, ca_bundle, calls }
+    Webhook { port, ca_bundle, calls, objects }
 }
