@@ -193,7 +193,7 @@ async fn dns_follows_the_api() {
     let dns = ClusterDns::new(&client(&api), ZoneSpec::default());
     let mut zone = dns.zone();
     let resolver = Arc::new(Resolver::new(dns.zone(), Forwarder::new(Vec::new())));
-    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let server = crate::dns::free().await;
     let address = server.addresses().unwrap()[0];
     assert!(!resolver.is_ready());
     let shutdown = CancellationToken::new();

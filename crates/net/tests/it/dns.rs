@@ -107,7 +107,18 @@ async fn upstream(asked: Arc<AtomicUsize>) -> SocketAddr {
 async fn fixture() -> Fixture {
     let asked = Arc::new(AtomicUsize::new(0));
     let forwarder = Forwarder::new(vec![upstream(Arc::clone(&asked)).await]);
-    serve(Server::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap(), forwarder, asked)
+    serve(free().await, forwarder, asked)
+}
+
+/// At a port that is free for UDP and TCP alike: the system chooses one for UDP, and somebody may have it for TCP.
+pub async fn free() -> Server {
+    for _ in 0..100 {
+        match Server::bind(&["127.0.0.1:0".parse().unwrap()]).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            bound => return bound.unwrap(),
+        }
+    }
+    panic!("no port is free for both");
 }
 
 fn serve(server: Server, forwarder: Forwarder, asked: Arc<AtomicUsize>) -> Fixture {
@@ -280,7 +291,7 @@ async fn other_names_are_passed_on_and_kept() {
 
 #[tokio::test]
 async fn without_an_upstream_other_names_fail_and_ours_do_not() {
-    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let server = free().await;
     let dns = serve(server, Forwarder::new(Vec::new()), Arc::default());
     dns.check("example.test.", RecordType::A, &["Server Failure"]).await;
     dns.check(
@@ -297,7 +308,7 @@ async fn without_an_upstream_other_names_fail_and_ours_do_not() {
 
 #[tokio::test]
 async fn an_upstream_that_is_ourselves_is_left_out() {
-    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let server = free().await;
     let own = server.addresses().unwrap();
     let dns = serve(server, Forwarder::new(own.clone()), Arc::default());
     tokio::time::timeout(PATIENCE, async {
