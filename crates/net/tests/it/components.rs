@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, StreamBody};
 use nauplius_base::task::{self, CancellationToken};
 use nauplius_client::Client;
 use nauplius_client::transport::{Body, BoxError, Transport, TransportError, full};
-use nauplius_net::dns::{Forwarder, Resolver, Server, ZoneSpec};
+use nauplius_net::dns::{Forwarder, Resolver, ZoneSpec};
 use nauplius_net::proxy::{Dataplane, Error, Network, Observed, RuleSet};
 use nauplius_net::{ClusterDns, Proxy, ProxyConfig};
 use serde_json::{Value, json};
