@@ -20,9 +20,9 @@ const KIB: usize = 1 << 10;
 /// Bodies up to this need no room of their own.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
 
-/// Large bodies that are decoded, stored and answered at once, whatever their number: each takes several times its bytes, and more would
-/// not be done sooner.
-pub(super) const MAX_WORKED_ON: usize = 2;
+/// Bytes of large bodies that are decoded, stored and answered at once: two of the largest. Each takes several times its bytes meanwhile, and more
+/// would not be done sooner.
+pub(super) const WORKED_ON_BYTES: usize = 2 * MAX_BODY_BYTES;
 
 /// Bounds of what is done at once.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,13 @@ impl Default for Limits {
     }
 }
 
+/// What a large body counts for; `None` for a small one. One of unknown length counts as the largest.
+fn room_kib(size: &http_body::SizeHint) -> Option<u32> {
+    let most = MAX_BODY_BYTES as u64;
+    let bytes = size.exact().unwrap_or(most).min(most);
+    (bytes > SMALL_BODY_BYTES).then(|| u32::try_from(bytes / KIB as u64).unwrap_or(u32::MAX))
+}
+
 /// Permits for requests.
 pub(crate) struct InFlight {
     reads: Arc<Semaphore>,
@@ -63,6 +70,7 @@ pub(crate) struct InFlight {
     compressions: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
+    /// In KiB.
     worked_on: Arc<Semaphore>,
     limits: Limits,
 }
@@ -76,7 +84,7 @@ impl InFlight {
             large_lists: Arc::new(Semaphore::new(limits.large_lists.max(1))),
             compressions: Arc::new(Semaphore::new(limits.compressions)),
             bodies: Arc::new(Semaphore::new(limits.body_bytes.max(MAX_BODY_BYTES) / KIB)),
-            worked_on: Arc::new(Semaphore::new(MAX_WORKED_ON)),
+            worked_on: Arc::new(Semaphore::new(WORKED_ON_BYTES / KIB)),
             limits,
         }
     }
@@ -104,21 +112,19 @@ impl InFlight {
         Arc::clone(&self.compressions).try_acquire_owned().ok()
     }
 
-    /// Waits until there is room to receive a large request body; a small one needs no room. One of unknown length counts as the largest.
+    /// Waits until there is room to receive a large request body; a small one needs none.
     pub(crate) async fn body(&self, size: &http_body::SizeHint) -> Option<OwnedSemaphorePermit> {
-        let most = MAX_BODY_BYTES as u64;
-        let bytes = size.exact().unwrap_or(most).min(most);
-        if bytes <= SMALL_BODY_BYTES {
-            return None;
-        }
-        let kib = u32::try_from(bytes / KIB as u64).unwrap_or(u32::MAX);
+        let kib = room_kib(size)?;
         Some(Arc::clone(&self.bodies).acquire_many_owned(kib).await.expect("the semaphore is never closed"))
     }
 
     /// The turn of a large body that has been received.
-    pub(super) fn turn(&self) -> impl Future<Output = OwnedSemaphorePermit> + Send + use<> {
-        let worked_on = Arc::clone(&self.worked_on);
-        async { worked_on.acquire_owned().await.expect("the semaphore is never closed") }
+    pub(super) fn turn(
+        &self,
+        size: &http_body::SizeHint,
+    ) -> impl Future<Output = OwnedSemaphorePermit> + Send + use<> {
+        let (worked_on, kib) = (Arc::clone(&self.worked_on), room_kib(size).unwrap_or_default());
+        async move { worked_on.acquire_many_owned(kib).await.expect("the semaphore is never closed") }
     }
 
     /// A permit, if there is one. Whoever may do everything is always answered, as upstream's filter has it.

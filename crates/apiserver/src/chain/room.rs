@@ -20,9 +20,10 @@ pub(super) struct Room {
 
 /// Waits until there is room to receive a body; a small one needs none. The body's end comes when there is room to work on it.
 pub(super) async fn make(in_flight: &InFlight, body: Body) -> (Body, Option<Room>) {
-    let Some(received) = in_flight.body(&body.size_hint()).await else { return (body, None) };
+    let size = body.size_hint();
+    let Some(received) = in_flight.body(&size).await else { return (body, None) };
     let worked_on = Arc::default();
-    let waiting = Waiting { body, slot: Arc::clone(&worked_on), turn: Box::pin(in_flight.turn()) };
+    let waiting = Waiting { body, slot: Arc::clone(&worked_on), turn: Box::pin(in_flight.turn(&size)) };
     (waiting.boxed_unsync(), Some(Room { _received: received, _worked_on: worked_on }))
 }
 
@@ -59,7 +60,7 @@ impl http_body::Body for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::{Limits, MAX_WORKED_ON};
+    use super::super::limits::{Limits, WORKED_ON_BYTES};
     use super::*;
     use http_body_util::Full;
 
@@ -79,7 +80,7 @@ mod tests {
     async fn so_many_large_bodies_are_worked_on_and_the_next_one_has_its_turn_when_one_is_done() {
         let in_flight = InFlight::new(Limits::default());
         let mut first = Vec::new();
-        for _ in 0..MAX_WORKED_ON {
+        for _ in 0..WORKED_ON_BYTES >> 20 {
             let (mut body, room) = received(&in_flight).await;
             assert!(body.frame().await.is_none());
             first.push(room);
